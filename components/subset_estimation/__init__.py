@@ -1,0 +1,1 @@
+"""Estimates the target loss of any subset of tasks from a gradient store, and chooses one."""

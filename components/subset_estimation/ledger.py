@@ -1,0 +1,88 @@
+"""Every subset estimated so far: each is computed once, and all are written down with who asked first."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Never
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from gradsift.components.shared.storage import atomic_file
+from gradsift.components.subset_estimation.loss_estimator import LossEstimator
+from gradsift.components.subset_estimation.margins import FloatArray
+from gradsift.components.subset_estimation.task_statistics import BoolArray
+from gradsift.components.subset_estimation.uncertainty import Losses
+
+SUBSETS_AT_ONCE = 64
+SCHEMA = pa.schema(
+    [
+        ("subset", pa.list_(pa.string())),
+        ("source", pa.string()),
+        ("estimator", pa.string()),
+        ("estimated_loss", pa.float64()),
+        ("standard_error", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The estimate of one subset [n], in nats, and who asked for it first."""
+
+    mask: BoolArray
+    source: str
+    loss: float
+    standard_error: float
+
+
+class EstimateLedger:
+    """Gives estimates of subsets and remembers them in the order in which they were asked for."""
+
+    def __init__(self, estimator: LossEstimator, progress: "tqdm[Never]") -> None:
+        self.estimator = estimator
+        self.tasks = list(estimator.statistics.tasks)
+        self._estimates: dict[bytes, Estimate] = {}
+        self._progress = progress
+
+    def __len__(self) -> int:
+        return len(self._estimates)
+
+    def estimate(self, masks: BoolArray, source: str) -> FloatArray:
+        """Return the estimated losses [m] of subsets [m, n]; `source` is noted for those that are new."""
+        distinct = {mask.tobytes(): mask for mask in masks}
+        new = [mask for key, mask in distinct.items() if key not in self._estimates]
+        for start in range(0, len(new), SUBSETS_AT_ONCE):
+            self.losses(np.stack(new[start : start + SUBSETS_AT_ONCE]), source)
+        return np.array([self.known(mask).loss for mask in masks])
+
+    def losses(self, masks: BoolArray, source: str) -> Losses:
+        """Compute losses of a few subsets [m, n] in full detail, for differences and means of them."""
+        losses = self.estimator.losses(masks)
+        estimates = losses.estimates()
+        for mask, loss, error in zip(masks, estimates.loss, estimates.standard_error, strict=True):
+            self._estimates.setdefault(mask.tobytes(), Estimate(mask, source, float(loss), float(error)))
+        self._progress.update(len(masks))
+        return losses
+
+    def known(self, mask: BoolArray) -> Estimate:
+        """Return the estimate of a subset [n] that was asked for before."""
+        return self._estimates[mask.tobytes()]
+
+    def names(self, mask: BoolArray) -> list[str]:
+        """Return the names of the tasks in a subset [n]."""
+        return [task for task, member in zip(self.tasks, mask, strict=True) if member]
+
+    def write(self, path: Path, estimator: str) -> None:
+        """Write all estimates as a Parquet file, one row a subset."""
+        estimates = list(self._estimates.values())
+        columns = {
+            "subset": [self.names(estimate.mask) for estimate in estimates],
+            "source": [estimate.source for estimate in estimates],
+            "estimator": [estimator] * len(estimates),
+            "estimated_loss": [estimate.loss for estimate in estimates],
+            "standard_error": [estimate.standard_error for estimate in estimates],
+        }
+        with atomic_file(path) as temporary:
+            pq.write_table(pa.table(columns, SCHEMA), temporary)

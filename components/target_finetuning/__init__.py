@@ -1,0 +1,1 @@
+"""Base model, selected tasks -> the model the user wanted."""

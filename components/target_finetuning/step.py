@@ -1,0 +1,25 @@
+"""The step: fine-tune the base model once, on the selected tasks and the target."""
+
+from gradsift.components.shared.results import Selection
+from gradsift.components.shared.step_output import StepOutput, fetch
+from gradsift.components.shared.tracking import StepTracker
+from gradsift.components.shared.trained_model import produce_trained_model
+from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
+
+STEP = "target_finetuning"
+
+
+def fine_tune_target(
+    model: ModelConfig,
+    recipe: TrainingRecipe,
+    data: StepOutput,
+    selection: StepOutput,
+    root_uri: str,
+    tracker: StepTracker,
+) -> StepOutput:
+    """Return the base model fine-tuned on the selection and the target (see `produce_trained_model`)."""
+    chosen = Selection.read(fetch(selection, [Selection.FILE]))
+    tasks = [chosen.target, *chosen.selected]
+    output = produce_trained_model(STEP, data, tasks, model, recipe, root_uri, tracker)
+    tracker.model(output)
+    return output

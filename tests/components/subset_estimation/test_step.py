@@ -1,0 +1,204 @@
+"""The whole step, on real stores: what it writes, that it repeats itself, and that it needs no torch."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from gradsift.components.shared.errors import GradientStoreError
+from gradsift.components.shared.results import Selection
+from gradsift.components.shared.step_output import StepOutput, fetch
+from gradsift.components.subset_estimation import step
+from gradsift.components.subset_estimation.choices import make_choices
+from gradsift.components.subset_estimation.config import METHODS, SubsetEstimationConfig
+from gradsift.components.subset_estimation.step import estimate_subsets
+
+EVERY_METHOD = [*METHODS, "all", "target_only", "random", "gradient_cosine", "gradient_dot"]
+QUICK = {"random_subsets": 40, "random_baseline_draws": 5}
+
+
+@pytest.fixture(scope="module")
+def gradients(synthetic: Any, tmp_path_factory: pytest.TempPathFactory) -> StepOutput:
+    """Four tasks that help, two with wrong answers."""
+    generator = np.random.default_rng(0)
+    direction = np.eye(8)[:2]
+    tasks = {f"task{k}": synthetic.signal(generator, 40, direction, flip=k >= 4) for k in range(6)}
+    target, validation = (synthetic.signal(generator, rows, direction) for rows in (15, 200))
+    problem = synthetic.Problem(tasks, target, validation, blocks=2)
+    output: StepOutput = problem.write(tmp_path_factory.mktemp("gradients"))
+    return output
+
+
+def _run(gradients: StepOutput, root: Path | str, **settings: Any) -> tuple[StepOutput, Selection]:
+    config = SubsetEstimationConfig(**(QUICK | settings))
+    output = estimate_subsets(config, gradients, str(root))
+    return output, Selection.read(fetch(output))
+
+
+def test_the_record_says_what_was_chosen_and_what_else_there_was(
+    gradients: StepOutput, tmp_path: Path
+) -> None:
+    output, selection = _run(gradients, tmp_path)
+    assert (selection.suite, selection.target) == ("synthetic", "target")
+    assert selection.auxiliary_tasks == [f"task{index}" for index in range(6)]
+    assert selection.selected
+    assert not {"task4", "task5"} & set(selection.selected)
+    assert [result.method for result in selection.methods] == EVERY_METHOD
+    by_method = {result.method: result for result in selection.methods}
+    assert by_method["forward_stepwise"].estimated_loss == selection.estimated_loss
+    assert selection.estimated_loss < min(by_method[name].estimated_loss for name in ("all", "target_only"))
+    assert selection.comparisons == {
+        "selected": selection.selected,
+        **{name: by_method[name].subset for name in ("all", "target_only", "random")},
+    }
+    assert len(selection.comparisons["random"]) == len(selection.selected)
+    assert selection.comparisons["random"] != selection.selected
+    assert selection.path[0].action == "start"
+    assert selection.path[-1].subset == selection.selected
+    assert [score.task for score in selection.task_scores if score.selected] == selection.selected
+    assert all((score.score > 0) == (score.task < "task4") for score in selection.task_scores)
+    assert output.metadata == {
+        "target": "target",
+        "suite": "synthetic",
+        "selected": selection.selected,
+        "estimated_loss": selection.estimated_loss,
+        "standard_error": selection.standard_error,
+        "estimated_loss_all": by_method["all"].estimated_loss,
+        "estimated_loss_target_only": by_method["target_only"].estimated_loss,
+        "subsets_estimated": selection.subsets_estimated,
+        "seconds": selection.seconds,
+    }
+
+
+def test_the_table_holds_every_estimated_subset_once(gradients: StepOutput, tmp_path: Path) -> None:
+    output, selection = _run(gradients, tmp_path)
+    rows = pq.read_table(fetch(output) / "estimates.parquet").to_pylist()
+    assert len(rows) == len({tuple(row["subset"]) for row in rows}) == selection.subsets_estimated
+    losses = {tuple(row["subset"]): row["estimated_loss"] for row in rows}
+    assert all(losses[tuple(result.subset)] == result.estimated_loss for result in selection.methods)
+    assert {row["source"] for row in rows} >= {"forward_stepwise", "random_subsets", "task_scores"}
+
+
+@pytest.mark.parametrize("estimator", ["gauss_newton", "logistic"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_and_estimator_makes_its_own_choice(
+    gradients: StepOutput, tmp_path: Path, estimator: str, method: str
+) -> None:
+    _, selection = _run(gradients, tmp_path, estimator=estimator, method=method)
+    own = next(result for result in selection.methods if result.method == method)
+    assert selection.selected == own.subset
+    assert (selection.method, selection.estimator) == (method, estimator)
+    assert bool(selection.path) == (method == "forward_stepwise")
+    assert not {"task4", "task5"} & set(selection.selected)
+
+
+def test_the_same_inputs_give_the_same_bytes(gradients: StepOutput, tmp_path: Path) -> None:
+    outputs = [_run(gradients, tmp_path / name)[0] for name in ("one", "two")]
+    tables = [(fetch(output) / "estimates.parquet").read_bytes() for output in outputs]
+    records = [json.loads((fetch(output) / "selection.json").read_text()) for output in outputs]
+    assert tables[0] == tables[1]
+    assert all(record.pop("seconds") > 0 for record in records)
+    assert records[0] == records[1]
+
+
+def test_finished_work_is_not_done_again_unless_an_input_changes(
+    gradients: StepOutput, tmp_path: Path
+) -> None:
+    first, _ = _run(gradients, tmp_path)
+    again, _ = _run(gradients, tmp_path)
+    other, _ = _run(gradients, tmp_path, ridge=2.0)
+    renamed, selection = _run(StepOutput(gradients.uri, gradients.digest, {"suite": "other"}), tmp_path)
+    assert [output.reused for output in (first, again, other, renamed)] == [False, True, False, False]
+    assert again.digest == first.digest
+    assert len({output.uri for output in (first, other, renamed)}) == 3
+    assert selection.suite == "other"
+
+
+def test_another_seed_draws_other_subsets(gradients: StepOutput, tmp_path: Path) -> None:
+    tables = [
+        pq.read_table(fetch(_run(gradients, tmp_path, seed=seed, random_subsets=3)[0]) / "estimates.parquet")
+        for seed in (0, 1)
+    ]
+    assert tables[0].column("subset") != tables[1].column("subset")
+
+
+def test_random_ensemble_keeps_as_many_tasks_as_asked(gradients: StepOutput, tmp_path: Path) -> None:
+    _, selection = _run(gradients, tmp_path, method="random_ensemble", ensemble_top=2)
+    assert len(selection.selected) == len(selection.comparisons["random"]) == 2
+
+
+def test_it_computes_with_one_thread(
+    gradients: StepOutput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def make_choices_and_count(*arguments: Any) -> Any:
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return make_choices(*arguments)
+
+    monkeypatch.setattr(step, "make_choices", make_choices_and_count)
+    with threadpool_limits(2, "blas"):
+        _run(gradients, tmp_path)
+    assert set(threads) == {1}
+
+
+def test_one_auxiliary_task_is_a_choice_of_yes_or_no(synthetic: Any, tmp_path: Path) -> None:
+    store = synthetic.problem(tasks=1).write(tmp_path / "gradients")
+    _, selection = _run(store, tmp_path)
+    assert selection.subsets_estimated == 2
+    assert selection.comparisons["random"] == selection.selected
+
+
+def test_a_store_on_s3_is_read_and_the_output_written_there(synthetic: Any, s3_root: str) -> None:
+    store = synthetic.problem(tasks=2).write(f"{s3_root}/gradients")
+    output, selection = _run(store, s3_root)
+    assert output.uri.startswith(f"{s3_root}/subset_estimation/")
+    assert selection.auxiliary_tasks == ["task0", "task1"]
+
+
+def test_a_store_altered_after_the_extraction_is_refused(synthetic: Any, tmp_path: Path) -> None:
+    store = synthetic.problem().write(tmp_path / "gradients")
+    with pytest.raises(GradientStoreError, match="was altered after the extraction had finished"):
+        _run(StepOutput(store.uri, "0" * 64, store.metadata), tmp_path)
+    assert not (tmp_path / "subset_estimation").exists()
+
+
+WITHOUT_TORCH = """
+import json, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "deepspeed", "accelerate"}:
+            raise ImportError(f"{name} is not installed")
+
+sys.meta_path.insert(0, Refuse())
+from gradsift.components.shared.step_output import StepOutput
+from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.subset_estimation.step import estimate_subsets
+
+config, uri, digest, root = json.loads(sys.argv[1])
+print(estimate_subsets(SubsetEstimationConfig(**config), StepOutput(uri, digest, {}), root).uri)
+"""
+
+
+@pytest.mark.parametrize("estimator", ["gauss_newton", "logistic"])
+def test_it_runs_where_torch_is_not_installed(gradients: StepOutput, tmp_path: Path, estimator: str) -> None:
+    config = asdict(SubsetEstimationConfig(estimator=estimator, **QUICK))  # type: ignore[arg-type]
+    arguments = json.dumps([config, gradients.uri, gradients.digest, str(tmp_path)])
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert Selection.read(Path(done.stdout.strip())).suite == ""

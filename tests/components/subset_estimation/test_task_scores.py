@@ -1,0 +1,60 @@
+"""A task's score is the mean fall of the estimated loss when it joins, with an error that covers its noise."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradsift.components.subset_estimation import task_scores as module
+from gradsift.components.subset_estimation.selection import random_subsets
+from gradsift.components.subset_estimation.task_scores import task_scores
+
+
+def test_a_score_is_the_mean_over_subsets_of_what_the_task_takes_off_the_loss(synthetic: Any) -> None:
+    ledger = synthetic.problem(blocks=2).ledger()
+    subsets = random_subsets(4, 2, 5, np.random.default_rng(0))
+    found = task_scores(ledger, subsets)
+    for task in range(4):
+        without, with_it = subsets.copy(), subsets.copy()
+        without[:, task], with_it[:, task] = False, True
+        expected = ledger.estimate(without, "test") - ledger.estimate(with_it, "test")
+        assert found.loss[task] == pytest.approx(expected.mean(), abs=1e-8)
+
+
+def test_a_useless_task_scores_nothing_and_harm_is_negative(synthetic: Any) -> None:
+    generator = np.random.default_rng(0)
+    direction = np.eye(6)[:1]
+    tasks = {
+        "helpful": synthetic.signal(generator, 60, direction),
+        "harmful": synthetic.signal(generator, 60, direction, flip=True),
+        "useless": synthetic.Rows(np.zeros(60), np.zeros((60, 6))),
+    }
+    problem = synthetic.Problem(
+        tasks, synthetic.signal(generator, 20, direction), synthetic.signal(generator, 200, direction)
+    )
+    ledger = problem.ledger(ridge_scaling="absolute")
+    scores = task_scores(ledger, synthetic.subsets(3))
+    helpful, harmful, useless = scores.loss
+    assert helpful > 2 * scores.standard_error[0]
+    assert harmful < -2 * scores.standard_error[1]
+    assert useless == pytest.approx(0, abs=1e-8)
+
+
+def test_the_error_covers_the_choice_of_subsets(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SUBSETS", 8)
+    problem = synthetic.problem(tasks=6, seed=3)
+    problem.validation.margin[:] = problem.validation.margin[0]
+    problem.validation.feature[:] = problem.validation.feature[0]
+    ledger = problem.ledger()
+    draws = [task_scores(ledger, random_subsets(6, 3, 8, np.random.default_rng(seed))) for seed in range(40)]
+    spread = np.std([scores.loss for scores in draws], axis=0)
+    claimed = np.sqrt(np.mean([scores.standard_error**2 for scores in draws], axis=0))
+    np.testing.assert_allclose(claimed / spread, 1, atol=0.4)
+
+
+def test_only_the_first_subsets_are_used(synthetic: Any) -> None:
+    ledger = synthetic.problem().ledger()
+    subsets = random_subsets(4, 2, module.SUBSETS + 5, np.random.default_rng(0))
+    np.testing.assert_array_equal(
+        task_scores(ledger, subsets).loss, task_scores(ledger, subsets[: module.SUBSETS]).loss
+    )

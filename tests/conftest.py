@@ -1,0 +1,154 @@
+"""Fixtures for the whole test suite: a real S3 server and a real MLflow server, each in its own process."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# Tests need no network: the Hugging Face hub is answered as out of reach at once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+# Steps under test send nothing to MLflow; a test of the sending uses the fixture `mlflow_experiment`.
+os.environ["GRADSIFT_MLFLOW"] = "off"
+
+BUCKET = "bucket"
+ACCESS_KEY = "AKIAGRADSIFTTESTS0AA"
+SECRET_KEY = "gradsift/tests/only/0123456789abcdefghij"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running S3 server; `environment` is what an AWS client needs to reach it, here or in a subprocess."""
+
+    endpoint: str
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Start an S3 server on a free port with one bucket; `s3_root` makes it the one that boto3 talks to."""
+    folder = tmp_path_factory.mktemp("s3")
+    data, log = folder / "data", folder / "log"
+    (data / BUCKET).mkdir(parents=True)
+    program = str(Path(sysconfig.get_path("scripts")) / "rclone")
+    command = [
+        program,
+        "serve",
+        "s3",
+        "--config",
+        "",
+        "--addr",
+        "127.0.0.1:0",
+        "--log-file",
+        str(log),
+        str(data),
+    ]
+    keys = {"RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{SECRET_KEY}"'}
+    with subprocess.Popen(command, env={**os.environ, **keys}) as process:
+        try:
+            endpoint = _wait_for_endpoint(process, log)
+            yield S3Server(
+                endpoint,
+                {
+                    "AWS_ENDPOINT_URL": endpoint,
+                    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+                    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+                    "AWS_DEFAULT_REGION": "us-east-1",
+                },
+            )
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def s3_root(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return an unused `s3://bucket/prefix` address, reachable through the environment during the test."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@dataclass(frozen=True)
+class MlflowServer:
+    """A running MLflow server with SQLite behind it."""
+
+    uri: str
+    process: subprocess.Popen[bytes]
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Let the server accept connections and answer nothing, for the time of the block."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """Start an MLflow server on a free port; `mlflow_experiment` makes it the one that is sent to."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    program = Path(sysconfig.get_path("scripts")) / "mlflow"
+    command = [str(program), "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **quiet}, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _wait_for_health(f"http://127.0.0.1:{port}", process, folder / "log")
+        yield MlflowServer(f"http://127.0.0.1:{port}", process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def mlflow_experiment(mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the name of an unused experiment on the MLflow server that the environment names in the test."""
+    name = uuid.uuid4().hex
+    for variable in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "GRADSIFT_RUN_NAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+    return name
+
+
+def _wait_for_health(uri: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{uri}/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"The MLflow server did not start: {log.read_text()}")
+
+
+def _wait_for_endpoint(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        found = re.search(
+            r"Starting s3 server on \[(http://[\d.:]+)", log.read_text() if log.exists() else ""
+        )
+        if found:
+            return found[1]
+        time.sleep(0.05)
+    raise RuntimeError(f"The S3 server did not start: {log.read_text() if log.exists() else 'no log'}")
