@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,15 +58,20 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         InputError: a value is impossible; the message names the pipeline's parameter.
     """
     for prefixes, config in CONFIGS:
-        values = {}
-        for field in dataclasses.fields(config):
-            for prefix in prefixes:
-                if f"{prefix}_{field.name}" in parameters:
-                    values[field.name] = parameters[f"{prefix}_{field.name}"]
+        names = {
+            field.name: f"{prefix}_{field.name}"
+            for field in dataclasses.fields(config)
+            for prefix in prefixes
+            if f"{prefix}_{field.name}" in parameters
+        }
         try:
-            config(**values)
+            config(**{field: parameters[name] for field, name in names.items()})
         except InputError as error:
-            raise InputError(f"{prefixes[0].replace('_', ' ').capitalize()} settings: {error}") from None
+            raise InputError(_with_full_names(str(error), names)) from None
+
+
+def _with_full_names(message: str, names: Mapping[str, str]) -> str:
+    return re.sub(r"^(Parameter )?(\w+)", lambda m: (m[1] or "") + names.get(m[2], m[2]), message)
 
 
 def _parsed(name: str, text: str, default: Any) -> Any:

@@ -1,0 +1,51 @@
+# `make run` runs the demo, `make test` the tests; both set everything up first.
+PYTHON ?= python3
+VENV ?= .venv
+# Installed before everything else, so that no package that depends on torch chooses another build of it.
+TORCH ?= torch==2.13.0
+# Address of a package index to take torch from, e.g. PyTorch's CPU-only wheels; empty: pip's own.
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: run test test-slow bench lint compile lock setup
+
+run: setup
+	$(BIN)/gradsift run
+
+test: setup
+	$(BIN)/pytest -m "not slow"
+
+test-slow: setup
+	$(BIN)/pytest -m slow
+
+bench: setup
+	$(BIN)/pytest tests/benchmarks --benchmark-only
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p build/types/gradsift
+	ln -sfn ../../../components build/types/gradsift/components
+	ln -sfn ../../../pipelines build/types/gradsift/pipelines
+	MYPYPATH=build/types $(BIN)/mypy -p gradsift
+
+compile: setup
+	$(BIN)/gradsift compile --to pipelines/pipeline.yaml
+
+lock: setup
+	mkdir -p build && echo "$(TORCH)" > build/torch.txt
+	$(BIN)/pip-compile --quiet --extra train --extra demo --extra dev --strip-extras --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+		--constraint build/torch.txt --output-file build/requirements.lock pyproject.toml
+	sed -e 's/^torch==\([0-9.]*\)+.*/torch==\1/' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^#/d' \
+		build/requirements.lock > requirements.lock
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gradsift needs Python 3.11 or newer")'
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(BIN)/pip install --disable-pip-version-check --quiet -c requirements.lock -e ".[train,demo,dev]"
+	touch $(INSTALLED)

@@ -1,0 +1,66 @@
+"""The live table, drawn from recorded events."""
+
+from rich.console import Console
+
+from gradsift.pipelines.live_table import read_states, render, summary_lines
+
+NOW = 1_700_000_000.0
+EVENTS = {
+    "data_preparation": [
+        {"time": NOW, "event": "start", "step": "data_preparation", "params": {}},
+        {"time": NOW + 2, "event": "metric", "values": {"tasks": 12.0, "train_rows": 2950.0}},
+        {"time": NOW + 2, "event": "end", "status": "reused", "seconds": 2.0},
+    ],
+    "meta_training": [
+        {"time": NOW + 2, "event": "start", "step": "meta_training", "params": {}},
+        {"time": NOW + 12, "event": "progress", "done": 50, "total": 200, "unit": "steps"},
+        {"time": NOW + 12, "event": "metric", "values": {"train_loss": 0.5}, "step": 50},
+    ],
+}
+
+
+def drawn(events: dict[str, list[dict[str, object]]], since: float = 0.0) -> str:
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(render(read_states(events, since), NOW))
+    return console.export_text()
+
+
+def test_each_step_is_a_line_with_state_time_rate_and_key_numbers() -> None:
+    lines = drawn(EVENTS).splitlines()
+    assert len(lines) == 7
+    assert "✓" in lines[0]
+    assert "reused" in lines[0]
+    assert "12 tasks, 2,950 train rows" in lines[0]
+    assert "50/200 steps, 5.0/s, 0:30 left" in lines[1]
+    assert "loss 0.500" in lines[1]
+    assert all("·" in line for line in lines[2:6])
+
+
+def test_a_failure_shows_its_sentence() -> None:
+    failed = {
+        "meta_training": [
+            {"time": NOW, "event": "start", "params": {}},
+            {
+                "time": NOW + 3,
+                "event": "end",
+                "status": "failed",
+                "seconds": 3.0,
+                "error": "The base model 'x' was not found.",
+                "kind": "InputError",
+                "input_error": True,
+            },
+        ]
+    }
+    assert "The base model 'x' was not found." in drawn(failed)
+    assert read_states(failed)["meta_training"].input_error
+
+
+def test_events_of_an_earlier_try_do_not_count() -> None:
+    states = read_states(EVENTS, since=NOW + 1)
+    assert states["data_preparation"].status in {"waiting", "reused"}
+    assert states["meta_training"].status == "running"
+    assert read_states(EVENTS, since=NOW + 100)["meta_training"].status == "waiting"
+
+
+def test_a_plain_line_for_each_ended_step() -> None:
+    assert summary_lines(read_states(EVENTS)) == ["reused     0:02  prepare data       12 tasks, 2,950 train rows"]

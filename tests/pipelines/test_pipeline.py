@@ -1,0 +1,139 @@
+"""The pipeline's interface and wiring, read from its compiled form."""
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import compiler
+
+from gradsift.components.data_preparation.component import prepare_data
+from gradsift.components.evaluation.component import evaluate
+from gradsift.components.gradient_extraction.component import extract_gradients
+from gradsift.components.meta_training.component import meta_train
+from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
+from gradsift.components.subset_estimation.component import estimate_subsets
+from gradsift.components.target_finetuning.component import fine_tune_target
+from gradsift.pipelines.parameters import CONFIGS, defaults
+from gradsift.pipelines.pipeline import gradsift_pipeline
+
+COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
+COMPONENTS = [prepare_data, meta_train, extract_gradients, estimate_subsets, fine_tune_target, evaluate]
+# The final fine-tuning is short and counted in steps, so that every comparison costs the same.
+OWN_DEFAULTS = {"fine_tune_steps": 60, "fine_tune_epochs": 3.0}
+LARGE = {"meta-train", "extract-gradients", "fine-tune-target", "evaluate"}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    compiler.Compiler().compile(gradsift_pipeline, str(path))
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def test_committed_yaml_is_a_fresh_compile(compiled: list[dict[str, Any]]) -> None:
+    assert list(yaml.safe_load_all(COMMITTED.read_text())) == compiled, "run `make compile` and commit the result"
+
+
+def test_yaml_is_ascii() -> None:
+    assert COMMITTED.read_bytes().isascii()
+
+
+def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
+    tasks = compiled[0]["root"]["dag"]["tasks"]
+    needs = {name: set(task.get("dependentTasks", [])) for name, task in tasks.items()}
+    assert needs == {
+        "prepare-data": set(),
+        "meta-train": {"prepare-data"},
+        "extract-gradients": {"prepare-data", "meta-train"},
+        "estimate-subsets": {"extract-gradients"},
+        "fine-tune-target": {"prepare-data", "estimate-subsets"},
+        "evaluate": {"prepare-data", "estimate-subsets", "fine-tune-target"},
+    }
+
+
+def test_every_parameter_is_typed_described_and_has_a_default() -> None:
+    for name, definition in gradsift_pipeline.component_spec.inputs.items():
+        assert definition.type in {"String", "Integer", "Float", "Boolean", "List"}, name
+        assert definition.description, name
+        assert definition.optional, name
+
+
+def test_parameters_are_those_of_the_settings_with_their_defaults_and_sentences() -> None:
+    inputs = gradsift_pipeline.component_spec.inputs
+    expected = {}
+    for prefixes, config in CONFIGS:
+        for field in dataclasses.fields(config):
+            names = [f"{prefix}_{field.name}" for prefix in prefixes if f"{prefix}_{field.name}" in inputs]
+            if config.__name__ == "SubsetEstimationConfig" and field.name == "ridge_scaling":
+                assert not names, "the ridge's scaling follows from the recipe"
+                continue
+            assert len(names) == 1, f"{config.__name__}.{field.name} is in the pipeline as {names}"
+            expected[names[0]] = (_default(field), _sentences(config)[field.name])
+    for name, (default, sentence) in expected.items():
+        assert inputs[name].default == OWN_DEFAULTS.get(name, default), name
+        assert " ".join(inputs[name].description.split()) == sentence, name
+    others = {name for name in inputs if name not in expected}
+    assert others == {"output_uri", *(name for name in inputs if name.startswith("resources_"))}
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.name)
+def test_component_defaults_are_the_pipelines(component: Any) -> None:
+    known = defaults()
+    task = next(
+        task
+        for task in gradsift_pipeline.pipeline_spec.root.dag.tasks.values()
+        if task.component_ref.name == f"comp-{component.name}"
+    )
+    for name, definition in component.component_spec.inputs.items():
+        if definition.optional:
+            source = task.inputs.parameters[name].component_input_parameter
+            assert known[source] == definition.default or source in OWN_DEFAULTS, name
+
+
+def test_components_run_in_our_images_without_installing_anything(compiled: list[dict[str, Any]]) -> None:
+    executors = compiled[0]["deploymentSpec"]["executors"]
+    for name, executor in executors.items():
+        container = executor["container"]
+        step = name.removeprefix("exec-")
+        assert container["image"] == (TRAIN_IMAGE if step in LARGE else CPU_IMAGE)
+        assert "pip install" not in " ".join(container["command"])
+
+
+def test_resources_retries_shared_memory_and_run_id(compiled: list[dict[str, Any]]) -> None:
+    spec, platform = compiled
+    kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for name, task in spec["root"]["dag"]["tasks"].items():
+        assert task["retryPolicy"]["maxRetryCount"] == 2
+        assert task.get("cachingOptions", {}).get("enableCache") is True
+        executor = kubernetes[f"exec-{name}"]
+        assert executor["fieldPathAsEnv"] == [
+            {"name": "KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
+        ]
+        resources = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]["resources"]
+        if name in LARGE:
+            assert executor["emptyDirMounts"][0] == {
+                "medium": "Memory",
+                "mountPath": "/dev/shm",
+                "sizeLimit": "8Gi",
+                "volumeName": "dshm",
+            }
+            assert "resources_gpus" in str(resources["accelerator"])
+            assert "resources_memory" in str(resources)
+        else:
+            assert "accelerator" not in resources
+            assert "resources_small_memory" in str(resources)
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    return field.default if field.default is not dataclasses.MISSING else []
+
+
+def _sentences(config: type[Any]) -> dict[str, str]:
+    text = inspect.getdoc(config) or ""
+    attributes = text.split("Attributes:")[1].split("\nRaises:")[0]
+    found = re.finditer(r"^    (\w+): (.*(?:\n        .*)*)", attributes, re.MULTILINE)
+    return {match[1]: " ".join(match[2].split()) for match in found}
