@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gradsift.components.shared.errors import GradsiftError
+from gradsift.components.shared.errors import GradsiftError, RunFailedError, TrainingError
 from gradsift.components.shared.storage import is_remote
 
 app = typer.Typer(
@@ -103,14 +103,17 @@ def _root(output: str) -> str:
 
 
 def main() -> None:
-    """Run the command line; an error the user can put right is one sentence and exit code 2."""
+    """Run the command line.
+
+    An error is one sentence: exit code 2 for what the user can put right, 1 for a step that failed otherwise.
+    """
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
     except GradsiftError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {error}", highlight=False)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, TrainingError | RunFailedError) else 2)
 
 
 if __name__ == "__main__":

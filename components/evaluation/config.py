@@ -28,6 +28,6 @@ class EvaluationConfig:
         if self.seed < 0:
             raise InputError(f"Parameter seed is {self.seed}: expected 0 or more.")
 
-    def seeds_for(self, comparisons: int) -> int:
-        """Return how many runs each of `comparisons` subsets gets."""
-        return max(1, min(self.seeds, self.max_runs // comparisons))
+    def seeds_for(self, subsets: int) -> int:
+        """Return how many runs each of `subsets` different subsets gets."""
+        return max(1, min(self.seeds, self.max_runs // subsets))

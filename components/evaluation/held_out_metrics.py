@@ -60,12 +60,16 @@ def bootstrap_metrics(
         seed: seed of the draws.
     """
     rows = len(answers)
-    draws = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=samples)
+    draws = (
+        np.random.default_rng(seed)
+        .multinomial(rows, np.full(rows, 1 / rows), size=samples)
+        .astype(np.float64)
+    )
     picks = np.random.default_rng([seed, 1]).multinomial(
         len(seeds), np.full(len(seeds), 1 / len(seeds)), size=samples
     )
     shares = picks.T / len(seeds)
-    each = [_weighted_metrics(one.astype(np.float64), answers, draws.astype(np.float64)) for one in seeds]
+    each = [_weighted_metrics(one.astype(np.float64), answers, draws) for one in seeds]
     return Metrics(
         loss=sum((share * one.loss for share, one in zip(shares, each, strict=True)), np.zeros(samples)),
         accuracy=sum(

@@ -20,9 +20,16 @@ from gradsift.components.evaluation.held_out_metrics import (
     held_out,
     metrics,
 )
-from gradsift.components.evaluation.predictions import Comparison, Predictions, predict_all, predict_base
+from gradsift.components.evaluation.predictions import (
+    SPLITS,
+    FineTuning,
+    Predictions,
+    predict_all,
+    predict_base,
+)
 from gradsift.components.evaluation.report import ReportContent, RunFacts, render_report
 from gradsift.components.evaluation.verdict import judge
+from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.results import (
     Confusion,
@@ -41,6 +48,7 @@ from gradsift.components.shared.training_recipe import ModelConfig, TrainingReci
 
 STEP = "evaluation"
 REPORT = "report.html"
+CHOSEN = "selected"
 
 
 def evaluate(
@@ -99,24 +107,23 @@ def _evaluate(
     tracker: StepTracker,
 ) -> Evaluation:
     trained = training_result(model)
+    _check_trained_on(trained["tasks"], selection, model)
     recipe = replace(TrainingRecipe(**trained["recipe"]), steps=trained["optimizer_steps"])
     model_config = ModelConfig(**trained["model"])
-    seeds = config.seeds_for(len(selection.comparisons))
-    runs = [
-        Comparison(name, subset, recipe.seed + offset)
+    seeds = config.seeds_for(len({frozenset(subset) for subset in selection.comparisons.values()}))
+    runs = {
+        name: [FineTuning(subset, recipe.seed + offset) for offset in range(seeds)]
         for name, subset in selection.comparisons.items()
-        for offset in range(seeds)
-    ]
-    chosen = {runs[0].key: fetch(model)} if runs[0].subset == selection.selected else {}
-    predictions = predict_all(runs, chosen, data, model_config, recipe, output, tracker)
-    base = predict_base(data, model_config)
-    answers = {
-        split: np.array(data.split(data.target, split)["label"][:], dtype=np.int64)  # type: ignore[arg-type]
-        for split in ("val", "test")
+    }
+    first = runs[CHOSEN][0].key
+    all_runs = [run for same_subset in runs.values() for run in same_subset]
+    predictions = predict_all(all_runs, {first: fetch(model)}, data, model_config, recipe, output, tracker)
+    base = predict_base(data, model_config, recipe.precision)
+    answers: dict[str, Any] = {
+        split: np.array(data.split(data.target, split)["label"][:], dtype=np.int64) for split in SPLITS
     }
     by_name = {
-        name: {run.seed: predictions[run.key] for run in runs if run.name == name}
-        for name in selection.comparisons
+        name: {run.seed: predictions[run.key] for run in same_subset} for name, same_subset in runs.items()
     }
     sampled = {
         name: bootstrap_metrics(
@@ -124,15 +131,15 @@ def _evaluate(
         )
         for name, seed_runs in by_name.items()
     }
-    models = [
-        _evaluated_model(name, selection, by_name[name], answers, sampled[name])
+    models = {
+        name: _evaluated_model(name, selection, by_name[name], answers, sampled[name])
         for name in selection.comparisons
-    ]
-    best = models[0]
+    }
     differences = [
-        difference(other.name, best, other, sampled[best.name], sampled[other.name]) for other in models[1:]
+        difference(name, models[CHOSEN], other, sampled[CHOSEN], sampled[name])
+        for name, other in models.items()
+        if name != CHOSEN
     ]
-    first = predictions[runs[0].key]["test"]
     labels = data.task(data.target).labels
     return Evaluation(
         target=data.target,
@@ -142,13 +149,22 @@ def _evaluate(
         optimizer_steps=recipe.steps,
         batch_size=recipe.batch_size,
         seeds=seeds,
-        models=models,
+        models=list(models.values()),
         base_model=_base_metrics(base, answers["test"], config),
-        confusion=Confusion(labels=labels, matrix=confusion(first, answers["test"])),
-        spearman=_rank_correlation(models),
+        confusion=Confusion(labels=labels, matrix=confusion(predictions[first]["test"], answers["test"])),
+        spearman=rank_correlation(list(models.values())),
         verdict=judge(differences, seeds),
         difference_to=differences,
     )
+
+
+def _check_trained_on(tasks: list[str], selection: Selection, model: StepOutput) -> None:
+    expected = [selection.target, *selection.selected]
+    if tasks != expected:
+        raise InputError(
+            f"The model at {model.uri} was fine-tuned on {', '.join(tasks)}: expected the target and the "
+            f"selection, {', '.join(expected)}."
+        )
 
 
 def _evaluated_model(
@@ -191,7 +207,8 @@ def _base_metrics(base: Predictions | None, answers: Any, config: EvaluationConf
     return held_out([base["test"]], answers, sampled)
 
 
-def _rank_correlation(models: list[EvaluatedModel]) -> float | None:
+def rank_correlation(models: list[EvaluatedModel]) -> float | None:
+    """Return Spearman's correlation of estimated with true validation losses, or None where one is constant."""
     estimated = [model.estimated_loss for model in models]
     true = [model.true_val_loss for model in models]
     if len(set(estimated)) < 2 or len(set(true)) < 2:

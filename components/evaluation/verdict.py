@@ -15,7 +15,7 @@ def judge(differences: list[Difference], seeds: int) -> Verdict:
     better = [each for each in differences if each.loss.high < 0]
     worse = [each for each in differences if each.loss.low > 0]
     unclear = [each for each in differences if each not in better and each not in worse]
-    helped = len(better) == len(differences)
+    helped = len(better) == len(differences) > 0
     parts = []
     if better:
         parts.append(f"lower test loss than {_names(better)}")

@@ -61,7 +61,7 @@ class GradientExtractor:
                 logits = self.model.scores(tasks, **inputs)
             answer = answers[batch]
             losses = functional.cross_entropy(logits, answer, reduction="none")
-            gradient[batch] = self.sketcher.gradients(losses.sum(), keep_graph=config.probes > 0).cpu()
+            gradient[batch] = self.sketcher.gradients(losses.sum(), keep_graph=True).cpu()
             for index in range(config.probes):
                 sampled = sample_labels(
                     logits.detach(), torch.from_numpy(draws[batch, index]).to(self.device)

@@ -96,7 +96,7 @@ class GradientSketcher:
                 f"{type(module).__name__}, expected Linear, LayerNorm or Embedding."
             )
 
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        def hook(module: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
             if torch.is_grad_enabled():
                 output.requires_grad_(True)
                 entry = inputs[0].detach()

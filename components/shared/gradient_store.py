@@ -43,6 +43,7 @@ class StoreHeader(BaseModel):
         data_digest: digest of the prepared data.
         target: name of the target task.
         shard_rows: rows of a full shard.
+        precision: what the model computed in.
         dtype: type of the stored numbers.
         versions: versions of the libraries that computed it.
     """
@@ -60,6 +61,7 @@ class StoreHeader(BaseModel):
     data_digest: str
     target: str
     shard_rows: int
+    precision: Literal["bf16", "float32"] = "float32"
     dtype: Literal["float32"] = "float32"
     versions: dict[str, str]
 

@@ -5,8 +5,7 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["auto", "bf16", "float32"]
-PRECISIONS: tuple[Precision, ...] = ("auto", "bf16", "float32")
+from gradsift.components.shared.training_recipe import Precision
 
 
 def resolve_precision(precision: Precision) -> Literal["bf16", "float32"]:

@@ -28,7 +28,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from gradsift.components.shared.errors import GradsiftError, InputError, StorageError, TrackingError
+from gradsift.components.shared.errors import (
+    GradsiftError,
+    InputError,
+    StorageError,
+    TrackingError,
+    TrainingError,
+)
 from gradsift.components.shared.step_output import StepOutput, work_folder
 from gradsift.components.shared.storage import LocalStorage, is_remote, join_uri, open_storage
 
@@ -262,7 +268,8 @@ def _output(output: StepOutput) -> dict[str, str]:
 def _failure(error: BaseException) -> dict[str, Any]:
     kind = type(error).__name__
     sentence = next(iter(str(error).splitlines()), kind)
-    return {"error": sentence, "kind": kind, "input_error": isinstance(error, GradsiftError)}
+    by_user = isinstance(error, GradsiftError) and not isinstance(error, TrainingError)
+    return {"error": sentence, "kind": kind, "input_error": by_user}
 
 
 def _close_and_send(log: EventLog, every_run: bool = False) -> None:

@@ -34,7 +34,8 @@ class TrainingJob:
     """One model to train.
 
     Attributes:
-        folder: where the trained model goes; `training.json` in it says that it is finished.
+        folder: where the trained model goes, with a name of its own among the jobs; `training.json` in it
+            says that it is finished.
         data: the prepared data's folder.
         tasks: names of the tasks whose train rows are used, in order.
         model: the pretrained encoder and head.
@@ -88,23 +89,33 @@ def train(jobs: list[TrainingJob], scratch: Path, tracker: StepTracker) -> list[
         scratch.mkdir(parents=True, exist_ok=True)
         with atomic_file(scratch / JOBS) as path:
             path.write_text(json.dumps([job.to_json() for job in unfinished]))
-        _launch(unfinished[0].recipe.processes, scratch, tracker)
+        _launch(_process_count(unfinished), scratch, tracker)
     return [json.loads((job.folder / RESULT).read_text()) for job in jobs]
 
 
-def _launch(processes: int, scratch: Path, tracker: StepTracker) -> None:
+def _process_count(jobs: list[TrainingJob]) -> int:
+    count = jobs[0].recipe.processes or _gpu_count() or 1
+    for job in jobs:
+        if job.recipe.batch_size % count:
+            raise InputError(
+                f"Parameter batch_size is {job.recipe.batch_size}: expected a multiple of the {count} processes."
+            )
+    return count
+
+
+def _launch(count: int, scratch: Path, tracker: StepTracker) -> None:
     for name in (EVENTS, FAILURE):
         (scratch / name).unlink(missing_ok=True)
-    count = processes or _gpu_count() or 1
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     command += ["-m", "gradsift.components.shared.training_worker", str(scratch)]
     with (scratch / LOG).open("a") as log:
+        start = log.tell()
         process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(count))
         with _stopped_on_exit(process):
             for event in _follow(scratch / EVENTS, process):
                 _report(event, tracker)
     if process.returncode != 0:
-        raise _failure(scratch, process.returncode)
+        raise _failure(scratch, process.returncode, start)
 
 
 def _environment(processes: int) -> dict[str, str]:
@@ -163,16 +174,16 @@ def _report(event: dict[str, Any], tracker: StepTracker) -> None:
     tracker.progress(event["done"], event["total"], "steps")
 
 
-def _failure(scratch: Path, code: int) -> GradsiftError:
+def _failure(scratch: Path, code: int, log_start: int) -> GradsiftError:
     if (scratch / FAILURE).exists():
         failure = json.loads((scratch / FAILURE).read_text())
-        if failure["input_error"]:
-            return InputError(failure["message"])
-    lines = [line for line in (scratch / LOG).read_text(errors="replace").splitlines() if line.strip()]
-    errors = [
-        line for line in lines if re.match(r"(\[rank\d+\]: )?[\w.]*(Error|Exception|Interrupt)\b", line)
-    ]
-    last = (errors or lines or ["no output"])[-1]
+        return (InputError if failure["input_error"] else TrainingError)(failure["message"])
+    output = (scratch / LOG).read_bytes()[log_start:].decode(errors="replace")
+    lines = [line for line in output.splitlines() if line.strip()]
+    error = r"(\[rank\d+\]: )?[\w.]*(?<!ChildFailed)(Error|Exception|Interrupt)\b"  # not torchrun's own
+    errors = [line for line in lines if re.match(error, line)]
+    signals = re.findall(r"Signal \d+ \(SIG\w+\) received", output)
+    last = (errors or signals or lines or ["no output"])[-1]
     return TrainingError(
         f"The training processes ended with exit code {code}: {last} (log: {scratch / LOG})."
     )

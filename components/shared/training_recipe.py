@@ -3,14 +3,17 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from gradsift.components.shared.errors import InputError
 
-HEADS = ("label_embedding", "linear")
-PRECISIONS = ("auto", "bf16", "float32")
+HeadKind = Literal["label_embedding", "linear"]
+Precision = Literal["auto", "bf16", "float32"]
+HEADS: tuple[HeadKind, ...] = get_args(HeadKind)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class TrainingRecipe:
         _at_least("batch_size", self.batch_size, 1)
         if not 0 <= self.sampling_exponent <= 1:
             raise InputError(f"Parameter sampling_exponent is {self.sampling_exponent}: expected 0 to 1.")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"Parameter weight_decay is {self.weight_decay}: expected 0 or more.")
         if self.zero_stage not in range(4):
             raise InputError(f"Parameter zero_stage is {self.zero_stage}: expected 0, 1, 2 or 3.")

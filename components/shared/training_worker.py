@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import os
 import shutil
 import sys
@@ -16,11 +17,10 @@ import torch
 import transformers
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
-from gradsift.components.shared.errors import GradsiftError, TrainingError
+from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
 from gradsift.components.shared.lifeline import hold_lifeline
 from gradsift.components.shared.precision import resolve_precision
 from gradsift.components.shared.prepared_data import PreparedData
@@ -29,6 +29,7 @@ from gradsift.components.shared.training import EVENTS, FAILURE, JOBS, RESULT, T
 from gradsift.components.shared.training_recipe import TrainingRecipe, example_order
 
 CHECKPOINTS = "checkpoints"
+WHOLE = "whole"
 
 
 class OrderedExamples(torch.utils.data.Dataset):
@@ -49,7 +50,27 @@ class OrderedTrainer(Trainer):
     """The Hugging Face Trainer, taking the examples in the order of its dataset."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
-        return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)
+        return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+
+class CheckpointCallback(TrainerCallback):
+    """Makes checkpoints that a killed training continues from as if nothing had happened."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Log with every checkpoint, for the running mean loss is not saved; skip that of the last step."""
+        if state.global_step >= state.max_steps:
+            control.should_save, control.should_log = False, True
+        elif control.should_save:
+            control.should_log = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Mark the checkpoint once every process has written its part."""
+        torch.distributed.barrier()
+        (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
 
 
 class EventCallback(TrainerCallback):
@@ -70,6 +91,8 @@ class EventCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Write one line; the loss of the first job only, for one job's losses make one curve."""
+        if logs and not math.isfinite(logs.get("loss", 0.0)):
+            control.should_training_stop = True
         if not state.is_world_process_zero:
             return
         event: dict[str, Any] = {"done": self.steps_before + state.global_step, "total": self.total}
@@ -90,18 +113,18 @@ def main(scratch: Path) -> None:
         totals = [job.recipe.optimizer_steps(_rows(job)) for job in jobs]
         for position, job in enumerate(jobs):
             callback = EventCallback(scratch / EVENTS, sum(totals[:position]), sum(totals), position == 0)
-            train_one(job, callback)
+            train_one(job, scratch / CHECKPOINTS / job.folder.name, callback)
             gc.collect()
     except GradsiftError as error:
         with atomic_file(scratch / FAILURE) as path:
-            path.write_text(json.dumps({"message": str(error), "input_error": True}))
+            path.write_text(json.dumps({"message": str(error), "input_error": isinstance(error, InputError)}))
         raise SystemExit(2) from error
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 
-def train_one(job: TrainingJob, callback: EventCallback) -> None:
+def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> None:
     """Train one job, from its last checkpoint where there is one, and leave the model in its folder."""
     recipe = job.recipe
     data = PreparedData(job.data)
@@ -121,18 +144,16 @@ def train_one(job: TrainingJob, callback: EventCallback) -> None:
     steps = recipe.optimizer_steps(_rows(job))
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
     order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
-    checkpoints = job.folder / CHECKPOINTS
     trainer = OrderedTrainer(
         model=model,
         args=training_arguments(recipe, steps, checkpoints),
         train_dataset=OrderedExamples(_tokenised(model, data, job.tasks), order.tolist()),
         data_collator=partial(collate, model),
-        callbacks=[callback],
+        callbacks=[CheckpointCallback(), callback],
     )
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
-    output = trainer.train(resume_from_checkpoint=last)
-    if not torch.isfinite(torch.tensor(output.training_loss)):
+    output = trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    if not math.isfinite(output.training_loss):
         raise TrainingError(
             f"The training loss of {job.folder.name} is not finite: expected a smaller learning rate than "
             f"{recipe.learning_rate}."
@@ -147,6 +168,12 @@ def train_one(job: TrainingJob, callback: EventCallback) -> None:
     trainer.accelerator.free_memory()
 
 
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint that no kill cut short."""
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{WHOLE}")]
+    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+
+
 def training_arguments(recipe: TrainingRecipe, steps: int, checkpoints: Path) -> TrainingArguments:
     """Translate a recipe into the Hugging Face Trainer's arguments and DeepSpeed's configuration."""
     processes = int(os.environ["WORLD_SIZE"])
@@ -159,9 +186,10 @@ def training_arguments(recipe: TrainingRecipe, steps: int, checkpoints: Path) ->
         warmup_steps=max(1, steps // 10),
         lr_scheduler_type="linear",
         logging_steps=max(1, steps // 100),
+        logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=recipe.checkpoint_steps,
-        save_total_limit=1,
+        save_total_limit=2,
         seed=recipe.seed,
         data_seed=recipe.seed,
         use_cpu=not torch.cuda.is_available(),

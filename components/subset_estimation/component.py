@@ -7,6 +7,8 @@ from gradsift.components.shared.images import CPU_IMAGE
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
 def estimate_subsets(
+    data: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
     gradients: dsl.Input[dsl.Dataset],
     selection: dsl.Output[dsl.Artifact],
     output_uri: str,
@@ -23,6 +25,8 @@ def estimate_subsets(
     """Estimate the target's loss for many subsets of the auxiliary tasks and choose one.
 
     Args:
+        data: pointer to the prepared data that the store must be of.
+        model: pointer to the meta-trained model that the store must be of.
         gradients: pointer to the gradient store.
         selection: pointer to the estimates and the selection.
         output_uri: run root, a local path or an s3:// address.
@@ -61,10 +65,11 @@ def estimate_subsets(
         random_baseline_draws=random_baseline_draws,
         seed=seed,
     )
+    origin = {"data_digest": read_pointer(data).digest, "model_digest": read_pointer(model).digest}
     run_step(
         step.STEP,
         output_uri,
         asdict(config),
-        lambda _: step.estimate_subsets(config, read_pointer(gradients), output_uri),
+        lambda _: step.estimate_subsets(config, read_pointer(gradients), output_uri, origin),
         selection,
     )

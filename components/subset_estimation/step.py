@@ -1,6 +1,7 @@
 """The estimation step: from a gradient store to estimated losses of thousands of subsets, and one chosen."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,30 @@ STEP = "subset_estimation"
 ESTIMATES = "estimates.parquet"
 
 
-def estimate_subsets(config: SubsetEstimationConfig, gradients: StepOutput, root_uri: str) -> StepOutput:
+def estimate_subsets(
+    config: SubsetEstimationConfig,
+    gradients: StepOutput,
+    root_uri: str,
+    origin: Mapping[str, str] | None = None,
+) -> StepOutput:
     """Estimate subsets from a gradient store and choose one.
 
     Args:
         config: the settings.
         gradients: the gradient store, as its step returned it; its metadata may name the `suite`.
         root_uri: the run root, a local path or an `s3://` address.
+        origin: digests that the store's header must have, for example `data_digest`, where they are known.
 
     Returns:
         The output with `estimates.parquet` and `selection.json` (see the README); its metadata holds the
         chosen tasks, their estimated loss and what it is compared with.
 
     Raises:
-        GradientStoreError: the store is unfinished or damaged, or lacks rows that the estimates need.
+        GradientStoreError: the store is unfinished or damaged, was made for other weights or data, or lacks
+            rows that the estimates need.
         InputError: the logistic estimator did not converge with this ridge.
     """
+    GradientStore(gradients.uri, gradients.digest).check_origin(**(origin or {}))
     suite = str(gradients.metadata.get("suite", ""))
     inputs = {"config": asdict(config), "gradient_store": gradients.digest, "suite": suite}
     return produce(root_uri, STEP, inputs, lambda folder: _estimate(config, gradients, suite, folder))

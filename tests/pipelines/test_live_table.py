@@ -63,4 +63,6 @@ def test_events_of_an_earlier_try_do_not_count() -> None:
 
 
 def test_a_plain_line_for_each_ended_step() -> None:
-    assert summary_lines(read_states(EVENTS)) == ["reused     0:02  prepare data       12 tasks, 2,950 train rows"]
+    assert summary_lines(read_states(EVENTS)) == [
+        "reused     0:02  prepare data       12 tasks, 2,950 train rows"
+    ]

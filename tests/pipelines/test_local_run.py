@@ -39,7 +39,8 @@ SMALL = {
 def command(output: Path | str, base_model: Path, **changes: Any) -> list[str]:
     settings = {**SMALL, **changes}
     options = [
-        f"--set={name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()
+        f"--set={name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in settings.items()
     ]
     run = [sys.executable, "-m", "gradsift.pipelines.command_line", "run", "--output", str(output)]
     return [*run, "--base-model", str(base_model), *options]
@@ -122,7 +123,9 @@ def test_a_second_run_reuses_every_step(finished: tuple[Path, str], tiny_encoder
     assert json.loads((root / "run.json").read_text())["run_id"] != first
 
 
-def test_a_changed_setting_repeats_only_what_depends_on_it(finished: tuple[Path, str], tiny_encoder: Path) -> None:
+def test_a_changed_setting_repeats_only_what_depends_on_it(
+    finished: tuple[Path, str], tiny_encoder: Path
+) -> None:
     root, _ = finished
     done = call(command(root, tiny_encoder, evaluate_bootstrap=50))
     assert done.returncode == 0, done.stderr
@@ -205,7 +208,9 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path, tiny_encoder: Path) -> None:
     root = tmp_path / "out"
-    first = subprocess.Popen(command(root, tiny_encoder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        command(root, tiny_encoder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         while not (root / "run.json").exists():
             time.sleep(0.1)

@@ -35,7 +35,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_committed_yaml_is_a_fresh_compile(compiled: list[dict[str, Any]]) -> None:
-    assert list(yaml.safe_load_all(COMMITTED.read_text())) == compiled, "run `make compile` and commit the result"
+    assert list(yaml.safe_load_all(COMMITTED.read_text())) == compiled, (
+        "run `make compile` and commit the result"
+    )
 
 
 def test_yaml_is_ascii() -> None:
@@ -49,7 +51,7 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
         "prepare-data": set(),
         "meta-train": {"prepare-data"},
         "extract-gradients": {"prepare-data", "meta-train"},
-        "estimate-subsets": {"extract-gradients"},
+        "estimate-subsets": {"prepare-data", "meta-train", "extract-gradients"},
         "fine-tune-target": {"prepare-data", "estimate-subsets"},
         "evaluate": {"prepare-data", "estimate-subsets", "fine-tune-target"},
     }

@@ -10,7 +10,13 @@ from gradsift.components.gradient_extraction.per_example import GradientSketcher
 from gradsift.components.gradient_extraction.projection import Projection
 from gradsift.components.shared.errors import InputError
 
-SMALL = dict(hidden_size=24, num_attention_heads=2, num_hidden_layers=2, intermediate_size=40, vocab_size=50)
+SMALL = {
+    "hidden_size": 24,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "intermediate_size": 40,
+    "vocab_size": 50,
+}
 ENCODERS = {
     "bert": lambda: BertModel(BertConfig(**SMALL), add_pooling_layer=False),
     "roberta": lambda: RobertaModel(RobertaConfig(**SMALL), add_pooling_layer=False),

@@ -164,6 +164,17 @@ def test_a_store_on_s3_is_read_and_the_output_written_there(synthetic: Any, s3_r
     assert selection.auxiliary_tasks == ["task0", "task1"]
 
 
+@pytest.mark.parametrize(("field", "what"), [("data_digest", "data"), ("model_digest", "model")])
+def test_a_store_made_for_other_weights_or_data_is_refused(
+    gradients: StepOutput, tmp_path: Path, field: str, what: str
+) -> None:
+    with pytest.raises(
+        GradientStoreError, match=f"was made for another {what}: its {field} is .* expected ffff"
+    ):
+        estimate_subsets(SubsetEstimationConfig(), gradients, str(tmp_path), {field: "f" * 64})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_store_altered_after_the_extraction_is_refused(synthetic: Any, tmp_path: Path) -> None:
     store = synthetic.problem().write(tmp_path / "gradients")
     with pytest.raises(GradientStoreError, match="was altered after the extraction had finished"):

@@ -1,0 +1,247 @@
+"""The whole step on real text: the store it writes, again, elsewhere, and after being killed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict, astuple, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gradsift.components.gradient_extraction.config import GradientExtractionConfig
+from gradsift.components.gradient_extraction.step import STEP, extract_gradients, shard_plans
+from gradsift.components.shared.base_model import find_base_model
+from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.gradient_store import MANIFEST, GradientStore
+from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.storage import open_storage
+from gradsift.components.shared.tracking import track_step
+
+CONFIG = GradientExtractionConfig(
+    dimension=16, blocks=4, projection_width=256, shard_rows=20, precision="float32"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(prepared_data: StepOutput, tmp_path_factory: pytest.TempPathFactory) -> StepOutput:
+    """The prepared data without the file of the target's test split."""
+    folder = tmp_path_factory.mktemp("data") / "prepared"
+    shutil.copytree(prepared_data.uri, folder)
+    (folder / PreparedData(folder).target / "test.arrow").unlink()
+    return replace(prepared_data, uri=str(folder))
+
+
+def trained_model(root: Path, encoder: Path, data: StepOutput, change: float = 0.0) -> StepOutput:
+    """What training leaves, without the training; `change` makes other weights."""
+    prepared = PreparedData(Path(data.uri))
+    base = find_base_model(str(encoder))
+
+    def work(folder: Path) -> dict[str, object]:
+        labels = {task.name: task.labels for task in prepared.tasks}
+        head = Head.for_tasks("label_embedding", 15.0, 32, prepared.target, labels)
+        model = EncoderClassifier.from_base(base, head)
+        with torch.no_grad():
+            next(iter(model.encoder.parameters())).add_(change)
+        model.save(folder)
+        digests = {"base_model_digest": base.digest, "tokenizer_digest": base.tokenizer_digest}
+        return {"train_embeddings": False, **digests}
+
+    return produce(str(root), "meta_training", {"change": change}, work)
+
+
+@pytest.fixture(scope="module")
+def model(data: StepOutput, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> StepOutput:
+    return trained_model(tmp_path_factory.mktemp("model"), tiny_encoder, data)
+
+
+def extract(
+    data: StepOutput, model: StepOutput, root: Path | str, config: GradientExtractionConfig = CONFIG
+) -> StepOutput:
+    with track_step(STEP, str(root), {}) as tracker:
+        return extract_gradients(config, data, model, str(root), tracker)
+
+
+def contents(output: StepOutput) -> dict[str, bytes]:
+    storage = open_storage(output.uri)
+    keys = storage.keys()
+    return {key: storage.read(key) for key in keys}
+
+
+@pytest.fixture(scope="module")
+def finished(data: StepOutput, model: StepOutput, tmp_path_factory: pytest.TempPathFactory) -> StepOutput:
+    """A store that was written without the target's test split on the disk."""
+    return extract(data, model, tmp_path_factory.mktemp("run"))
+
+
+def test_the_store_holds_every_train_row_and_the_targets_validation_rows(
+    data: StepOutput, finished: StepOutput
+) -> None:
+    store, prepared = GradientStore(finished.uri), PreparedData(Path(data.uri))
+    parts = [(task.name, "train") for task in prepared.tasks] + [(prepared.target, "val")]
+    assert list(dict.fromkeys((shard.task, shard.split) for shard in store.shards)) == parts
+    for task, split in parts:
+        shards = list(store.read(task, split))  # type: ignore[arg-type]
+        ids = [name for shard in shards for name in shard.example_id]
+        assert ids == prepared.split(task, split)["id"][:]  # type: ignore[arg-type]
+        assert all(len(shard.example_id) == CONFIG.shard_rows for shard in shards[:-1])
+        assert all(np.abs(shard.gradient).sum(1).all() for shard in shards)
+    rows = sum(shard.rows for shard in store.shards)
+    assert finished.metadata == {
+        "suite": prepared.suite,
+        "target": prepared.target,
+        "rows": rows,
+        "shards": len(store.shards),
+        "bytes": sum(shard.bytes for shard in store.shards),
+        "dimension": CONFIG.dimension,
+    }
+    assert rows == sum(task.rows["train"] for task in prepared.tasks) + prepared.task("sst2").rows["val"]
+
+
+def test_the_header_says_what_the_store_was_made_of(
+    data: StepOutput, model: StepOutput, finished: StepOutput
+) -> None:
+    header = GradientStore(finished.uri, finished.digest).header
+    classifier = EncoderClassifier.load(Path(model.uri))
+    trained = [name for name, _ in classifier.named_parameters() if name.startswith("encoder.encoder.")]
+    assert header.parameters == trained
+    assert (header.dimension, header.blocks, header.probes, header.shard_rows) == (16, 4, 1, 20)
+    assert header.projection == {"kind": "fold and khatri-rao", "seed": 0, "width": 256}
+    assert header.data_digest == data.digest
+    assert header.model_digest == model.digest
+    assert header.base_model_digest == model.metadata["base_model_digest"]
+    assert header.tokenizer_digest == model.metadata["tokenizer_digest"]
+    assert (header.target, header.precision) == ("sst2", "float32")
+    assert set(header.versions) == {"gradsift", "torch", "transformers", "numpy"}
+
+
+def test_a_finished_store_is_found(data: StepOutput, model: StepOutput, finished: StepOutput) -> None:
+    before = {path: path.stat().st_mtime_ns for path in Path(finished.uri).rglob("*")}
+    again = extract(data, model, Path(finished.uri).parents[1])
+    assert not finished.reused
+    assert again == replace(finished, reused=True)
+    assert {path: path.stat().st_mtime_ns for path in Path(finished.uri).rglob("*")} == before
+
+
+def test_s3_holds_the_same_bytes(
+    data: StepOutput, model: StepOutput, finished: StepOutput, s3_root: str
+) -> None:
+    output = extract(data, model, s3_root)
+    assert output.uri.startswith(s3_root)
+    assert contents(output) == contents(finished)
+    assert output.digest == finished.digest
+    assert extract(data, model, s3_root) == replace(output, reused=True)
+
+
+def test_other_weights_or_settings_are_another_store(
+    data: StepOutput, model: StepOutput, finished: StepOutput, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    root = Path(finished.uri).parents[1]
+    other = trained_model(tmp_path, tiny_encoder, data, change=0.1)
+    of_weights = extract(data, other, root)
+    of_settings = extract(data, model, root, replace(CONFIG, seed=1))
+    assert len({finished.uri, of_weights.uri, of_settings.uri}) == 3
+    assert not of_weights.reused
+    assert not of_settings.reused
+
+
+def test_only_a_lost_shard_is_computed_again(
+    data: StepOutput, model: StepOutput, finished: StepOutput, tmp_path: Path
+) -> None:
+    copy = tmp_path / STEP / Path(finished.uri).name
+    shutil.copytree(finished.uri, copy)
+    lost = copy / "mr" / "train" / "00001.safetensors"
+    lost.unlink()
+    times = {path: path.stat().st_mtime_ns for path in copy.rglob("*.safetensors")}
+    output = extract(data, model, tmp_path)
+    assert not output.reused
+    assert contents(output) == contents(finished)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+from gradsift.components.gradient_extraction import extraction
+from gradsift.components.gradient_extraction.config import GradientExtractionConfig
+from gradsift.components.gradient_extraction.step import extract_gradients
+from gradsift.components.shared.step_output import StepOutput
+from gradsift.components.shared.tracking import track_step
+
+torch.set_num_threads(1)
+job = json.loads(sys.argv[1])
+data, model = (StepOutput(**job[name]) for name in ("data", "model"))
+move = Path.replace
+left = 0
+
+def move_or_die(path, to):
+    global left
+    if "gradient_extraction/" in str(to):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return move(path, to)
+
+Path.replace = move_or_die
+for name, left in job["kills"].items():
+    root = str(Path(job["root"]) / name)
+    child = os.fork()
+    if child == 0:
+        with track_step("gradient_extraction", root, {}) as tracker:
+            extract_gradients(GradientExtractionConfig(**job["config"]), data, model, root, tracker)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL, name
+"""
+
+
+def test_a_killed_extraction_continues_and_ends_with_the_same_bytes(
+    data: StepOutput, model: StepOutput, finished: StepOutput, tmp_path: Path
+) -> None:
+    """Killed while the nth file of the store waits under its temporary name: shards are odd, sidecars even."""
+    files = 2 * finished.metadata["shards"] + 1
+    kills = {"first": 1, "sidecar": 4, "shard": 9, "manifest": files}
+    job = {
+        "data": asdict(data),
+        "model": asdict(model),
+        "root": str(tmp_path),
+        "kills": kills,
+        "config": asdict(CONFIG),
+    }
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), json.dumps(job)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, capture_output=True, timeout=120, env=environment)
+    for name, count in kills.items():
+        store = tmp_path / name / STEP / Path(finished.uri).name
+        left = sorted(path for path in store.rglob("*.json"))
+        assert len(left) == (count - 1) // 2
+        assert not (store / MANIFEST).exists()
+        whole = {
+            path: path.stat().st_ino for side in left for path in (side, side.with_suffix(".safetensors"))
+        }
+        output = extract(data, model, tmp_path / name)
+        assert contents(output) == contents(finished), name
+        assert {path: path.stat().st_ino for path in whole} == whole, name
+
+
+def test_plans_cover_all_rows_in_shards_of_the_wanted_size(data: StepOutput) -> None:
+    plans = shard_plans(PreparedData(fetch(data, ["tasks.json"])), 20)
+    assert [astuple(plan)[1:] for plan in plans if plan.task == "trec"] == [
+        ("train", 0, 0, 20),
+        ("train", 1, 20, 32),
+    ]
+    assert {plan.split for plan in plans if plan.task != "sst2"} == {"train"}

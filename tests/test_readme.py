@@ -1,0 +1,205 @@
+"""Runs what the README tells newcomers to run, as it stands there."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+QUICK = [
+    "--set=model_max_length=64",
+    "fine_tune_steps=2",
+    "meta_epochs=0.2",
+    "evaluate_seeds=1",
+    "extract_dimension=64",
+]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `.venv`, as after `make`, and the suite of the README's example with demo rows in it."""
+    place = tmp_path_factory.mktemp("workplace")
+    (place / ".venv").symlink_to(sys.prefix)
+    suite = place / "support"
+    suite.mkdir()
+    manifest = next(block for block in blocks("json") if '"suite"' in block)
+    (suite / "manifest.json").write_text(manifest)
+    demo = ROOT / "components" / "data_preparation" / "demo_suite"
+    for task in json.loads(manifest)["tasks"]:
+        source = "sst2" if task["name"] == "complaints" else "mr"
+        for split, entry in task["splits"].items():
+            lines = subprocess.check_output(["gzip", "-dc", demo / f"{source}.{split}.jsonl.gz"]).splitlines()
+            (suite / entry["file"]).write_bytes(b"\n".join(lines[:40]) + b"\n")
+    return place
+
+
+def run(command: str, place: Path, *more: str) -> str:
+    environment = {**os.environ, "GRADSIFT_MLFLOW": "on"}
+    done = subprocess.run(
+        [*command.split(), *more], cwd=place, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def command_with(words: str) -> str:
+    [command] = [command for command in COMMANDS if words in command]
+    return command
+
+
+def test_every_command_is_run_here() -> None:
+    known = [
+        "make run",
+        "make test",
+        "gradsift run",
+        "gradsift report",
+        "gradsift parameters",
+        "gradsift compile",
+    ]
+    known += ["mlflow ui", "mlflow-sync"]
+    assert all(any(words in command for words in known) for command in COMMANDS)
+    assert len(COMMANDS) == len(known)
+
+
+def test_linked_files_exist() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_ci_runs_make_test() -> None:
+    assert "make test\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_own_data_then_report_parameters_and_mlflow(workplace: Path) -> None:
+    quick = [f"--set={setting}" for setting in QUICK[1:]]
+    printed = run(command_with("gradsift run"), workplace, *quick)
+    assert "Selected for complaints:" in printed
+    run(command_with("gradsift report"), workplace)
+    assert "complaints" in (workplace / "complaints.html").read_text()
+    assert "model_max_length = 32" in run(command_with("gradsift parameters"), workplace)
+    shutil.copytree(workplace / "complaints-run", workplace / "gradsift-run")
+    assert "Sent" in run(command_with("mlflow-sync"), workplace)
+    _mlflow_ui_answers(workplace)
+
+
+def _mlflow_ui_answers(workplace: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [*command_with("mlflow ui").split(), "--port", str(port)]
+    server = subprocess.Popen(command, cwd=workplace, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                assert urllib.request.urlopen(f"http://127.0.0.1:{port}/health").read() == b"OK"
+                return
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline, "MLflow's page does not come up"
+                time.sleep(0.5)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+@pytest.fixture
+def kubeflow() -> Iterator[tuple[str, list[tuple[str, str, Any]]]]:
+    """An HTTP server that answers as Kubeflow's API does to the calls of the README's example."""
+    requests: list[tuple[str, str, Any]] = []
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append(("GET", self.path.split("?")[0], None))
+            if "/experiments" in self.path:
+                self._answer(200, {"experiments": []})
+            else:
+                self._answer(200, {"multi_user": False})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            requests.append(("POST", self.path.split("?")[0], body))
+            ids = {"experiment_id": "e1", "run_id": "r1", "recurring_run_id": "s1"}
+            self._answer(200, {**body, **ids})
+
+        def _answer(self, status: int, body: dict[str, Any]) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", requests
+    server.shutdown()
+
+
+def test_compile_then_the_kubeflow_example(
+    workplace: Path, kubeflow: tuple[str, list[tuple[str, str, Any]]]
+) -> None:
+    host, requests = kubeflow
+    run(command_with("gradsift compile"), workplace)
+    [example] = blocks("python")
+    (workplace / "example.py").write_text(example.replace("http://localhost:8888", host))
+    run(f"{sys.executable} example.py", workplace)
+    [started] = [body for method, path, body in requests if (method, path) == ("POST", "/apis/v2beta1/runs")]
+    [schedule] = [body for method, path, body in requests if path == "/apis/v2beta1/recurringruns"]
+    for body in (started, schedule):
+        assert body["runtime_config"]["parameters"]["prepare_target"] == "sst2"
+        assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "gradsift"
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *"
+
+
+@pytest.mark.slow
+def test_make_run_avoids_the_harmful_sources_and_ranks_the_trained_subsets(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (Path(sys.prefix) / ".installed").touch()
+    environment = {**os.environ, "GRADSIFT_MLFLOW": "on"}
+    done = subprocess.run(
+        command_with("make run").split(),
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [selection_file] = (tmp_path / "gradsift-run").glob("subset_estimation/*/selection.json")
+    selection = json.loads(selection_file.read_text())
+    assert not {"mr_flipped", "mr_shuffled"} & set(selection["selected"])
+    scores = {each["task"]: each["score"] for each in selection["task_scores"]}
+    assert sorted(scores, key=lambda task: scores[task])[:2] == ["mr_flipped", "mr_shuffled"]
+    [evaluation_file] = (tmp_path / "gradsift-run").glob("evaluation/*/evaluation.json")
+    models = {each["name"]: each for each in json.loads(evaluation_file.read_text())["models"]}
+    assert models["selected"]["true_val_loss"] < models["all"]["true_val_loss"]
+    assert models["selected"]["test_accuracy"]["mean"] > models["all"]["test_accuracy"]["mean"] + 0.05
