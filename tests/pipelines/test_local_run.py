@@ -73,7 +73,7 @@ def test_a_run_ends_with_the_choice_the_report_and_the_model(finished: tuple[Pat
     assert "Selected for sst2:" in printed
     assert f"Report: {root / 'report.html'}" in printed.replace("\n", "")
     report = (root / "report.html").read_text()
-    assert report.startswith("<!doctype html>")
+    assert report.lstrip().lower().startswith("<!doctype html>")
     [selection_file] = root.glob("subset_estimation/*/selection.json")
     [evaluation_file] = root.glob("evaluation/*/evaluation.json")
     selection = Selection.read(selection_file.parent)
@@ -151,7 +151,7 @@ def test_source_and_committed_yaml_run_under_the_local_runner(
     assert "confusionMatrix" in str(artifacts["confusion"])
     assert artifacts["metrics"]["artifacts"][0]["metadata"]["test_accuracy"] > 0
     [report] = tmp_path.glob("*/evaluate/report")
-    assert "<!doctype html>" in report.read_text()
+    assert "<!doctype html>" in report.read_text().lower()
     [statistics] = tmp_path.glob("*/prepare-data/statistics")
     assert "mr_flipped" in statistics.read_text()
 

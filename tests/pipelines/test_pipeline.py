@@ -22,8 +22,8 @@ from gradsift.pipelines.pipeline import gradsift_pipeline
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
 COMPONENTS = [prepare_data, meta_train, extract_gradients, estimate_subsets, fine_tune_target, evaluate]
-# The final fine-tuning is short and counted in steps, so that every comparison costs the same.
-OWN_DEFAULTS = {"fine_tune_steps": 60, "fine_tune_epochs": 3.0}
+# The final fine-tuning is short, gentle and counted in steps, so that every comparison costs the same.
+OWN_DEFAULTS = {"fine_tune_steps": 40, "fine_tune_learning_rate": 5e-5, "fine_tune_epochs": 3.0}
 LARGE = {"meta-train", "extract-gradients", "fine-tune-target", "evaluate"}
 
 

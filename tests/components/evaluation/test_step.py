@@ -175,7 +175,7 @@ def test_the_rank_correlation_is_defined_only_where_values_differ(evaluation: Ev
         for model in evaluation.models
         if model.name in losses
     ]
-    assert rank_correlation(models) == pytest.approx(-0.5)
+    assert rank_correlation(models) == pytest.approx(0.5)
     equal = [model.model_copy(update={"true_val_loss": 0.4}) for model in models]
     assert rank_correlation(equal) is None
     assert rank_correlation(models[:1]) is None
