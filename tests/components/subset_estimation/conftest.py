@@ -80,7 +80,7 @@ class LinearProblem:
         )
 
     def estimator(self, **settings: Any) -> LossEstimator:
-        config = SubsetEstimationConfig(**settings)
+        config = SubsetEstimationConfig(**({"ridge": 1.0} | settings))
         rows = self.train_rows() if config.estimator == "logistic" else None
         return LossEstimator(config, self.statistics(), rows)
 

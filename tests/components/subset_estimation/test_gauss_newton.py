@@ -16,7 +16,7 @@ from gradsift.components.subset_estimation.task_statistics import TaskStatistics
 
 
 def _weights(statistics: TaskStatistics, masks: Any, **config: Any) -> Any:
-    ridge = ridge_of(SubsetEstimationConfig(**config), statistics)
+    ridge = ridge_of(SubsetEstimationConfig(**({"ridge": 1.0} | config)), statistics)
     return GaussNewton(statistics, ridge).weights(masks)
 
 

@@ -17,7 +17,11 @@ from gradsift.components.subset_estimation.ridge import ridge_of
 
 def _solver(problem: Any, **config: Any) -> Logistic:
     statistics = problem.statistics()
-    return Logistic(statistics, problem.train_rows(), ridge_of(SubsetEstimationConfig(**config), statistics))
+    return Logistic(
+        statistics,
+        problem.train_rows(),
+        ridge_of(SubsetEstimationConfig(**({"ridge": 1.0} | config)), statistics),
+    )
 
 
 def _members(problem: Any, mask: Any) -> tuple[Any, Any]:

@@ -44,7 +44,7 @@ def test_estimates_from_a_store_are_those_of_its_rows(
 ) -> None:
     problem, masks = synthetic.problem(blocks=2), synthetic.subsets(4)
     store = GradientStore(problem.write(tmp_path_factory.mktemp("store")).uri)
-    found = open_estimator(SubsetEstimationConfig(estimator=estimator), store).losses(masks)
+    found = open_estimator(SubsetEstimationConfig(estimator=estimator, ridge=1.0), store).losses(masks)
     expected = problem.estimator(estimator=estimator).losses(masks)
     np.testing.assert_allclose(found.rows, expected.rows, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found.blocks, expected.blocks, rtol=1e-4, atol=1e-6)
@@ -84,7 +84,7 @@ def test_a_flipped_copy_of_the_target_hurts_and_a_true_copy_helps(synthetic: Any
         tasks, synthetic.signal(generator, 20, direction), synthetic.signal(generator, 200, direction)
     )
     none, copy, flipped = (
-        problem.estimator(ridge=1.0).losses(np.array([[0, 0], [1, 0], [0, 1]], bool)).estimates().loss
+        problem.estimator().losses(np.array([[0, 0], [1, 0], [0, 1]], bool)).estimates().loss
     )
     assert copy < none - 0.02
     assert flipped > none + 0.05

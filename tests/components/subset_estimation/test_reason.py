@@ -9,7 +9,7 @@ from gradsift.components.subset_estimation.choices import make_choices
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.reason import reason_of
 
-QUICK = {"random_subsets": 30, "random_baseline_draws": 4}
+QUICK = {"ridge": 1.0, "random_subsets": 30, "random_baseline_draws": 4}
 LIMITS = "the estimates rank subsets; they do not predict the loss after fine-tuning."
 
 

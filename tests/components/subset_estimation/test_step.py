@@ -22,7 +22,7 @@ from gradsift.components.subset_estimation.config import METHODS, SubsetEstimati
 from gradsift.components.subset_estimation.step import estimate_subsets
 
 EVERY_METHOD = [*METHODS, "all", "target_only", "random", "gradient_cosine", "gradient_dot"]
-QUICK = {"random_subsets": 40, "random_baseline_draws": 5}
+QUICK = {"ridge": 1.0, "random_subsets": 40, "random_baseline_draws": 5}
 
 
 @pytest.fixture(scope="module")
