@@ -1,7 +1,8 @@
 # `make run` runs the demo, `make test` the tests; both set everything up first.
 PYTHON ?= python3
 VENV ?= .venv
-# Installed before everything else, so that no package that depends on torch chooses another build of it.
+# Installed before everything else, so that no package that depends on torch chooses another build of it; not in
+# the lock, so that another version can be asked for.
 TORCH ?= torch==2.13.0
 # Address of a package index to take torch from, e.g. PyTorch's CPU-only wheels; empty: pip's own.
 TORCH_INDEX ?=
@@ -38,7 +39,7 @@ lock: setup
 	$(BIN)/pip-compile --quiet --extra train --extra demo --extra dev --strip-extras --no-annotate --no-header \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 		--constraint build/torch.txt --output-file build/requirements.lock pyproject.toml
-	sed -e 's/^torch==\([0-9.]*\)+.*/torch==\1/' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^#/d' \
+	sed -e '/^torch==/d' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^#/d' \
 		build/requirements.lock > requirements.lock
 
 setup: $(INSTALLED)

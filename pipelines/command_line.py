@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from gradsift.components.shared.errors import GradsiftError, RunFailedError, TrainingError
 from gradsift.components.shared.storage import is_remote
@@ -109,10 +110,10 @@ def main() -> None:
     """
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(130)
     except GradsiftError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold red]Error:[/] {escape(str(error))}", highlight=False
+        )
         sys.exit(1 if isinstance(error, TrainingError | RunFailedError) else 2)
 
 

@@ -40,11 +40,14 @@ def run_pipeline(parameters: dict[str, Any], console: Console) -> None:
         run_id = _run_id(home, parameters)
         os.environ["KFP_RUN_ID"] = run_id
         log = home / "logs" / f"{run_id}.log"
-        console.print(f"Run [bold]{run_id}[/] in {root} (log: {log})", highlight=False, soft_wrap=True)
+        console.print(f"Run {run_id} in {root} (log: {log})", markup=False, highlight=False, soft_wrap=True)
         record_pipeline_start(root, parameters)
         process = local_runner.start(home / "kfp", run_id, parameters, log)
         try:
             states = _follow(process, root, run_id, console)
+        except KeyboardInterrupt:
+            console.print("\nStopped: the same command continues where it was.")
+            raise
         finally:
             _stop(process)
         try:
@@ -142,7 +145,8 @@ def _sum_up(states: dict[str, StepState], home: Path, console: Console) -> None:
     console.print(f"\n[bold]Selected for {evaluation.target}:[/] {selected}", highlight=False)
     console.print(evaluation.verdict.text, highlight=False, soft_wrap=True)
     model = states["target_finetuning"].outputs["model"]["uri"]
-    console.print(f"Report: {home / REPORT}\nModel:  {model}", highlight=False, soft_wrap=True)
+    places = f"Report: {home / REPORT}\nModel:  {model}"
+    console.print(places, markup=False, highlight=False, soft_wrap=True)
 
 
 def _step_output(pointer: dict[str, str]) -> StepOutput:
