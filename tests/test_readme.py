@@ -178,6 +178,7 @@ def test_compile_then_the_kubeflow_example(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_make_run_avoids_the_harmful_sources_and_ranks_the_trained_subsets(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in ("pyproject.toml", "requirements.lock"):
