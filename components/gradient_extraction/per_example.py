@@ -1,9 +1,9 @@
 """Per-example gradients, sketched inside the backward pass while they are in the cache.
 
 The weights are frozen, so that the backward pass computes activation gradients only; a hook at every module
-that owns a parameter takes its input and its output's gradient, forms each example's gradient of the parameter
-and folds it into the sketch. Examples do not interact in an encoder, so one backward pass of the summed loss
-holds every example's gradient.
+that owns a parameter takes its input and its output's gradient and adds each example's gradient of the
+parameter to its sketch (see `projection` for the two ways). Examples do not interact in an encoder, so one
+backward pass of the summed loss holds every example's gradient.
 """
 
 from collections.abc import Callable
@@ -99,25 +99,31 @@ class GradientSketcher:
         def hook(module: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
             if torch.is_grad_enabled():
                 output.requires_grad_(True)
-                entry = inputs[0].detach()
+                entry = self._kept_input(inputs[0].detach(), output.dtype, wanted)
                 output.register_hook(lambda gradient: rule(module, wanted, entry, gradient))
 
         module.register_forward_hook(hook)
+
+    def _kept_input(self, entry: Tensor, dtype: torch.dtype, wanted: dict[str, str]) -> Tensor:
+        """Return what a module's rule needs of its input: already mapped where every backward pass would map it."""
+        name = wanted.get("weight")
+        if name not in self.projection.factors:
+            return entry
+        return self.projection.map_input(name, entry.reshape(self.rows, -1, entry.shape[-1]).to(dtype))
 
     def _one_lookup_a_row(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Repeat position ids that the model shares between the rows of a batch, so that gradients stay apart."""
         return (inputs[0].expand(self.rows, -1), *inputs[1:])
 
     def _linear(self, module: nn.Linear, wanted: dict[str, str], entry: Tensor, gradient: Tensor) -> None:
-        entry = entry.reshape(self.rows, -1, entry.shape[-1]).to(gradient.dtype)
         gradient = gradient.reshape(self.rows, -1, gradient.shape[-1])
         if "bias" in wanted:
             self.projection.add(self._sketch, wanted["bias"], gradient.sum(1, dtype=torch.float32))
         name = wanted.get("weight")
         if name in self.projection.factors:
-            mapped_input = self.projection.map_input(name, entry)
-            self._projected += self.projection.khatri_rao(name, gradient, mapped_input)
+            self._projected += self.projection.khatri_rao(name, gradient, entry)
         elif name is not None:
+            entry = entry.reshape(self.rows, -1, entry.shape[-1])
             product = torch.bmm(gradient.float().mT, entry.float())
             self.projection.add(self._sketch, name, product.flatten(1))
 
