@@ -1,4 +1,4 @@
-"""The command line: `gradsift run`, `report`, `compile`, `parameters`, `mlflow-sync`."""
+"""The command line: `gradsift run`, `report`, `compile`, `parameters`, `mlflow-sync`, `store`."""
 
 import json
 import sys
@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from gradsift.components.shared.errors import GradsiftError, RunFailedError, TrainingError
 from gradsift.components.shared.storage import is_remote
+from gradsift.pipelines.store_commands import store
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Choose which data sources to fine-tune on.",
 )
+app.add_typer(store, name="store")
 console = Console()
 
 Output = Annotated[str, typer.Option(help="Run root: a folder or an s3:// address.")]

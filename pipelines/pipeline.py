@@ -46,9 +46,13 @@ def gradsift_pipeline(
     extract_blocks: int = 4,
     extract_probes: int = 1,
     extract_projection_width: int = 8192,
+    extract_parameters: str = "shared",
     extract_tokens_per_batch: int = 2048,
     extract_shard_rows: int = 4096,
+    extract_dtype: str = "float16",
+    extract_hidden_states: bool = False,
     extract_precision: str = "auto",
+    extract_processes: int = 0,
     extract_seed: int = 0,
     estimate_estimator: str = "gauss_newton",
     estimate_method: str = "forward_stepwise",
@@ -112,10 +116,18 @@ def gradsift_pipeline(
         extract_probes: R, gradients under labels sampled from the model, an example.
         extract_projection_width: m, width of the folded gradient before the dense product; at least
             `dimension`.
+        extract_parameters: whose gradient it is: `shared` takes the trained parameters that all tasks share,
+            `trained` a trained head's too.
         extract_tokens_per_batch: padded tokens computed at a time; decides memory and speed, not the
-            result.
-        extract_shard_rows: rows of a shard; a killed extraction repeats at most one.
+            result. Halved when a GPU's memory does not suffice.
+        extract_shard_rows: rows of a shard, 4096 to 16384 for large data; a killed process repeats at most
+            one.
+        extract_dtype: type of the stored gradients, `float16` (with a scale) or `float32`.
+        extract_hidden_states: store each row's mean-pooled last hidden state too, for comparing rows by
+            similarity.
         extract_precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
+        extract_processes: number of processes that compute shards; 0 is one a GPU, and one on a machine
+            without.
         extract_seed: decides the projection and the sampled labels.
         estimate_estimator: `gauss_newton` (one damped Gauss-Newton step, its cost independent of the number
             of rows) or `logistic` (the paper's logistic regression with margins as offsets, converged).
@@ -186,9 +198,13 @@ def gradsift_pipeline(
         blocks=extract_blocks,
         probes=extract_probes,
         projection_width=extract_projection_width,
+        parameters=extract_parameters,
         tokens_per_batch=extract_tokens_per_batch,
         shard_rows=extract_shard_rows,
+        dtype=extract_dtype,
+        hidden_states=extract_hidden_states,
         precision=extract_precision,
+        processes=extract_processes,
         seed=extract_seed,
     )
     estimates = estimate_subsets(

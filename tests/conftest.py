@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,15 +60,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with subprocess.Popen(command, env={**os.environ, **keys}) as process:
         try:
             endpoint = _wait_for_endpoint(process, log)
-            yield S3Server(
-                endpoint,
-                {
-                    "AWS_ENDPOINT_URL": endpoint,
-                    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-                    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-                    "AWS_DEFAULT_REGION": "us-east-1",
-                },
-            )
+            yield S3Server(endpoint, _aws_environment(endpoint))
         finally:
             process.terminate()
 
@@ -75,11 +68,39 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def s3_root(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return an unused `s3://bucket/prefix` address, reachable through the environment during the test."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    return _unused_address(s3_server, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def conditional_s3_server() -> Iterator[S3Server]:
+    """Start an S3 server that knows conditional writes (If-None-Match), which the other one does not."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{BUCKET}", method="PUT")).close()
+    try:
+        yield S3Server(endpoint, _aws_environment(endpoint))
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def conditional_s3_root(conditional_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return an unused `s3://bucket/prefix` address on a server that knows conditional writes."""
+    return _unused_address(conditional_s3_server, monkeypatch)
+
+
+@pytest.fixture
+def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tries at S3 follow each other at once, and be given up after 0.3 seconds."""
+    from gradsift.components.shared import storage
+
+    monkeypatch.setattr("botocore.retryhandler.delay_exponential", lambda **_: 0.01)
+    monkeypatch.setattr(storage, "random", SimpleNamespace(uniform=lambda *_: 0.01))
+    monkeypatch.setattr(storage, "S3_READ_TIMEOUT", 0.3)
 
 
 @dataclass(frozen=True)
@@ -169,6 +190,23 @@ def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> StepOutput:
     auxiliary = ["mr", "trec", "mr_flipped"]
     config = DataPreparationConfig(auxiliary_tasks=auxiliary, max_rows_per_task=32)
     return prepare_data(config, str(tmp_path_factory.mktemp("prepared")))
+
+
+def _aws_environment(endpoint: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
+def _unused_address(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 def _wait_for_health(uri: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -15,9 +15,13 @@ def extract_gradients(
     blocks: int = 4,
     probes: int = 1,
     projection_width: int = 8192,
+    parameters: str = "shared",
     tokens_per_batch: int = 2048,
     shard_rows: int = 4096,
+    dtype: str = "float16",
+    hidden_states: bool = False,
     precision: str = "auto",
+    processes: int = 0,
     seed: int = 0,
 ) -> None:
     """Write the projected gradient of every train row and of the target's validation rows at theta*.
@@ -31,9 +35,15 @@ def extract_gradients(
         blocks: independent projection blocks; their spread is the projection's standard error.
         probes: R, gradients under labels sampled from the model, an example.
         projection_width: m, width of the folded gradient before the dense product; at least `dimension`.
-        tokens_per_batch: padded tokens computed at a time; decides memory and speed, not the result.
-        shard_rows: rows of a shard; a killed extraction repeats at most one.
+        parameters: whose gradient it is: `shared` takes the trained parameters that all tasks share, `trained` a
+            trained head's too.
+        tokens_per_batch: padded tokens computed at a time; decides memory and speed, not the result. Halved when
+            a GPU's memory does not suffice.
+        shard_rows: rows of a shard, 4096 to 16384 for large data; a killed process repeats at most one.
+        dtype: type of the stored gradients, `float16` (with a scale) or `float32`.
+        hidden_states: store each row's mean-pooled last hidden state too, for comparing rows by similarity.
         precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
+        processes: number of processes that compute shards; 0 is one a GPU, and one on a machine without.
         seed: decides the projection and the sampled labels.
     """
     from dataclasses import asdict
@@ -48,9 +58,13 @@ def extract_gradients(
         blocks=blocks,
         probes=probes,
         projection_width=projection_width,
+        parameters=parameters,
         tokens_per_batch=tokens_per_batch,
         shard_rows=shard_rows,
+        dtype=dtype,
+        hidden_states=hidden_states,
         precision=precision,
+        processes=processes,
         seed=seed,
     )
     run_step(

@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from gradsift.components.shared.base_model import BaseModel
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.precision import Precision, autocast
+from gradsift.components.shared.precision import Precision, autocast, fast_attention
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.training_recipe import HeadKind
 
@@ -195,13 +195,19 @@ class EncoderClassifier(nn.Module):
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor, **inputs: Tensor) -> Tensor:
         """Return the mean of the last hidden states over each row's tokens, [n, hidden]."""
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
+        with fast_attention(input_ids.device):
+            states = self.encoder(
+                input_ids=input_ids, attention_mask=attention_mask, **inputs
+            ).last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         return (states * mask).sum(1) / mask.sum(1)
 
     def scores(self, task: Tensor, **inputs: Tensor) -> Tensor:
         """Return class scores [n, n_classes], minus infinity for classes that are not the row's task's."""
-        features = self.pooled(**inputs)
+        return self.scores_of(task, self.pooled(**inputs))
+
+    def scores_of(self, task: Tensor, features: Tensor) -> Tensor:
+        """Return the class scores of pooled hidden states [n, hidden], as `scores` does."""
         if self.head.kind == "label_embedding":
             features = self.head.score_scale * functional.normalize(features, dim=-1)
         logits = self.classifier(features).float()

@@ -13,6 +13,14 @@ class StorageError(GradsiftError):
     """A file or object cannot be read or written; the message names its address and the reason."""
 
 
+class NotFoundError(StorageError):
+    """A file or object does not exist."""
+
+
+class ExistsError(StorageError):
+    """A file or object that may only be created is there already, with other content."""
+
+
 class GradientStoreError(GradsiftError):
     """A gradient store is unfinished, damaged, or was made for other weights or data."""
 
@@ -27,3 +35,7 @@ class TrackingError(GradsiftError):
 
 class RunFailedError(GradsiftError):
     """A run ended without its result; the message says which step failed, why, and where the log is."""
+
+
+class ExtractionError(GradsiftError):
+    """Gradients came out wrong in a check, or an extraction process ended without a result."""

@@ -1,190 +1,175 @@
-"""The gradient store, format 1: its one writer and its one reader.
+"""The gradient store: its one writer and its one reader.
 
 `<root>/manifest.json` and, for every task and split, shards `<task>/<split>/<index>.safetensors` of a fixed
-row count with a sidecar `<index>.json`. A shard holds, for its rows in order, `loss` [n], `margin` [n],
-`gradient` [n, d] (projected gradient of the loss) and `probe` [n, R, d] (projected gradient of the loss under
-labels sampled from the model). The manifest lists every shard with its size and sha256 and is written last:
-a store without one is unfinished.
+row count, each with a sidecar `<index>.json` (see `gradient_format`). Every file is created once and never
+replaced. The manifest lists every shard with its size and sha256 and is written last: a store without one is
+unfinished, and the sidecars say which of its shards need not be computed again.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from typing import Any, Literal
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
+from pydantic import ValidationError
 
-from gradsift.components.shared.errors import GradientStoreError
-from gradsift.components.shared.step_output import canonical_json, digest_of
-from gradsift.components.shared.storage import Storage, join_uri, open_storage
+from gradsift.components.shared.errors import (
+    ExistsError,
+    GradientStoreError,
+    GradsiftError,
+    InputError,
+    NotFoundError,
+)
+from gradsift.components.shared.gradient_format import (
+    FloatArray,
+    Shard,
+    ShardRecord,
+    Sidecar,
+    StoreHeader,
+    shard_content,
+    shard_key,
+    shard_of,
+    sidecar_key,
+)
+from gradsift.components.shared.step_output import canonical_json
+from gradsift.components.shared.storage import (
+    LocalStorage,
+    Storage,
+    checked_key,
+    join_uri,
+    open_storage,
+)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+READ_AHEAD = 4
 
-FloatArray = npt.NDArray[np.float32]
-
-
-class StoreHeader(BaseModel):
-    """What a store was made of and how; two stores can be used together only if this is equal.
-
-    Attributes:
-        dimension: d, numbers a projected gradient.
-        blocks: number of independent projection blocks, each `dimension / blocks` wide.
-        probes: R, sampled-label gradients an example.
-        projection: kind, seed and intermediate width of the projection.
-        parameters: names of the parameters in the gradient, in order.
-        base_model_digest: sha256 over the files of the pretrained weights.
-        model_digest: sha256 of the weights the gradients were taken at (theta*).
-        tokenizer_digest: sha256 over the tokenizer's files.
-        data_digest: digest of the prepared data.
-        target: name of the target task.
-        shard_rows: rows of a full shard.
-        precision: what the model computed in.
-        dtype: type of the stored numbers.
-        versions: versions of the libraries that computed it.
-    """
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
-
-    dimension: int
-    blocks: int
-    probes: int
-    projection: dict[str, Any]
-    parameters: list[str]
-    base_model_digest: str
-    model_digest: str
-    tokenizer_digest: str
-    data_digest: str
-    target: str
-    shard_rows: int
-    precision: Literal["bf16", "float32"] = "float32"
-    dtype: Literal["float32"] = "float32"
-    versions: dict[str, str]
-
-
-class ShardRecord(BaseModel):
-    """One shard in the manifest: where it is, what it holds, and how to know it is whole."""
-
-    model_config = ConfigDict(frozen=True)
-
-    key: str
-    task: str
-    split: Literal["train", "val"]
-    rows: int
-    bytes: int
-    sha256: str
-
-
-class Shard(BaseModel):
-    """The rows of one shard: example ids and arrays in the same order.
-
-    Attributes:
-        example_id: n ids.
-        loss: [n], cross-entropy in nats.
-        margin: [n], log p/(1-p) of the right answer.
-        gradient: [n, d].
-        probe: [n, R, d].
-    """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
-
-    example_id: list[str]
-    loss: FloatArray
-    margin: FloatArray
-    gradient: FloatArray
-    probe: FloatArray
-
-
-class _Sidecar(BaseModel):
-    """What lies beside a shard: whose it is, how to know it is whole, and its rows' ids."""
-
-    header: str
-    shard: ShardRecord
-    example_id: list[str]
+Split = Literal["train", "val"]
 
 
 class GradientStoreWriter:
-    """Writes shards in any order, resumes what an earlier writer left, and seals the store."""
+    """Writes shards in any order, resumes what an earlier writer left, and seals the store.
+
+    One shard is uploaded while the next is computed, so a killed writer loses at most one that was computed.
+    An upload that failed is reported by the next call, or at the end of a `with` block.
+    """
 
     def __init__(self, storage: Storage, header: StoreHeader) -> None:
         self.storage = storage
         self.header = header
-        self._header_digest = digest_of(header.model_dump())
         self._present = set(storage.keys())
+        self._unusable: set[str] = set()
+        self._uploader = ThreadPoolExecutor(1)
+        self._upload: Future[None] | None = None
 
-    def finished_shard(self, task: str, split: Literal["train", "val"], index: int) -> ShardRecord | None:
-        """Return the record of a shard that an earlier run of the same extraction left whole, else None."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._uploader.shutdown()
+        if error is None:
+            self._finish_upload()
+
+    def finished_shard(self, task: str, split: Split, index: int) -> ShardRecord | None:
+        """Return the record of a shard that an earlier run of the same extraction left whole, else None.
+
+        What else there is of the shard is cut short, altered or of another extraction; `write_shard` deletes it.
+        """
         key = shard_key(task, split, index)
-        if not {key, _sidecar(key)} <= self._present:
-            return None
-        try:
-            sidecar = _Sidecar.model_validate_json(self.storage.read(_sidecar(key)))
-        except ValidationError:
-            return None
-        if sidecar.header != self._header_digest or not _is_whole(sidecar.shard, self.storage.read(key)):
-            return None
-        return sidecar.shard
+        if {key, sidecar_key(key)} <= self._present:
+            sidecar = left_shard(self.storage, key)
+            if sidecar is not None and sidecar.header == self.header.digest:
+                return sidecar.shard
+        self._unusable |= {key, sidecar_key(key)} & self._present
+        return None
 
-    def write_shard(self, task: str, split: Literal["train", "val"], index: int, shard: Shard) -> ShardRecord:
-        """Store one shard and then its sidecar, and return its record.
+    def write_shard(self, task: str, split: Split, index: int, shard: Shard) -> ShardRecord:
+        """Start to store one shard and then its sidecar, once the one before is stored; return its record.
 
         Raises:
-            GradientStoreError: an array is not finite or has another shape than the header says.
+            GradientStoreError: an array is not finite or has another shape than the header says, or another
+                extraction has written this shard or the one before.
+            StorageError: the shard before could not be stored.
         """
-        rows = len(shard.example_id)
-        shapes = {
-            "loss": (rows,),
-            "margin": (rows,),
-            "gradient": (rows, self.header.dimension),
-            "probe": (rows, self.header.probes, self.header.dimension),
-        }
-        arrays: dict[str, npt.NDArray[Any]] = {
-            name: np.ascontiguousarray(getattr(shard, name), np.float32) for name in shapes
-        }
-        for name, array in arrays.items():
-            if array.shape != shapes[name]:
-                raise GradientStoreError(
-                    f"Task {task!r}, {split} split: {name} has shape {array.shape}, expected {shapes[name]}."
-                )
-            if not np.isfinite(array).all():
-                row = int(np.argwhere(~np.isfinite(array))[0][0])
-                raise GradientStoreError(
-                    f"Task {task!r}, {split} split: {name} of row {shard.example_id[row]!r} is not finite; "
-                    "the model's weights may have diverged in training (lower its learning rate)."
-                )
-        content = save_tensors(arrays)
-        key = shard_key(task, split, index)
+        arrays = self._checked_arrays(f"Task {task!r}, {split} split", shard)
+        content = shard_content(self.header, shard.example_id, arrays)
         record = ShardRecord(
-            key=key,
+            key=shard_key(task, split, index),
             task=task,
             split=split,
-            rows=rows,
+            rows=len(shard.example_id),
             bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
         )
-        sidecar = _Sidecar(header=self._header_digest, shard=record, example_id=shard.example_id)
-        self.storage.write(key, content)
-        self.storage.write(_sidecar(key), canonical_json(sidecar.model_dump()).encode())
+        self._finish_upload()
+        self._upload = self._uploader.submit(self._store, record, content)
         return record
 
     def seal(self, records: list[ShardRecord]) -> str:
-        """Write the manifest, which makes the store readable, and return its sha256."""
+        """Write the manifest, which makes the store readable, and return its sha256.
+
+        Raises:
+            GradientStoreError: another extraction has written the last shard, or the manifest.
+            StorageError: the last shard or the manifest could not be stored.
+        """
+        self._finish_upload()
         manifest = {
             "format": FORMAT,
             **self.header.model_dump(),
             "shards": [record.model_dump() for record in records],
         }
         content = canonical_json(manifest).encode()
-        self.storage.write(MANIFEST, content)
+        self._create(MANIFEST, content)
         return hashlib.sha256(content).hexdigest()
+
+    def _checked_arrays(self, where: str, shard: Shard) -> dict[str, FloatArray]:
+        arrays = {}
+        for name, shape in self.header.shapes(len(shard.example_id)).items():
+            array = np.ascontiguousarray(getattr(shard, name), np.float32)
+            if array.shape != shape:
+                raise GradientStoreError(f"{where}: {name} has shape {array.shape}, expected {shape}.")
+            if not np.isfinite(array).all():
+                row = int(np.argwhere(~np.isfinite(array))[0][0])
+                raise GradientStoreError(
+                    f"{where}: {name} of row {shard.example_id[row]!r} is not finite; "
+                    "the model's weights may have diverged in training (lower its learning rate)."
+                )
+            arrays[name] = array
+        return arrays
+
+    def _store(self, record: ShardRecord, content: bytes) -> None:
+        for key in sorted(self._unusable & {record.key, sidecar_key(record.key)}):
+            self.storage.delete(key)
+        self._create(record.key, content)
+        self._create(sidecar_key(record.key), Sidecar(header=self.header.digest, shard=record).content)
+
+    def _create(self, key: str, content: bytes) -> None:
+        try:
+            self.storage.create(key, content)
+        except ExistsError as error:
+            raise GradientStoreError(
+                f"Another extraction wrote other content to {join_uri(self.storage.uri, key)}: expected one "
+                f"extraction at a time; delete {self.storage.uri} to have the gradient store made again."
+            ) from error
+
+    def _finish_upload(self) -> None:
+        if self._upload is not None:
+            self._upload.result()
 
 
 class GradientStore:
-    """Reader of a finished store; every shard is checked against the manifest before it is used."""
+    """Reader of a finished store; every shard is checked against the manifest before it is used.
+
+    Shards of a store in object storage are downloaded once, to the system's temporary folder.
+    """
 
     def __init__(self, uri: str, digest: str | None = None) -> None:
         """Open the store at `uri`; `digest` is the sha256 its manifest must have, where it is known.
@@ -208,12 +193,14 @@ class GradientStore:
                 raise GradientStoreError(
                     f"{where} has format {manifest.get('format')!r}: this version reads format {FORMAT}."
                 )
-            self.header = StoreHeader(**manifest)
             self.shards = [ShardRecord(**shard) for shard in manifest["shards"]]
+            del manifest["format"], manifest["shards"]
+            self.header = StoreHeader(**manifest)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise GradientStoreError(
                 f"{where} is not a gradient store's manifest: {_first_line(error)}."
             ) from error
+        _check_keys(self.shards, where)
 
     @property
     def train_rows(self) -> dict[str, int]:
@@ -224,68 +211,153 @@ class GradientStore:
                 rows[shard.task] = rows.get(shard.task, 0) + shard.rows
         return rows
 
-    def check_origin(self, **expected: str) -> None:
-        """Check digests of the header, for example `data_digest=...`.
+    def check_origin(self, **expected: Any) -> None:
+        """Check fields of the header, for example `data_digest=...` or `projection=...`.
 
         Raises:
-            GradientStoreError: the store was made for other weights, tokenizer or data.
+            GradientStoreError: the store was made for other weights, tokenizer, data or another projection.
         """
-        for field, digest in expected.items():
+        for field, value in expected.items():
             found = getattr(self.header, field)
-            if found != digest:
+            if found != value:
                 what = field.removesuffix("_digest").replace("_", " ")
+                if field.endswith("_digest"):
+                    found, value = found[:12], value[:12]
                 raise GradientStoreError(
                     f"The gradient store at {self.storage.uri} was made for another {what}: "
-                    f"its {field} is {found[:12]}, expected {digest[:12]}."
+                    f"its {field} is {found}, expected {value}."
                 )
 
-    def read(self, task: str, split: Literal["train", "val"]) -> Iterator[Shard]:
-        """Yield the shards of one task and split in order, each verified.
+    def read(self, task: str, split: Split) -> Iterator[Shard]:
+        """Yield the shards of one task and split in order, each checked, while the next few are read.
 
         Raises:
-            GradientStoreError: a shard is missing, truncated or altered.
+            GradientStoreError: a shard is missing, truncated, altered, or of another store.
+            StorageError: the storage is out of reach.
         """
-        for record in self.shards:
-            if (record.task, record.split) == (task, split):
-                yield self._shard(record)
+        records = [record for record in self.shards if (record.task, record.split) == (task, split)]
+        for _, shard in self._ahead(records, self._cached_content):
+            yield shard.result()
 
-    def _shard(self, record: ShardRecord) -> Shard:
-        where = join_uri(self.storage.uri, record.key)
-        if not self.storage.exists(record.key):
-            raise GradientStoreError(f"The gradient store's shard {where} is missing.")
-        content = self.storage.read(record.key)
-        if len(content) != record.bytes:
-            raise GradientStoreError(
-                f"The gradient store's shard {where} has {len(content)} bytes, expected {record.bytes}."
-            )
-        if not _is_whole(record, content):
-            raise GradientStoreError(f"The gradient store's shard {where} was altered: its sha256 differs.")
-        return Shard(example_id=self._example_ids(record), **load_tensors(content))
+    def damage(self) -> Iterator[tuple[ShardRecord, str | None]]:
+        """Read every shard from where the store is; yield its record and what is wrong with it, None if nothing.
 
-    def _example_ids(self, record: ShardRecord) -> list[str]:
-        where = join_uri(self.storage.uri, _sidecar(record.key))
-        if not self.storage.exists(_sidecar(record.key)):
-            raise GradientStoreError(f"The gradient store's file {where} is missing.")
+        Beyond what `read` checks, numbers must be finite and sidecars what the writer wrote.
+        """
+        for record, shard in self._ahead(self.shards, self._content):
+            try:
+                self._check_numbers(record, shard.result())
+                self._check_sidecar(record)
+            except GradsiftError as error:
+                yield record, str(error)
+            else:
+                yield record, None
+
+    def unlisted(self) -> list[str]:
+        """Return the addresses of files in the store that the manifest knows nothing of."""
+        listed = {key for shard in self.shards for key in (shard.key, sidecar_key(shard.key))}
+        return [self._where(key) for key in sorted({*self.storage.keys()} - listed - {MANIFEST})]
+
+    def _ahead(
+        self, records: list[ShardRecord], content: Callable[[ShardRecord], bytes]
+    ) -> Iterator[tuple[ShardRecord, Future[Shard]]]:
+        """Yield the records in order with their shards, while the next few are read in other threads."""
+
+        def load(record: ShardRecord) -> Shard:
+            return shard_of(content(record), self.header, record.rows, self._where(record.key))
+
+        pool = ThreadPoolExecutor(READ_AHEAD)
+        waiting: deque[tuple[ShardRecord, Future[Shard]]] = deque()
         try:
-            sidecar = _Sidecar.model_validate_json(self.storage.read(_sidecar(record.key)))
-        except ValidationError as error:
-            raise GradientStoreError(f"The gradient store's file {where} is damaged.") from error
-        if sidecar.shard != record or len(sidecar.example_id) != record.rows:
-            raise GradientStoreError(f"The gradient store's file {where} belongs to another shard.")
-        return sidecar.example_id
+            for record in records:
+                waiting.append((record, pool.submit(load, record)))
+                if len(waiting) > READ_AHEAD:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _cached_content(self, record: ShardRecord) -> bytes:
+        """Return a shard's content, checked; one in object storage is kept on the local disk."""
+        if isinstance(self.storage, LocalStorage):
+            return self._content(record)
+        cache = LocalStorage(Path(tempfile.gettempdir()) / "gradsift" / "fetched" / self.digest[:32])
+        try:
+            content = cache.read(record.key)
+        except NotFoundError:
+            content = b""
+        if _damage(content, record) is not None:
+            content = self._content(record)
+            cache.write(record.key, content)
+        return content
+
+    def _content(self, record: ShardRecord) -> bytes:
+        """Return a shard's content from where the store is, checked against the manifest."""
+        try:
+            content = self.storage.read(record.key)
+        except NotFoundError as error:
+            raise GradientStoreError(
+                f"The gradient store's shard {self._where(record.key)} is missing."
+            ) from error
+        damage = _damage(content, record)
+        if damage is not None:
+            raise GradientStoreError(f"The gradient store's shard {self._where(record.key)} {damage}.")
+        return content
+
+    def _check_numbers(self, record: ShardRecord, shard: Shard) -> None:
+        for name in self.header.shapes(record.rows):
+            if not np.isfinite(getattr(shard, name)).all():
+                where = self._where(record.key)
+                raise GradientStoreError(f"The gradient store's shard {where}: {name} is not finite.")
+
+    def _check_sidecar(self, record: ShardRecord) -> None:
+        where = self._where(sidecar_key(record.key))
+        try:
+            content = self.storage.read(sidecar_key(record.key))
+        except NotFoundError as error:
+            raise GradientStoreError(f"The gradient store's file {where} is missing.") from error
+        if content != Sidecar(header=self.header.digest, shard=record).content:
+            raise GradientStoreError(
+                f"The gradient store's file {where} was altered, or belongs to another shard or manifest."
+            )
+
+    def _where(self, key: str) -> str:
+        return join_uri(self.storage.uri, key)
 
 
-def shard_key(task: str, split: str, index: int) -> str:
-    """Return the key of a task and split's shard number `index`."""
-    return f"{task}/{split}/{index:05d}.safetensors"
+def left_shard(storage: Storage, key: str) -> Sidecar | None:
+    """Return the sidecar of the shard at `key`, or None if there is none or the shard is not what it says."""
+    try:
+        sidecar = Sidecar.model_validate_json(storage.read(sidecar_key(key)))
+        whole = sidecar.shard.key == key and _damage(storage.read(key), sidecar.shard) is None
+    except (ValidationError, NotFoundError):
+        return None
+    return sidecar if whole else None
 
 
-def _sidecar(key: str) -> str:
-    return key.removesuffix(".safetensors") + ".json"
+def _check_keys(shards: list[ShardRecord], where: str) -> None:
+    """Raise GradientStoreError unless each task and split's shards are numbered from 0, in order."""
+    counts: dict[tuple[str, str], int] = {}
+    for shard in shards:
+        index = counts.get((shard.task, shard.split), 0)
+        expected = shard_key(shard.task, shard.split, index)
+        if shard.key != expected:
+            raise GradientStoreError(f"{where} lists the shard {shard.key!r}: expected {expected!r} there.")
+        try:
+            checked_key(shard.key)
+        except InputError as error:
+            raise GradientStoreError(f"{where} lists a shard outside the store: {error}") from error
+        counts[shard.task, shard.split] = index + 1
 
 
-def _is_whole(record: ShardRecord, content: bytes) -> bool:
-    return hashlib.sha256(content).hexdigest() == record.sha256
+def _damage(content: bytes, record: ShardRecord) -> str | None:
+    """Return what is wrong with a shard's content, or None if it is what the manifest says."""
+    if len(content) != record.bytes:
+        return f"has {len(content)} bytes, expected {record.bytes}"
+    if hashlib.sha256(content).hexdigest() != record.sha256:
+        return "was altered: its sha256 differs"
+    return None
 
 
 def _first_line(error: Exception) -> str:

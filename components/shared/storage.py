@@ -1,9 +1,12 @@
 """Files by key under one root: a local folder, or a prefix of an S3 bucket."""
 
 import errno
+import io
 import os
+import random
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,10 +14,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
-from gradsift.components.shared.errors import InputError, StorageError
+from gradsift.components.shared.errors import ExistsError, InputError, NotFoundError, StorageError
 
+# How often a request is made, and an answer read, until an error is reported; when a try is given up, in seconds
+# to connect and without a byte; bytes of a part of a created object, which is put whole where it is smaller.
 S3_TRIES = 6
+S3_CONNECT_TIMEOUT, S3_READ_TIMEOUT = 10.0, 60.0
+S3_PART = 32 * 2**20
 PARTIAL = ".partial"
+
+# What S3 answers where an object is there already: in an earlier race, in one that still goes on, or to parts
+# that an earlier try, whose answer was lost, has put together.
+LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"}
 
 
 class Storage(Protocol):
@@ -27,6 +38,17 @@ class Storage(Protocol):
 
     def write(self, key: str, content: bytes) -> None:
         """Put `content` at `key`, replacing what is there; readers see the old or the new, never a part."""
+
+    def create(self, key: str, content: bytes) -> None:
+        """Put `content` at `key`, where nothing may be yet, or the same: what is there is never replaced.
+
+        Raises:
+            ExistsError: something else is at `key`.
+            StorageError: the storage is out of reach.
+        """
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; it may be gone already."""
 
     def exists(self, key: str) -> bool:
         """Say whether there is a file at `key`."""
@@ -84,6 +106,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk is full or the folder cannot be written.
     """
+    with _file_beside(path) as temporary:
+        yield temporary
+        _sync(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        _sync(path.parent)
+
+
+@contextmanager
+def _file_beside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
@@ -93,14 +125,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
     except OSError as error:
         raise local_error("write", path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class LocalStorage:
@@ -119,6 +156,25 @@ class LocalStorage:
     def write(self, key: str, content: bytes) -> None:  # noqa: D102
         with atomic_file(self._path(key)) as temporary:
             temporary.write_bytes(content)
+
+    def create(self, key: str, content: bytes) -> None:  # noqa: D102
+        path = self._path(key)
+        with _file_beside(path) as temporary:
+            temporary.write_bytes(content)
+            _sync(temporary)
+            temporary.chmod(0o644)
+            try:
+                path.hardlink_to(temporary)
+            except FileExistsError:
+                if path.read_bytes() != content:
+                    raise _exists_error(str(path)) from None
+            _sync(path.parent)
+
+    def delete(self, key: str) -> None:  # noqa: D102
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise local_error("delete", self._path(key), error) from error
 
     def exists(self, key: str) -> bool:  # noqa: D102
         try:
@@ -155,26 +211,94 @@ class S3Storage:
 
     @cached_property
     def client(self) -> Any:
-        """The boto3 client, made at first use, in a session of its own as boto3's is not thread-safe."""
+        """The boto3 client, made at first use."""
+        return self._connect()
+
+    @cached_property
+    def _creating_client(self) -> Any:
+        """A client whose uploads replace nothing, whether they go in one piece or in parts."""
+        client = self._connect()
+        for operation in ("PutObject", "CompleteMultipartUpload"):
+            client.meta.events.register(
+                f"provide-client-params.s3.{operation}", lambda params, **_: {**params, "IfNoneMatch": "*"}
+            )
+        return client
+
+    def _connect(self) -> Any:
+        """Return a new client, in a session of its own as boto3's is not thread-safe."""
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
-        retries = {"max_attempts": S3_TRIES, "mode": "standard"}
-        config = Config(retries=retries, connect_timeout=10, read_timeout=60)
+        # Tries are spaced exponentially, with jitter. The mode "standard" would also keep a budget of retries a
+        # client, which a few hundred requests spend when many fail: the next failure would then be the last.
+        config = Config(
+            retries={"total_max_attempts": S3_TRIES, "mode": "legacy"},
+            connect_timeout=S3_CONNECT_TIMEOUT,
+            read_timeout=S3_READ_TIMEOUT,
+        )
         try:
             return boto3.Session().client("s3", config=config)
         except (BotoCoreError, ValueError) as error:
             raise StorageError(f"S3 cannot be used for {self.uri}: {error}.") from error
 
-    def read(self, key: str) -> bytes:  # noqa: D102
+    def read(self, key: str) -> bytes:
+        """Return the content of `key`, its length and checksum compared with what the server says they are.
+
+        botocore tries a request again, but not an answer that breaks off while it is read.
+        """
+        from botocore.exceptions import BotoCoreError
+
         with self._errors("read", key):
-            content: bytes = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
-            return content
+            for earlier in range(S3_TRIES):
+                if earlier:
+                    time.sleep(random.uniform(0, 2 ** (earlier - 1)))
+                answer = self.client.get_object(Bucket=self.bucket, Key=self._key(key))
+                try:
+                    content: bytes = answer["Body"].read()
+                    return content
+                except BotoCoreError as error:
+                    broken = error
+            raise broken
 
     def write(self, key: str, content: bytes) -> None:  # noqa: D102
         with self._errors("write", key):
             self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=content)
+
+    def create(self, key: str, content: bytes) -> None:
+        """Put `content` at `key`, where nothing may be yet, or the same: what is there is never replaced.
+
+        A server that knows conditional writes (If-None-Match) keeps this in a race, too; on another one, only
+        what was there before is safe.
+
+        Raises:
+            ExistsError: something else is at `key`.
+            StorageError: the server is out of reach.
+        """
+        if not self.exists(key) and self._put_where_nothing_is(key, content):
+            return
+        if self.read(key) != content:
+            raise _exists_error(join_uri(self.uri, key))
+
+    def _put_where_nothing_is(self, key: str, content: bytes) -> bool:
+        from boto3.s3.transfer import TransferConfig
+        from botocore.exceptions import ClientError
+
+        config = TransferConfig(multipart_threshold=S3_PART, multipart_chunksize=S3_PART, max_concurrency=4)
+        with self._errors("write", key):
+            try:
+                self._creating_client.upload_fileobj(
+                    io.BytesIO(content), self.bucket, self._key(key), Config=config
+                )
+            except ClientError as error:
+                if error.response["Error"]["Code"] in LOST_RACE:
+                    return False
+                raise
+        return True
+
+    def delete(self, key: str) -> None:  # noqa: D102
+        with self._errors("delete", key):
+            self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
 
     def exists(self, key: str) -> bool:  # noqa: D102
         from botocore.exceptions import ClientError
@@ -211,24 +335,29 @@ class S3Storage:
     @contextmanager
     def _errors(self, action: str, key: str) -> Iterator[None]:
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         where = join_uri(self.uri, key)
         try:
             yield
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            metadata = error.response.get("ResponseMetadata", {})
+            status = metadata.get("HTTPStatusCode")
             if status == 404 or code in {"NoSuchKey", "NoSuchBucket"}:
                 what = "the bucket does not exist" if code == "NoSuchBucket" else "it does not exist"
-            elif status in {401, 403}:
+                raise NotFoundError(f"Cannot {action} {where}: {what}.") from error
+            if status in {401, 403}:
                 what = f"access was refused ({code}); check the AWS credentials and the bucket's policy"
             else:
-                what = f"the server answered {code} ({status}) after {S3_TRIES} tries"
+                tries = metadata.get("RetryAttempts", 0) + 1
+                what = f"the server answered {code} ({status}) after {_tries(tries)}"
             raise StorageError(f"Cannot {action} {where}: {what}.") from error
+        except NoCredentialsError as error:
+            raise StorageError(f"Cannot {action} {where}: {error}.") from error
         except (BotoCoreError, Boto3Error) as error:
             reason = " ".join(str(error).split())
-            raise StorageError(f"Cannot {action} {where}: {reason} ({S3_TRIES} tries).") from error
+            raise StorageError(f"Cannot {action} {where}: {reason} ({_tries(S3_TRIES)}).") from error
 
 
 def _copy(source: Path, path: Path) -> None:
@@ -246,6 +375,14 @@ def _opened(path: Path) -> BinaryIO:
 def _refuse_unreadable(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise local_error("list", Path(error.filename), error) from error
+
+
+def _tries(number: int) -> str:
+    return "1 try" if number == 1 else f"{number} tries"
+
+
+def _exists_error(where: str) -> ExistsError:
+    return ExistsError(f"Cannot create {where}: something else is there already.")
 
 
 def _split(uri: str) -> tuple[str, str, str]:
@@ -270,5 +407,5 @@ def local_error(action: str, path: Path, error: OSError) -> StorageError:
     if error.errno == errno.ENOSPC:
         return StorageError(f"Cannot {action} {path}: the disk is full.")
     if isinstance(error, FileNotFoundError):
-        return StorageError(f"Cannot {action} {path}: it does not exist.")
+        return NotFoundError(f"Cannot {action} {path}: it does not exist.")
     return StorageError(f"Cannot {action} {path}: {(error.strerror or str(error)).lower()}.")

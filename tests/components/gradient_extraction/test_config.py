@@ -23,6 +23,9 @@ from gradsift.components.shared.errors import InputError
             "Parameter projection_width is 399: expected at least dimension (400).",
         ),
         ({"precision": "fp16"}, "Parameter precision is 'fp16': expected one of auto, bf16, float32."),
+        ({"dtype": "int8"}, "Parameter dtype is 'int8': expected one of float16, float32."),
+        ({"parameters": "all"}, "Parameter parameters is 'all': expected one of shared, trained."),
+        ({"processes": -1}, "Parameter processes is -1: expected 0 or more."),
         ({"seed": -1}, "Parameter seed is -1: expected 0 or more."),
     ],
 )

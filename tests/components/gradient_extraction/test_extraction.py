@@ -20,7 +20,8 @@ from gradsift.components.gradient_extraction.extraction import (
 from gradsift.components.gradient_extraction.projection import Projection
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
-from gradsift.components.shared.gradient_store import Shard
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.gradient_format import Shard
 
 LABELS = {"topic": ["sports", "science", "world"], "mood": ["negative", "positive"]}
 TEXTS = [
@@ -114,10 +115,10 @@ def test_probes_average_to_the_gauss_newton_matrix(tiny_encoder: Path) -> None:
     model = classifier(tiny_encoder).eval()
     parameter = dict(model.named_parameters())[NORM]
     logits = model.scores(torch.zeros(1, dtype=torch.long), **model.tokenize(TEXTS[:1]))[0, :3]
-    projection = Projection({NORM: parameter.numel()}, {}, dimension, width, 0, torch.device("cpu"))
-    sketch = torch.zeros(3, width)
+    projection = Projection({NORM: parameter.shape}, dimension, width, 0, torch.device("cpu"))
+    sketch = projection.empty_sketch(3)
     jacobian = [torch.autograd.grad(logit, parameter, retain_graph=True)[0] for logit in logits]
-    projection.add(sketch, NORM, torch.stack(jacobian))
+    projection.add_whole(sketch, NORM, torch.stack(jacobian))
     projected = projection.finish(sketch).double()
     p = logits.detach().double().softmax(0)
     exact = projected.T @ (torch.diag(p) - torch.outer(p, p)) @ projected
@@ -175,7 +176,63 @@ def test_sampled_labels_follow_the_probabilities_and_skip_impossible_classes() -
 
 def test_batches_hold_every_row_once_within_the_tokens() -> None:
     lengths = [7, 3, 50, 3, 12, 9, 1]
-    batches = batches_by_tokens(lengths, 24)
+    batches = batches_by_tokens(range(7), lengths, 24)
     assert sorted(row for batch in batches for row in batch) == list(range(7))
     assert all(len(batch) * max(lengths[row] for row in batch) <= 24 for batch in batches if len(batch) > 1)
-    assert batches == [[6, 1, 3], [0, 5], [4], [2]]
+    assert list(batches) == [[6, 1, 3], [0, 5], [4], [2]]
+    assert list(batches_by_tokens([5, 0], lengths, 24)) == [[0, 5]]
+
+
+def test_hidden_states_are_stored_where_wanted(tiny_encoder: Path) -> None:
+    shard = extract(tiny_encoder, rows(), hidden_states=True)
+    model = classifier(tiny_encoder).eval()
+    with torch.no_grad():
+        expected = model.pooled(**model.tokenize(TEXTS))
+    assert shard.hidden is not None
+    assert close(shard.hidden, expected.numpy())
+    assert extract(tiny_encoder, rows()).hidden is None
+
+
+class SmallMemory:
+    """Runs out of memory, as a GPU does, where a batch has more padded tokens than fit."""
+
+    def __init__(self, extractor: GradientExtractor, tokens: int) -> None:
+        self.batches: list[int] = []
+        self.tokens = tokens
+        extractor.model.encoder.register_forward_pre_hook(self.allocate, with_kwargs=True)
+
+    def allocate(self, module: nn.Module, args: tuple[Any, ...], inputs: dict[str, torch.Tensor]) -> None:
+        self.batches.append(inputs["input_ids"].numel())
+        if self.batches[-1] > self.tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def extractor(folder: Path, **settings: Any) -> GradientExtractor:
+    model = classifier(folder)
+    names = [name for name, each in model.named_parameters() if each.requires_grad]
+    config = GradientExtractionConfig(dimension=64, projection_width=1024, precision="float32", **settings)
+    return GradientExtractor(model, names, config)
+
+
+def test_batches_are_halved_until_they_fit_and_nothing_is_lost(tiny_encoder: Path) -> None:
+    expected = extract(tiny_encoder, rows())
+    halving = extractor(tiny_encoder, tokens_per_batch=200)
+    memory = SmallMemory(halving, tokens=30)
+    done: list[int] = []
+    found = halving.shard(rows(), "topic", done.append)
+    assert 15 <= halving.tokens <= 30
+    assert sum(done) == len(TEXTS)
+    assert 0 < sum(batch > 30 for batch in memory.batches) <= 3
+    for name in ("loss", "margin", "gradient", "probe"):
+        assert close(getattr(found, name), getattr(expected, name)), name
+    before = len(memory.batches)
+    halving.shard(rows(), "topic", done.append)
+    assert all(batch <= 30 for batch in memory.batches[before:]), "later shards start with what fits"
+
+
+def test_a_row_that_does_not_fit_alone_is_named(tiny_encoder: Path) -> None:
+    tight = extractor(tiny_encoder)
+    SmallMemory(tight, tokens=10)
+    message = r"Row 'row-.*' of task 'topic' with its \d+ tokens does not fit into the GPU's memory"
+    with pytest.raises(InputError, match=message):
+        tight.shard(rows(), "topic", lambda count: None)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from synthetic_store import random_shard, same_rows, shard_numbers, store_header, write_store
 
 from gradsift.components.shared.errors import GradientStoreError
 from gradsift.components.shared.gradient_store import (
@@ -24,72 +27,21 @@ from gradsift.components.shared.storage import open_storage
 ARRAYS = ("loss", "margin", "gradient", "probe")
 
 
-def _header(**changes: Any) -> StoreHeader:
-    fields = {
-        "dimension": 6,
-        "blocks": 2,
-        "probes": 1,
-        "projection": {"kind": "fold", "seed": 1},
-        "parameters": ["layer.weight"],
-        "base_model_digest": "a" * 64,
-        "model_digest": "b" * 64,
-        "tokenizer_digest": "c" * 64,
-        "data_digest": "d" * 64,
-        "target": "target",
-        "shard_rows": 4,
-        "versions": {"numpy": "2"},
-    }
-    return StoreHeader.model_validate(fields | changes)
-
-
-def _shard(rows: int, header: StoreHeader, seed: int = 0) -> Shard:
-    generator = np.random.default_rng(seed)
-    shapes = [(rows,), (rows,), (rows, header.dimension), (rows, header.probes, header.dimension)]
-    numbers = (generator.normal(size=shape).astype(np.float32) for shape in shapes)
-    return Shard(
-        example_id=[f"row {index}" for index in range(rows)], **dict(zip(ARRAYS, numbers, strict=True))
-    )
-
-
-def _write(uri: str) -> str:
-    """Write two tasks, one of two shards, and return the manifest's digest."""
-    writer = GradientStoreWriter(open_storage(uri), _header())
-    return writer.seal(
-        [
-            writer.write_shard("one", "train", 0, _shard(4, _header(), 1)),
-            writer.write_shard("one", "train", 1, _shard(3, _header(), 2)),
-            writer.write_shard("target", "train", 0, _shard(2, _header(), 3)),
-            writer.write_shard("target", "val", 0, _shard(4, _header(), 4)),
-        ]
-    )
-
-
-def _same(found: Shard, expected: Shard) -> bool:
-    equal = [np.array_equal(getattr(found, name), getattr(expected, name)) for name in ARRAYS]
-    return found.example_id == expected.example_id and all(equal)
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    _write(str(tmp_path))
+    write_store(str(tmp_path))
     return tmp_path
 
 
 def test_rows_come_back_in_order(store: Path) -> None:
     reader = GradientStore(str(store))
-    assert reader.header == _header()
+    assert reader.header == store_header()
     assert reader.train_rows == {"one": 7, "target": 2}
     first, second = reader.read("one", "train")
-    assert _same(first, _shard(4, _header(), 1))
-    assert _same(second, _shard(3, _header(), 2))
+    assert same_rows(first, random_shard(4, store_header(), 1))
+    assert same_rows(second, random_shard(3, store_header(), 2))
     assert [len(shard.loss) for shard in reader.read("target", "val")] == [4]
     assert list(reader.read("one", "val")) == []
-
-
-def test_a_store_on_s3_comes_back(s3_root: str) -> None:
-    digest = _write(s3_root)
-    reader = GradientStore(s3_root, digest)
-    assert _same(next(reader.read("target", "train")), _shard(2, _header(), 3))
 
 
 @given(
@@ -101,23 +53,22 @@ def test_a_store_on_s3_comes_back(s3_root: str) -> None:
 def test_any_finite_numbers_come_back_bit_for_bit(
     tmp_path_factory: pytest.TempPathFactory, rows: int, dimension: int, probes: int, data: st.DataObject
 ) -> None:
-    header = _header(dimension=dimension, probes=probes)
+    header = store_header(dimension=dimension, probes=probes)
     finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
-    shapes = [(rows,), (rows,), (rows, dimension), (rows, probes, dimension)]
-    numbers = [data.draw(arrays.arrays(np.float32, shape, elements=finite)) for shape in shapes]
-    shard = Shard(
-        example_id=data.draw(st.lists(st.text(), min_size=rows, max_size=rows)),
-        **dict(zip(ARRAYS, numbers, strict=True)),
-    )
+    numbers = {
+        name: data.draw(arrays.arrays(np.float32, shape, elements=finite))
+        for name, shape in header.shapes(rows).items()
+    }
+    shard = Shard(example_id=data.draw(st.lists(st.text(), min_size=rows, max_size=rows)), **numbers)
     uri = str(tmp_path_factory.mktemp("store"))
     writer = GradientStoreWriter(open_storage(uri), header)
     digest = writer.seal([writer.write_shard("target", "train", 0, shard)])
     (found,) = GradientStore(uri, digest).read("target", "train")
-    assert _same(found, shard)
+    assert same_rows(found, shard)
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
-    assert _write(str(tmp_path / "one")) == _write(str(tmp_path / "two"))
+    assert write_store(str(tmp_path / "one")) == write_store(str(tmp_path / "two"))
 
 
 def test_a_store_without_manifest_is_unfinished(store: Path) -> None:
@@ -150,6 +101,13 @@ def test_shards_that_are_no_records_are_refused(store: Path) -> None:
             GradientStore(str(store))
 
 
+def test_a_field_that_is_not_the_headers_is_refused(store: Path) -> None:
+    content = (store / "manifest.json").read_text()
+    (store / "manifest.json").write_text(content.replace('"hidden"', '"hiddem"'))
+    with pytest.raises(GradientStoreError, match="is not a gradient store's manifest"):
+        GradientStore(str(store))
+
+
 def test_another_format_is_refused(store: Path) -> None:
     manifest = json.loads((store / "manifest.json").read_text())
     (store / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
@@ -180,25 +138,44 @@ def test_one_flipped_bit_is_noticed(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("change", "message"),
     [
-        (lambda path: path.unlink(), "is missing"),
-        (lambda path: path.write_text(path.read_text()[:-3]), "is damaged"),
-        (lambda path: path.write_text("{}"), "is damaged"),
-        (lambda path: path.write_bytes(path.with_stem("00001").read_bytes()), "belongs to another shard"),
-        (lambda path: path.write_text(path.read_text().replace('"row 0",', "")), "belongs to another shard"),
+        (lambda shards: shards.append(shards[0]), "lists the shard 'one/train/00000.safetensors': expected"),
+        (
+            lambda shards: shards.pop(0),
+            "lists the shard 'one/train/00001.safetensors': expected 'one/train/00000",
+        ),
+        (lambda shards: shards[1].update(key=shards[0]["key"]), "expected 'one/train/00001.safetensors'"),
+        (lambda shards: shards[0].update(key="/etc/passwd"), "lists the shard '/etc/passwd': expected"),
+        (
+            lambda shards: shards[0].update(task="../one", key="../one/train/00000.safetensors"),
+            "lists a shard outside the store",
+        ),
+        (lambda shards: shards[0].update(rows=-1), "is not a gradient store's manifest"),
     ],
 )
-def test_a_sidecar_that_is_not_the_shards_is_named(store: Path, damage: Any, message: str) -> None:
-    damage(store / "one/train/00000.json")
-    with pytest.raises(GradientStoreError, match=rf"one/train/00000\.json {message}"):
-        list(GradientStore(str(store)).read("one", "train"))
+def test_keys_in_a_manifest_that_are_unsafe_or_doubled_are_refused(
+    store: Path, change: Callable[[list[dict[str, Any]]], None], message: str
+) -> None:
+    manifest = json.loads((store / "manifest.json").read_text())
+    change(manifest["shards"])
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(GradientStoreError, match=message) as caught:
+        GradientStore(str(store))
+    assert f"{store}/manifest.json" in str(caught.value)
+
+
+def test_a_store_of_another_projection_is_refused(store: Path) -> None:
+    reader = GradientStore(str(store))
+    reader.check_origin(projection={"kind": "fold", "seed": 1}, dimension=6)
+    with pytest.raises(GradientStoreError, match=r"made for another projection: .*'seed': 1.*'seed': 2"):
+        reader.check_origin(projection={"kind": "fold", "seed": 2})
 
 
 @pytest.mark.parametrize("field", ["model_digest", "data_digest", "tokenizer_digest", "base_model_digest"])
 def test_a_store_of_other_weights_or_data_is_refused(store: Path, field: str) -> None:
     reader = GradientStore(str(store))
-    reader.check_origin(**{field: getattr(_header(), field)})
+    reader.check_origin(**{field: getattr(store_header(), field)})
     what = field.removesuffix("_digest").replace("_", " ")
     with pytest.raises(GradientStoreError, match=f"was made for another {what}: its {field} is"):
         reader.check_origin(**{field: "e" * 64})
@@ -207,28 +184,27 @@ def test_a_store_of_other_weights_or_data_is_refused(store: Path, field: str) ->
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_number_that_is_not_finite_is_not_written(tmp_path: Path, name: str, value: float) -> None:
-    shard = _shard(3, _header())
-    numbers = {array: getattr(shard, array).copy() for array in ARRAYS}
+    numbers = shard_numbers(3, store_header())
     numbers[name][1] = value
-    writer = GradientStoreWriter(open_storage(str(tmp_path)), _header())
+    writer = GradientStoreWriter(open_storage(str(tmp_path)), store_header())
     with pytest.raises(
         GradientStoreError, match=rf"Task 'one', val split: {name} of row 'row 1' is not finite"
     ):
-        writer.write_shard("one", "val", 0, shard.model_copy(update=numbers))
+        writer.write_shard("one", "val", 0, Shard(**numbers))
     assert list(tmp_path.rglob("*.*")) == []
 
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_another_shape_than_the_headers_is_not_written(tmp_path: Path, name: str) -> None:
-    shard = _shard(3, _header())
-    short = shard.model_copy(update={name: getattr(shard, name)[..., :-1]})
-    writer = GradientStoreWriter(open_storage(str(tmp_path)), _header())
+    numbers = shard_numbers(3, store_header())
+    short = Shard(**numbers | {name: numbers[name][..., :-1]})
+    writer = GradientStoreWriter(open_storage(str(tmp_path)), store_header())
     with pytest.raises(GradientStoreError, match=rf"{name} has shape .*, expected"):
         writer.write_shard("one", "train", 0, short)
 
 
 def _resumed(folder: Path, header: StoreHeader | None = None) -> ShardRecord | None:
-    writer = GradientStoreWriter(open_storage(str(folder)), header or _header())
+    writer = GradientStoreWriter(open_storage(str(folder)), header or store_header())
     return writer.finished_shard("one", "train", 0)
 
 
@@ -253,5 +229,51 @@ def test_a_shard_that_is_not_whole_is_computed_again(store: Path, name: str, dam
     assert _resumed(store) is None
 
 
+def test_a_copy_of_another_shard_is_computed_again(store: Path) -> None:
+    for ending in ("safetensors", "json"):
+        shutil.copy(store / f"one/train/00001.{ending}", store / f"one/train/00000.{ending}")
+    assert _resumed(store) is None
+
+
 def test_a_shard_of_another_extraction_is_computed_again(store: Path) -> None:
-    assert _resumed(store, _header(model_digest="e" * 64)) is None
+    assert _resumed(store, store_header(model_digest="e" * 64)) is None
+
+
+@pytest.mark.parametrize("name", ["00000.safetensors", "00000.json"])
+@pytest.mark.parametrize("content", [b"", b"other"])
+def test_what_a_killed_or_other_writer_left_is_deleted_and_written(
+    store: Path, name: str, content: bytes
+) -> None:
+    (store / "manifest.json").unlink()
+    before = (store / "one/train/00000.safetensors").read_bytes()
+    (store / "one/train" / name).write_bytes(content)
+    with GradientStoreWriter(open_storage(str(store)), store_header()) as writer:
+        assert writer.finished_shard("one", "train", 0) is None
+        writer.write_shard("one", "train", 0, random_shard(4, store_header(), 1))
+    assert (store / "one/train/00000.safetensors").read_bytes() == before
+    assert _resumed(store) is not None
+
+
+def test_a_finished_store_that_lost_a_shard_is_sealed_again(store: Path) -> None:
+    before = {path: path.read_bytes() for path in store.rglob("*.*")}
+    (store / "one/train/00001.safetensors").unlink()
+    with GradientStoreWriter(open_storage(str(store)), store_header()) as writer:
+        records = [
+            writer.finished_shard("one", "train", 0),
+            writer.finished_shard("one", "train", 1)
+            or writer.write_shard("one", "train", 1, random_shard(3, store_header(), 2)),
+            writer.finished_shard("target", "train", 0),
+            writer.finished_shard("target", "val", 0),
+        ]
+        writer.seal([record for record in records if record is not None])
+    assert {path: path.read_bytes() for path in store.rglob("*.*")} == before
+
+
+def test_a_sealed_manifest_is_not_replaced(store: Path) -> None:
+    before = (store / "manifest.json").read_bytes()
+    writer = GradientStoreWriter(open_storage(str(store)), store_header())
+    with pytest.raises(
+        GradientStoreError, match=rf"Another extraction wrote other content to {store}/manifest"
+    ):
+        writer.seal([])
+    assert (store / "manifest.json").read_bytes() == before

@@ -118,6 +118,8 @@ def test_no_key_leaves_the_root(storage: Storage, tmp_path: Path, key: str) -> N
     for action in (
         lambda: storage.read(key),
         lambda: storage.write(key, b"x"),
+        lambda: storage.create(key, b"x"),
+        lambda: storage.delete(key),
         lambda: storage.exists(key),
         lambda: storage.upload(local, key),
         lambda: storage.download(key, local),

@@ -80,7 +80,7 @@ def test_a_task_with_validation_rows_alone_is_refused(synthetic: Any, tmp_path: 
     def rename(manifest: dict[str, Any]) -> None:
         for shard in manifest["shards"]:
             if shard["task"] == "task1":
-                shard["split"] = "val"
+                shard.update(split="val", key=shard["key"].replace("train", "val"))
 
     with pytest.raises(GradientStoreError, match="Task 'task1' has no train rows"):
         read_statistics(_changed_manifest(synthetic.problem(), tmp_path, rename))

@@ -1,0 +1,146 @@
+"""What one process does of an extraction: load the model, check it, and write its share of the shards."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+
+from gradsift.components.gradient_extraction.config import GradientExtractionConfig
+from gradsift.components.gradient_extraction.extraction import GradientExtractor
+from gradsift.components.shared.encoder_classifier import EncoderClassifier
+from gradsift.components.shared.gradient_format import ShardRecord, StoreHeader
+from gradsift.components.shared.gradient_store import GradientStoreWriter, Split
+from gradsift.components.shared.precision import resolve_precision
+from gradsift.components.shared.prepared_data import INDEX, PreparedData
+from gradsift.components.shared.step_output import StepOutput, fetch
+from gradsift.components.shared.storage import open_storage
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """Which rows a shard holds."""
+
+    task: str
+    split: Split
+    index: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class ExtractionJob:
+    """An extraction, as every process of it is told.
+
+    Attributes:
+        config: the settings.
+        data: the prepared data.
+        model: the meta-trained model, theta*.
+        uri: where the gradient store goes.
+        processes: how many share the work; each takes every such shard, by index.
+    """
+
+    config: GradientExtractionConfig
+    data: StepOutput
+    model: StepOutput
+    uri: str
+    processes: int
+
+
+def data_without_test(data: StepOutput) -> PreparedData:
+    """Return the prepared data with train rows and the target's validation rows alone on the local disk."""
+    prepared = PreparedData(fetch(data, [INDEX]))
+    splits = [f"{task.name}/train.arrow" for task in prepared.tasks]
+    return PreparedData(fetch(data, [INDEX, *splits, f"{prepared.target}/val.arrow"]))
+
+
+def shard_plans(data: PreparedData, shard_rows: int) -> list[ShardPlan]:
+    """Return every shard of the store in order: train rows of all tasks, then the target's validation rows."""
+    splits: list[tuple[str, Split]] = [(task.name, "train") for task in data.tasks]
+    splits.append((data.target, "val"))
+    return [
+        ShardPlan(task, split, index, start, min(start + shard_rows, data.task(task).rows[split]))
+        for task, split in splits
+        for index, start in enumerate(range(0, data.task(task).rows[split], shard_rows))
+    ]
+
+
+def write_share(
+    job: ExtractionJob, process: int, report: Callable[[int], None]
+) -> tuple[StoreHeader, dict[ShardPlan, ShardRecord]]:
+    """Write the shards of one process, but for those that are there already.
+
+    Args:
+        job: the extraction.
+        process: which of its processes this is, from 0.
+        report: called with the number of rows after every batch.
+
+    Returns:
+        The store's header and the records of this process's shards.
+    """
+    data = data_without_test(job.data)
+    plans = shard_plans(data, job.config.shard_rows)[process :: job.processes]
+    device = _device(process, job.processes)
+    classifier, parameters = _model(job.model, job.config, device)
+    hidden = classifier.classifier.in_features if job.config.hidden_states else None
+    header = _header(job, data.target, parameters, hidden)
+    extractor = GradientExtractor(classifier, parameters, job.config)
+    checked = False
+    records = {}
+    with GradientStoreWriter(open_storage(job.uri), header) as writer:
+        for plan in plans:
+            record = writer.finished_shard(plan.task, plan.split, plan.index)
+            if record is None:
+                rows = data.split(plan.task, plan.split).select(range(plan.start, plan.stop))
+                if not checked:
+                    extractor.check(rows, plan.task)
+                    checked = True
+                shard = extractor.shard(rows, plan.task, report)
+                record = writer.write_shard(plan.task, plan.split, plan.index, shard)
+            else:
+                report(record.rows)
+            records[plan] = record
+    return header, records
+
+
+def _device(process: int, processes: int) -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", process % torch.cuda.device_count())
+    if processes > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    return torch.device("cpu")
+
+
+def _model(
+    model: StepOutput, config: GradientExtractionConfig, device: torch.device
+) -> tuple[EncoderClassifier, list[str]]:
+    """Return the model and the names of the parameters whose gradient is wanted."""
+    classifier = EncoderClassifier.load(fetch(model)).to(device)
+    if not model.metadata["train_embeddings"]:
+        classifier.freeze_embeddings()
+    module = classifier.encoder if config.parameters == "shared" else classifier
+    chosen = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
+    names = [name for name, parameter in classifier.named_parameters() if id(parameter) in chosen]
+    return classifier, names
+
+
+def _header(job: ExtractionJob, target: str, parameters: list[str], hidden: int | None) -> StoreHeader:
+    config = job.config
+    return StoreHeader(
+        dimension=config.dimension,
+        blocks=config.blocks,
+        probes=config.probes,
+        hidden=hidden,
+        projection={"kind": "mixed blocks, fold", "seed": config.seed, "width": config.projection_width},
+        parameters=parameters,
+        base_model_digest=job.model.metadata["base_model_digest"],
+        model_digest=job.model.digest,
+        tokenizer_digest=job.model.metadata["tokenizer_digest"],
+        data_digest=job.data.digest,
+        target=target,
+        shard_rows=config.shard_rows,
+        precision=resolve_precision(config.precision),  # type: ignore[arg-type]  # checked by the config
+        dtype=config.dtype,  # type: ignore[arg-type]  # checked by the config
+        versions={name: version(name) for name in ("gradsift", "torch", "transformers", "numpy")},
+    )

@@ -1,0 +1,197 @@
+"""The models and real texts that gradient extraction is timed on, and how its costs are measured."""
+
+import gc
+import gzip
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from gradsift.components import data_preparation
+from gradsift.components.gradient_extraction.extraction import batches_by_tokens, sample_labels
+from gradsift.components.gradient_extraction.per_example import GradientSketcher
+from gradsift.components.shared.base_model import PACKAGED_MINILM, find_base_model
+from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.precision import Precision, autocast
+from tests.benchmarks.gradient_peers import Batch, losses, trainable
+
+DIMENSION, WIDTH, ROWS, TOKENS = 512, 8192, 128, 2048
+CPU = torch.device("cpu")
+WORKLOADS = ["small", "minilm", "minilm_frozen_embeddings", "lora"]
+"""`small`: BERT of width 256 and 4 layers, all parameters. `minilm`: real weights, all parameters, and with the
+input embeddings frozen as gradsift does by default. `lora`: rank 8 on BERT of width 768 and 6 layers."""
+
+Work = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Costs of going through all batches once.
+
+    Attributes:
+        cpu_seconds: CPU time of all threads.
+        wall_seconds: time on the clock.
+        ratio: CPU time over that of plain forward and backward passes, the median of pairs run in turn.
+    """
+
+    cpu_seconds: float
+    wall_seconds: float
+    ratio: float
+
+
+def make_model(workload: str) -> EncoderClassifier:
+    """Return the workload's model in evaluation mode; what is trained requires gradients."""
+    head = Head.for_tasks("label_embedding", 15.0, 128, "sst2", {"sst2": ["negative", "positive"]})
+    if workload.startswith("minilm"):
+        model = EncoderClassifier.from_base(find_base_model(PACKAGED_MINILM), head)
+        if workload == "minilm_frozen_embeddings":
+            model.freeze_embeddings()
+        return model.eval()
+    width, layers = (256, 4) if workload == "small" else (768, 6)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = AutoTokenizer.from_pretrained(find_base_model(PACKAGED_MINILM).folder)
+        tokenizer.save_pretrained(folder)
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 64,
+            intermediate_size=4 * width,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+            model = EncoderClassifier.from_base(find_base_model(folder), head)
+            if workload == "lora":
+                adapters = LoraConfig(r=8, target_modules=["query", "key", "value", "dense"])
+                inject_adapter_in_model(adapters, model.encoder)
+                for name, parameter in model.named_parameters():
+                    if "lora_B" in name:
+                        nn.init.normal_(parameter, std=0.02)
+    return model.eval()
+
+
+def make_batches(model: EncoderClassifier, rows: int = ROWS, tokens: int = TOKENS) -> list[Batch]:
+    """Return real sentences, their lengths as they come, in batches of like lengths."""
+    encoded = model.encode([text for text, _ in _rows(rows)])
+    answers = torch.tensor([label for _, label in _rows(rows)])
+    lengths = [len(each["input_ids"]) for each in encoded]
+    return [
+        Batch(
+            model.pad([encoded[row] for row in batch]),
+            torch.zeros(len(batch), dtype=torch.long),
+            answers[batch],
+        )
+        for batch in batches_by_tokens(range(rows), lengths, tokens)
+    ]
+
+
+def plain(model: EncoderClassifier, batches: list[Batch], precision: Precision = "float32") -> Work:
+    """Return the yardstick: a forward and a backward pass a batch, with weight gradients."""
+
+    def work() -> None:
+        for batch in batches:
+            model.zero_grad(set_to_none=True)
+            with autocast(CPU, precision):
+                total = losses(model, batch).sum()
+            total.backward()
+
+    return work
+
+
+def sketched(
+    model: EncoderClassifier, batches: list[Batch], probes: int = 0, precision: Precision = "float32"
+) -> Work:
+    """Return gradsift's way with so many probes; `model` is frozen and gets hooks."""
+    sketcher = GradientSketcher(model, list(trainable(model)), DIMENSION, WIDTH, seed=0)
+
+    def work() -> None:
+        for batch in batches:
+            sketcher.rows = len(batch)
+            with autocast(CPU, precision):
+                logits = model.scores(batch.tasks, **batch.inputs)
+            draws = torch.full((len(batch),), 0.5, dtype=torch.float64)
+            labels = [batch.answers, *(sample_labels(logits.detach(), draws) for _ in range(probes))]
+            for left, label in zip(reversed(range(len(labels))), labels, strict=True):
+                total = nn.functional.cross_entropy(logits, label, reduction="sum")
+                sketcher.gradients(total, keep_graph=left > 0)
+
+    return work
+
+
+def costs(yardstick: Work, works: dict[str, Work], rounds: int) -> dict[str, Cost]:
+    """Time works in turn with the yardstick, after a round that does not count."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ("plain", *works)}
+    for round_ in range(rounds + 1):
+        for name, work in {"plain": yardstick, **works}.items():
+            gc.collect()
+            cpu, wall = time.process_time(), time.perf_counter()
+            work()
+            if round_:
+                times[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+    return {
+        name: Cost(
+            statistics.median(cpu for cpu, _ in taken),
+            statistics.median(wall for _, wall in taken),
+            statistics.median(cpu / base for (cpu, _), (base, _) in zip(taken, times["plain"], strict=True)),
+        )
+        for name, taken in times.items()
+    }
+
+
+def peak_memory(workload: str, probes: int | None) -> float:
+    """Return how many bytes a process needs beyond the model, for plain passes (None) or with so many probes."""
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak_memory, (workload, probes))
+
+
+def _peak_memory(workload: str, probes: int | None) -> float:
+    model = make_model(workload)
+    batches = make_batches(model)
+    with torch.no_grad():
+        losses(model, batches[-1].part(0, 1))
+    gc.collect()
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    work = plain(model, batches) if probes is None else sketched(model, batches, probes)
+    work()
+    return _status("VmHWM") - before
+
+
+def _status(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+@cache
+def _rows(count: int) -> list[tuple[str, int]]:
+    folder = Path(data_preparation.__file__).parent / "demo_suite"
+    with gzip.open(folder / "sst2.train.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in itertools.islice(file, count)]
+    return [(row["text"], int(row["label"])) for row in rows]
+
+
+def accuracy(exact: Tensor, features: list[Tensor], dimension: int) -> float:
+    """Return the RMS error of features' inner products over that of Gaussian projections of a dimension.
+
+    Args:
+        exact: inner products, [n, n].
+        features: one draw of the features each, [n, k].
+        dimension: the numbers an example that the Gaussian projection has.
+    """
+    upper = torch.triu_indices(len(exact), len(exact))
+    squares = exact.diagonal()
+    variance = ((squares[:, None] * squares + exact**2) / dimension)[upper[0], upper[1]]
+    found = [(each.double() @ each.double().T - exact)[upper[0], upper[1]] for each in features]
+    return float((torch.stack(found).square() / variance).mean().sqrt())
