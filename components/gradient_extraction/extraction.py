@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -95,7 +96,7 @@ class GradientExtractor:
             unlikely = scores.detach().nan_to_num(neginf=torch.inf).argmin(1)
             return functional.cross_entropy(scores, unlikely, reduction="none")
 
-        singles = [lambda row=row: losses([row]).sum() for row in chosen]
+        singles = [partial(lambda row: losses([row]).sum(), row) for row in chosen]
         check_gradients(self.sketcher, self.model, singles, lambda: losses(chosen))
 
     def _sizes(self) -> dict[str, tuple[int, ...]]:

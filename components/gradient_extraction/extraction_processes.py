@@ -6,6 +6,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
+from typing import Any
 
 from gradsift.components.gradient_extraction.shard_writing import ExtractionJob, ShardPlan, write_share
 from gradsift.components.shared.errors import ExtractionError
@@ -51,7 +52,7 @@ def write_shards(
     return results[0][0], {plan: record for _, records in results for plan, record in records.items()}
 
 
-def _follow(shares: list[Future[object]], queue: "SimpleQueue[int]", report: Callable[[int], None]) -> None:
+def _follow(shares: list[Future[Any]], queue: "SimpleQueue[int]", report: Callable[[int], None]) -> None:
     """Pass on the progress until every process is done or one has failed."""
     unfinished = {*shares}
     while unfinished:

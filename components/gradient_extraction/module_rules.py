@@ -58,7 +58,7 @@ def _embedding(
     gradient = gradient * getattr(module, SCALE, 1.0)
     padding = module.padding_idx
     if padding is not None:
-        gradient = gradient.masked_fill((entry == padding).unsqueeze(-1), 0.0)
+        gradient = gradient.masked_fill(entry.eq(padding).unsqueeze(-1), 0.0)
     projection.add_rows(sketch, wanted["weight"], entry.flatten(1), _tokens(gradient))
 
 

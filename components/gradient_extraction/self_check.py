@@ -1,6 +1,6 @@
 """Checks before the first gradient is stored: wrong or silently zero numbers must not reach a store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,12 @@ def check_projection(projection: Projection, shapes: dict[str, tuple[int, ...]])
     size = projection.width * projection.dimension
     dense = random_signs(projection.seed, "dense", size).reshape(projection.width, -1)
     for name, shape in shapes.items():
-        place = np.unravel_index(
+        drawn = np.unravel_index(
             int(random_bits(projection.seed, f"check/{name}", 1)[0] >> np.uint64(1)) % int(np.prod(shape)),
             shape,
         )
-        expected = _projected_entry(projection, name, shape, tuple(map(int, place)), dense)
+        place = tuple(map(int, drawn))
+        expected = _projected_entry(projection, name, shape, place, dense)
         sketch = projection.empty_sketch(1)
         if len(shape) == 1:
             projection.add_vector(sketch, name, _unit(shape[0], place[0], sketch)[0])
@@ -53,7 +54,7 @@ def check_projection(projection: Projection, shapes: dict[str, tuple[int, ...]])
 def check_gradients(
     sketcher: GradientSketcher,
     model: nn.Module,
-    losses: list[Callable[[], Tensor]],
+    losses: Sequence[Callable[[], Tensor]],
     batch: Callable[[], Tensor],
 ) -> None:
     """Compare sketched gradients of some rows with those of one plain backward pass a row.
