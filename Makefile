@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test test-slow bench lint compile lock setup
+.PHONY: run test test-slow bench bench-gradients lint compile lock setup
 
 run: setup
 	$(BIN)/gradsift run
@@ -22,6 +22,9 @@ test-slow: setup
 
 bench: setup
 	$(BIN)/pytest tests/benchmarks --benchmark-only
+
+bench-gradients: setup
+	$(BIN)/pytest tests/benchmarks/test_gradient_benchmark.py --benchmark-disable-gc -q
 
 lint: setup
 	$(BIN)/ruff check .

@@ -57,8 +57,8 @@ def _embedding(
     """Each token adds its scaled output's gradient to the row that it looked up, except at the padding index."""
     gradient = gradient * getattr(module, SCALE, 1.0)
     padding = module.padding_idx
-    if padding is not None:
-        gradient = gradient.masked_fill(entry.eq(padding).unsqueeze(-1), 0.0)
+    if isinstance(padding, int):
+        gradient = gradient.masked_fill((entry == padding).unsqueeze(-1), 0.0)
     projection.add_rows(sketch, wanted["weight"], entry.flatten(1), _tokens(gradient))
 
 
