@@ -8,8 +8,9 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+MEASURE := --quiet --benchmark-disable-gc --benchmark-columns=median --benchmark-json=build
 
-.PHONY: run test test-slow bench bench-gradients lint compile lock setup
+.PHONY: run test test-slow bench bench-gradients bench-estimation lint compile lock setup
 
 run: setup
 	$(BIN)/gradsift run
@@ -24,7 +25,14 @@ bench: setup
 	$(BIN)/pytest tests/benchmarks --benchmark-only
 
 bench-gradients: setup
-	$(BIN)/pytest tests/benchmarks/test_gradient_benchmark.py --benchmark-disable-gc -q
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -r tests/benchmarks/peers.txt
+	$(BIN)/pytest tests/benchmarks/test_gradient_benchmark.py tests/benchmarks/test_store_benchmark.py \
+		tests/benchmarks/bench_gradient_peers.py $(MEASURE)/gradients.json
+	$(BIN)/python tests/benchmarks/print_table.py build/gradients.json
+
+bench-estimation: setup
+	$(BIN)/pytest tests/benchmarks/test_estimation_benchmark.py $(MEASURE)/estimation.json
+	$(BIN)/python tests/benchmarks/print_table.py build/estimation.json
 
 lint: setup
 	$(BIN)/ruff check .

@@ -45,6 +45,7 @@ class GradientSketcher:
         self.rows = 0
         self.projection = Projection(shapes, dimension, width, seed, named[parameters[0]].device)
         self._sketch = torch.empty(0)
+        self._keep_graph = False
         self._seen: set[str] = set()
         for module in model.modules():
             own = {kind: names.get(id(p)) for kind, p in module.named_parameters(recurse=False)}
@@ -67,7 +68,7 @@ class GradientSketcher:
 
     def sketches(self, loss: Tensor, keep_graph: bool) -> Tensor:
         """Return what `gradients` maps to d numbers: sketches [rows, m]; same arguments and errors."""
-        self._sketch = self.projection.empty_sketch(self.rows)
+        self._sketch, self._keep_graph = self.projection.empty_sketch(self.rows), keep_graph
         self._seen.clear()
         loss.backward(retain_graph=keep_graph)
         for name in self.projection.signs:
@@ -94,9 +95,13 @@ class GradientSketcher:
                     first, f"its module maps {shapes} for a batch of {self.rows} examples, not row by row"
                 )
 
+            held = [entry]
+
             def sketch(gradient: Tensor) -> None:
                 self._seen.update(wanted.values())
-                rule(self.projection, self._sketch, module, wanted, entry, gradient)
+                rule(self.projection, self._sketch, module, wanted, held[0], gradient)
+                if not self._keep_graph:
+                    held.clear()
 
             output.requires_grad_(True)
             output.register_hook(sketch)

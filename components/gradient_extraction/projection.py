@@ -29,7 +29,8 @@ from torch.nn import functional
 from gradsift.components.gradient_extraction.counter_hash import random_bits, random_signs
 
 MOST_GROUPS = 16
-NUMBERS_AT_ONCE = 2**24
+NUMBERS_AT_ONCE = {"cpu": 2**21, "cuda": 2**26}
+"""Intermediate numbers that are held at a time: a CPU wants them in its cache, a GPU wants large products."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Projection:
         folded = {name: self.maps[name].size if name in self.maps else shapes[name][0] for name in shapes}
         self.signs = {name: self._signs(f"signs/{name}", size) for name, size in folded.items()}
         self.offsets = {name: int(random_bits(seed, f"offset/{name}", 1)[0]) % width for name in shapes}
-        self.dense = self._signs("dense", width * dimension).view(width, dimension).float() / dimension**0.5
+        self.dense = self._signs("dense", width * dimension).view(width, dimension)
 
     def empty_sketch(self, rows: int) -> Tensor:
         """Return a sketch to add gradients to: zeros, [rows, m]."""
@@ -118,7 +119,7 @@ class Projection:
 
     def finish(self, sketch: Tensor) -> Tensor:
         """Map sketches [n, m] to projected gradients [n, d]."""
-        return sketch @ self.dense
+        return sketch @ (self.dense.float() / self.dimension**0.5)
 
     def add_vector(self, sketch: Tensor, name: str, gradient: Tensor) -> None:
         """Add per-example gradients [n, size] of a vector parameter to `sketch` [n, m]; they are overwritten."""
@@ -143,7 +144,8 @@ class Projection:
             columns: c, [n, T, C].
         """
         own = self.maps[name]
-        for part in _parts(len(rows), own.size):
+        tokens, features = rows.shape[1], rows.shape[2] + columns.shape[2]
+        for part in self._parts(len(rows), 2 * tokens * features + own.size):
             mixed_rows = self._mix("rows", rows[part], own.row_signs, own.mixing)
             mixed_columns = self._mix("columns", columns[part], own.column_signs, own.mixing)
             size = (len(mixed_rows), mixed_rows.shape[2], mixed_columns.shape[2])
@@ -164,7 +166,7 @@ class Projection:
         """
         own = self.maps[name]
         block_rows, block_columns = own.row_signs.shape[1], own.column_signs.shape[1]
-        for part in _parts(len(index), columns[0].numel()):
+        for part in self._parts(len(index), 4 * columns[0].numel()):
             group, row = index[part] // block_rows, index[part] % block_rows
             of_row = own.mixing.T[group] * own.row_signs[group, row].unsqueeze(-1)
             mixed = self._mix("columns", columns[part], own.column_signs, own.mixing)
@@ -219,6 +221,11 @@ class Projection:
         torch.bmm(mixing.to(dtype).expand(rows, -1, -1), signed.view(mixed.shape), out=mixed)
         return mixed.view(-1, tokens, width)
 
+    def _parts(self, rows: int, numbers_a_row: int) -> Iterator[slice]:
+        """Cut a batch so that no more than `NUMBERS_AT_ONCE` intermediate numbers are held."""
+        step = max(1, NUMBERS_AT_ONCE[self._device.type] // numbers_a_row)
+        return (slice(start, start + step) for start in range(0, rows, step))
+
     def _signs(self, name: str, count: int) -> Tensor:
         return torch.from_numpy(random_signs(self.seed, name, count)).to(self._device)
 
@@ -242,9 +249,3 @@ def _groups(rows: int, columns: int, width: int) -> int:
     """Return B: the largest power of two that leaves blocks of at least `width` numbers and one row."""
     most = min(MOST_GROUPS, rows, columns, rows * columns // width)
     return 1 << (max(most, 1).bit_length() - 1)
-
-
-def _parts(rows: int, numbers_a_row: int) -> Iterator[slice]:
-    """Cut a batch so that no more than `NUMBERS_AT_ONCE` intermediate numbers are held."""
-    step = max(1, NUMBERS_AT_ONCE // numbers_a_row)
-    return (slice(start, start + step) for start in range(0, rows, step))

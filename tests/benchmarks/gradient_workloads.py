@@ -4,6 +4,7 @@ import gc
 import gzip
 import itertools
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -28,6 +29,7 @@ from tests.benchmarks.gradient_peers import Batch, losses, trainable
 
 DIMENSION, WIDTH, ROWS, TOKENS = 512, 8192, 128, 2048
 CPU = torch.device("cpu")
+PLAIN = "forward, backward"
 WORKLOADS = ["small", "minilm", "minilm_frozen_embeddings", "lora"]
 """`small`: BERT of width 256 and 4 layers, all parameters. `minilm`: real weights, all parameters, and with the
 input embeddings frozen as gradsift does by default. `lora`: rank 8 on BERT of width 768 and 6 layers."""
@@ -48,6 +50,14 @@ class Cost:
     cpu_seconds: float
     wall_seconds: float
     ratio: float
+
+    def figures(self, rows: int) -> dict[str, float]:
+        """Return milliseconds a row and the ratio, by the names of the table's columns."""
+        return {
+            "cpu_ms_a_row": 1e3 * self.cpu_seconds / rows,
+            "wall_ms_a_row": 1e3 * self.wall_seconds / rows,
+            "cpu_ratio": self.ratio,
+        }
 
 
 def make_model(workload: str) -> EncoderClassifier:
@@ -118,42 +128,63 @@ def sketched(
 
     def work() -> None:
         for batch in batches:
-            sketcher.rows = len(batch)
-            with autocast(CPU, precision):
-                logits = model.scores(batch.tasks, **batch.inputs)
-            draws = torch.full((len(batch),), 0.5, dtype=torch.float64)
-            labels = [batch.answers, *(sample_labels(logits.detach(), draws) for _ in range(probes))]
-            for left, label in zip(reversed(range(len(labels))), labels, strict=True):
-                total = nn.functional.cross_entropy(logits, label, reduction="sum")
-                sketcher.gradients(total, keep_graph=left > 0)
+            _gradients(model, sketcher, batch, probes, precision)
 
     return work
 
 
-def costs(yardstick: Work, works: dict[str, Work], rounds: int) -> dict[str, Cost]:
-    """Time works in turn with the yardstick, after a round that does not count."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ("plain", *works)}
-    for round_ in range(rounds + 1):
-        for name, work in {"plain": yardstick, **works}.items():
+def loss_gradients(model: EncoderClassifier, batches: list[Batch], dimension: int, seed: int) -> Tensor:
+    """Return gradsift's projected loss gradients in float32, [n, d]; `model` is frozen and gets hooks."""
+    sketcher = GradientSketcher(model, list(trainable(model)), dimension, WIDTH, seed)
+    return torch.cat([_gradients(model, sketcher, batch, 0, "float32") for batch in batches])
+
+
+def _gradients(
+    model: EncoderClassifier, sketcher: GradientSketcher, batch: Batch, probes: int, precision: Precision
+) -> Tensor:
+    """Return the loss gradients of a batch, and compute so many probes too."""
+    sketcher.rows = len(batch)
+    with autocast(CPU, precision):
+        logits = model.scores(batch.tasks, **batch.inputs)
+    draws = torch.full((len(batch),), 0.5, dtype=torch.float64)
+    labels = [*(sample_labels(logits.detach(), draws) for _ in range(probes)), batch.answers]
+    for left, label in zip(reversed(range(len(labels))), labels, strict=True):
+        total = nn.functional.cross_entropy(logits, label, reduction="sum")
+        gradients = sketcher.gradients(total, keep_graph=left > 0)
+    return gradients
+
+
+def costs(yardstick: Work, works: dict[str, Work], rounds: int, warm_up: bool = True) -> dict[str, Cost]:
+    """Time works in turn with the yardstick, after a round that does not count where `warm_up` is set."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in (PLAIN, *works)}
+    for round_ in range(-warm_up, rounds):
+        for name, work in {PLAIN: yardstick, **works}.items():
             gc.collect()
             cpu, wall = time.process_time(), time.perf_counter()
             work()
-            if round_:
+            if round_ >= 0:
                 times[name].append((time.process_time() - cpu, time.perf_counter() - wall))
     return {
         name: Cost(
             statistics.median(cpu for cpu, _ in taken),
             statistics.median(wall for _, wall in taken),
-            statistics.median(cpu / base for (cpu, _), (base, _) in zip(taken, times["plain"], strict=True)),
+            statistics.median(cpu / base for (cpu, _), (base, _) in zip(taken, times[PLAIN], strict=True)),
         )
         for name, taken in times.items()
     }
 
 
 def peak_memory(workload: str, probes: int | None) -> float:
-    """Return how many bytes a process needs beyond the model, for plain passes (None) or with so many probes."""
-    with get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak_memory, (workload, probes))
+    """Return how many bytes a process needs beyond the model, for plain passes (None) or with so many probes.
+
+    Large blocks are given back to the system at once, so that what is counted is in use, not set aside.
+    """
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
+    try:
+        with get_context("spawn").Pool(1) as pool:
+            return pool.apply(_peak_memory, (workload, probes))
+    finally:
+        del os.environ["MALLOC_MMAP_THRESHOLD_"]
 
 
 def _peak_memory(workload: str, probes: int | None) -> float:
