@@ -96,11 +96,11 @@ def conditional_s3_root(conditional_s3_server: S3Server, monkeypatch: pytest.Mon
 @pytest.fixture
 def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tries at S3 follow each other at once, and be given up after 0.3 seconds."""
-    from gradsift.components.shared import storage
+    from gradsift.components.shared import s3_storage
 
     monkeypatch.setattr("botocore.retryhandler.delay_exponential", lambda **_: 0.01)
-    monkeypatch.setattr(storage, "random", SimpleNamespace(uniform=lambda *_: 0.01))
-    monkeypatch.setattr(storage, "S3_READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(s3_storage, "random", SimpleNamespace(uniform=lambda *_: 0.01))
+    monkeypatch.setattr(s3_storage, "READ_TIMEOUT", 0.3)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gradsift.components.data_preparation.suite_folder import SuiteFolder, json_lines
 from gradsift.components.data_preparation.suite_manifest import FolderTask
 from gradsift.components.data_preparation.task import RowReader
-from gradsift.components.shared import storage as storage_module
+from gradsift.components.shared import s3_storage
 from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.storage import open_storage
 
@@ -201,6 +201,6 @@ def test_refused_and_unreachable_s3_are_reported(s3_root: str, monkeypatch: pyte
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
-    monkeypatch.setattr(storage_module, "S3_TRIES", 1)
+    monkeypatch.setattr(s3_storage, "TRIES", 1)
     with pytest.raises(StorageError, match=rf"Cannot read {s3_root}/manifest\.json: Could not connect"):
         SuiteFolder(s3_root)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradsift.components.shared import storage as storage_module
+from gradsift.components.shared import s3_storage
 from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.storage import (
     LocalStorage,
@@ -200,7 +200,7 @@ def test_a_bucket_itself_can_be_the_root(s3_root: str) -> None:
 
 
 def test_more_keys_than_a_page_are_all_listed(s3_root: str) -> None:
-    storage = storage_module.S3Storage(*s3_root.removeprefix("s3://").split("/", 1))
+    storage = s3_storage.S3Storage(*s3_root.removeprefix("s3://").split("/", 1))
     for index in range(5):
         storage.write(f"{index}", b"x")
     pages = storage.client.get_paginator("list_objects_v2")
@@ -252,7 +252,7 @@ def test_an_unreachable_server_is_named(s3_root: str, monkeypatch: pytest.Monkey
         free.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setattr(storage_module, "S3_TRIES", 1)
+    monkeypatch.setattr(s3_storage, "TRIES", 1)
     with pytest.raises(StorageError, match=f"Cannot read {s3_root}/file: Could not connect .*{endpoint}"):
         open_storage(s3_root).read("file")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from faulty_proxy import faulty_proxy
 
-from gradsift.components.shared import storage as storage_module
+from gradsift.components.shared import s3_storage
 from gradsift.components.shared.errors import ExistsError, StorageError
 from gradsift.components.shared.storage import (
     LocalStorage,
@@ -66,7 +66,7 @@ def test_of_many_that_create_one_file_one_wins(created: Storage, monkeypatch: py
 
 @pytest.mark.parametrize("created", ["conditional_s3"], indirect=True)
 def test_parts_replace_nothing_and_leave_nothing(created: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage_module, "S3_PART", 5 * 2**20)
+    monkeypatch.setattr(s3_storage, "PART", 5 * 2**20)
     monkeypatch.setattr(created, "exists", lambda _: False)
     content = os.urandom(11 * 2**20)
     created.create("file", content)
@@ -102,7 +102,7 @@ def test_a_write_whose_answer_was_lost_is_a_success(
 
 
 def test_uploads_carry_checksums(conditional_s3_root: str) -> None:
-    storage = storage_module.S3Storage(*conditional_s3_root.removeprefix("s3://").split("/", 1))
+    storage = s3_storage.S3Storage(*conditional_s3_root.removeprefix("s3://").split("/", 1))
     storage.create("created", b"x")
     storage.write("written", b"x")
     for key in ("created", "written"):
@@ -119,7 +119,7 @@ BODY_FAULTS = ["500", "503", "reset before", "reset after", "stall", "truncate",
 def test_a_read_survives_all_tries_but_the_last(
     s3_root: str, quick_tries: None, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr(storage_module, "S3_TRIES", 3)
+    monkeypatch.setattr(s3_storage, "TRIES", 3)
     open_storage(s3_root).write("file", b"content" * 1000)
     with faulty_proxy(os.environ["AWS_ENDPOINT_URL"]) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
@@ -132,7 +132,7 @@ def test_a_read_survives_all_tries_but_the_last(
 def test_a_read_that_never_succeeds_ends_after_the_stated_tries(
     s3_root: str, quick_tries: None, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr(storage_module, "S3_TRIES", 3)
+    monkeypatch.setattr(s3_storage, "TRIES", 3)
     open_storage(s3_root).write("file", b"content" * 1000)
     with faulty_proxy(os.environ["AWS_ENDPOINT_URL"]) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)

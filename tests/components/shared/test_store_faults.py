@@ -12,7 +12,8 @@ from synthetic_store import random_shard, same_rows, store_header, write_or_resu
 
 from gradsift.components.shared.errors import StorageError
 from gradsift.components.shared.gradient_store import GradientStore
-from gradsift.components.shared.storage import S3_TRIES, open_storage
+from gradsift.components.shared.s3_storage import TRIES
+from gradsift.components.shared.storage import open_storage
 
 SHARDS, ROWS, SEEDS = 24, 4, 4
 
@@ -51,7 +52,7 @@ def test_a_third_of_the_requests_may_fail(
         counts += proxy.counts
     assert len(stops) < SEEDS / 2
     for stop in stops:
-        assert re.search(rf"^Cannot (read|write|list) {s3_root}\S*: .*\b{S3_TRIES} tries", stop)
+        assert re.search(rf"^Cannot (read|write|list) {s3_root}\S*: .*\b{TRIES} tries", stop)
     assert set(counts) == {"all", *FAULTS}
     assert 0.2 < 1 - counts["all"] / counts.total() < 0.3, "a fault in 0.3 requests is 0.23 of both counted"
 
@@ -70,6 +71,6 @@ def test_a_network_that_always_fails_is_reported_in_bounded_time(
             lambda: open_storage(s3_root).create("file", b"x"),
         ):
             start = time.monotonic()
-            with pytest.raises(StorageError, match=rf"^Cannot \w+ {s3_root}.*{S3_TRIES} tries\)?\.$"):
+            with pytest.raises(StorageError, match=rf"^Cannot \w+ {s3_root}.*{TRIES} tries\)?\.$"):
                 work()
             assert time.monotonic() - start < 20

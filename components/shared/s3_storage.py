@@ -1,0 +1,186 @@
+"""Files by key under a prefix of an S3 bucket, on any server that speaks the protocol."""
+
+import io
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gradsift.components.shared.errors import NotFoundError, StorageError
+from gradsift.components.shared.storage import atomic_file, checked_key, exists_error, join_uri, opened
+
+# How often a request is made, and an answer read, until an error is reported; when a try is given up, in seconds
+# to connect and without a byte; bytes of a part of a created object, which is put whole where it is smaller.
+TRIES = 6
+CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
+PART = 32 * 2**20
+
+# What S3 answers where an object is there already: in an earlier race, in one that still goes on, or to parts
+# that an earlier try, whose answer was lost, has put together.
+LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"}
+
+
+class S3Storage:
+    """A prefix of an S3 bucket, reached through boto3's default credentials, region and endpoint."""
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self.bucket = bucket
+        self.prefix = prefix
+        self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
+
+    @cached_property
+    def client(self) -> Any:
+        """The boto3 client, made at first use."""
+        return self._connect()
+
+    @cached_property
+    def _creating_client(self) -> Any:
+        """A client whose uploads replace nothing, whether they go in one piece or in parts."""
+        client = self._connect()
+        for operation in ("PutObject", "CompleteMultipartUpload"):
+            client.meta.events.register(
+                f"provide-client-params.s3.{operation}", lambda params, **_: {**params, "IfNoneMatch": "*"}
+            )
+        return client
+
+    def _connect(self) -> Any:
+        """Return a new client, in a session of its own as boto3's is not thread-safe."""
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        # Tries are spaced exponentially, with jitter. The mode "standard" would also keep a budget of retries a
+        # client, which a few hundred requests spend when many fail: the next failure would then be the last.
+        config = Config(
+            retries={"total_max_attempts": TRIES, "mode": "legacy"},
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
+        )
+        try:
+            return boto3.Session().client("s3", config=config)
+        except (BotoCoreError, ValueError) as error:
+            raise StorageError(f"S3 cannot be used for {self.uri}: {error}.") from error
+
+    def read(self, key: str) -> bytes:
+        """Return the content of `key`, its length and checksum compared with what the server says they are.
+
+        botocore tries a request again, but not an answer that breaks off while it is read.
+        """
+        from botocore.exceptions import BotoCoreError
+
+        with self._errors("read", key):
+            for earlier in range(TRIES):
+                if earlier:
+                    time.sleep(random.uniform(0, 2 ** (earlier - 1)))
+                answer = self.client.get_object(Bucket=self.bucket, Key=self._key(key))
+                try:
+                    content: bytes = answer["Body"].read()
+                    return content
+                except BotoCoreError as error:
+                    broken = error
+            raise broken
+
+    def write(self, key: str, content: bytes) -> None:  # noqa: D102
+        with self._errors("write", key):
+            self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=content)
+
+    def create(self, key: str, content: bytes) -> None:
+        """Put `content` at `key`, where nothing may be yet, or the same: what is there is never replaced.
+
+        A server that knows conditional writes (If-None-Match) keeps this in a race, too; on another one, only
+        what was there before is safe.
+
+        Raises:
+            ExistsError: something else is at `key`.
+            StorageError: the server is out of reach.
+        """
+        if not self.exists(key) and self._put_where_nothing_is(key, content):
+            return
+        if self.read(key) != content:
+            raise exists_error(join_uri(self.uri, key))
+
+    def _put_where_nothing_is(self, key: str, content: bytes) -> bool:
+        from boto3.s3.transfer import TransferConfig
+        from botocore.exceptions import ClientError
+
+        config = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4)
+        with self._errors("write", key):
+            try:
+                self._creating_client.upload_fileobj(
+                    io.BytesIO(content), self.bucket, self._key(key), Config=config
+                )
+            except ClientError as error:
+                if error.response["Error"]["Code"] in LOST_RACE:
+                    return False
+                raise
+        return True
+
+    def delete(self, key: str) -> None:  # noqa: D102
+        with self._errors("delete", key):
+            self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
+
+    def exists(self, key: str) -> bool:  # noqa: D102
+        from botocore.exceptions import ClientError
+
+        with self._errors("read", key):
+            try:
+                self.client.head_object(Bucket=self.bucket, Key=self._key(key))
+            except ClientError as error:
+                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                    return False
+                raise
+            return True
+
+    def keys(self, prefix: str = "") -> list[str]:  # noqa: D102
+        root = f"{self.prefix}/" if self.prefix else ""
+        with self._errors("list", prefix):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=root + prefix
+            )
+            found = (item["Key"] for page in pages for item in page.get("Contents", []))
+            return sorted(key.removeprefix(root) for key in found)
+
+    def upload(self, path: Path, key: str) -> None:  # noqa: D102
+        with opened(path) as file, self._errors("write", key):
+            self.client.upload_fileobj(file, self.bucket, self._key(key))
+
+    def download(self, key: str, path: Path) -> None:  # noqa: D102
+        with atomic_file(path) as temporary, self._errors("read", key):
+            self.client.download_file(self.bucket, self._key(key), str(temporary))
+
+    def _key(self, key: str) -> str:
+        return str(PurePosixPath(self.prefix, checked_key(key)))
+
+    @contextmanager
+    def _errors(self, action: str, key: str) -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+        where = join_uri(self.uri, key)
+        try:
+            yield
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "unknown")
+            metadata = error.response.get("ResponseMetadata", {})
+            status = metadata.get("HTTPStatusCode")
+            if status == 404 or code in {"NoSuchKey", "NoSuchBucket"}:
+                what = "the bucket does not exist" if code == "NoSuchBucket" else "it does not exist"
+                raise NotFoundError(f"Cannot {action} {where}: {what}.") from error
+            if status in {401, 403}:
+                what = f"access was refused ({code}); check the AWS credentials and the bucket's policy"
+            else:
+                tries = metadata.get("RetryAttempts", 0) + 1
+                what = f"the server answered {code} ({status}) after {_tries(tries)}"
+            raise StorageError(f"Cannot {action} {where}: {what}.") from error
+        except NoCredentialsError as error:
+            raise StorageError(f"Cannot {action} {where}: {error}.") from error
+        except (BotoCoreError, Boto3Error) as error:
+            reason = " ".join(str(error).split())
+            raise StorageError(f"Cannot {action} {where}: {reason} ({_tries(TRIES)}).") from error
+
+
+def _tries(number: int) -> str:
+    return "1 try" if number == 1 else f"{number} tries"
