@@ -1,58 +1,135 @@
 """Simple choices to compare the selection with, each a function from the same store to a subset.
 
-Gradient similarity compares a task's mean train gradient with the target's mean validation gradient: where
-they point the same way, a step on the task lowers the target's loss. It takes as many tasks as the selection
-did.
+`all` and `target_only` are marks to measure by: they keep to no constraint, but that `all` leaves out tasks that
+must be out. The others take as many tasks as the selection did and keep to its constraints. Those that rank
+tasks do so by mean gradients (a step along a train gradient that points the way of the target's validation
+gradient lowers the target's loss), by rows' gradients, or by hidden states.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 
+from gradsift.components.shared.gradient_store import GradientStore, Shard
+from gradsift.components.subset_estimation.constraints import Constraints
+from gradsift.components.subset_estimation.directions import unit
 from gradsift.components.subset_estimation.margins import FloatArray
-from gradsift.components.subset_estimation.selection import highest, random_subsets
+from gradsift.components.subset_estimation.ridge import Ridge
 from gradsift.components.subset_estimation.task_statistics import BoolArray, TaskStatistics
 
-Baseline = Callable[[TaskStatistics, BoolArray, np.random.Generator], BoolArray]
+MOST_DRAWS = 100
+"""Random subsets drawn to find another one than the selection."""
 
 
-def all_tasks(statistics: TaskStatistics, selected: BoolArray, generator: np.random.Generator) -> BoolArray:
-    """Return all auxiliary tasks."""
-    return np.ones_like(selected)
+@dataclass(frozen=True)
+class BaselineInputs:
+    """What a baseline may look at.
+
+    Attributes:
+        statistics: sums a task.
+        store: the gradient store, for baselines that look at rows.
+        ridge: the ridge of the estimates.
+        constraints: what the subset must keep to.
+        selected: [n], the selection.
+        generator: of random numbers.
+    """
+
+    statistics: TaskStatistics
+    store: GradientStore
+    ridge: Ridge
+    constraints: Constraints
+    selected: BoolArray
+    generator: np.random.Generator
+
+    @property
+    def size(self) -> int:
+        """Number of tasks in the selection."""
+        return int(self.selected.sum())
+
+    def highest(self, scores: FloatArray) -> BoolArray:
+        """Return as many tasks [n] as the selection has, those with the highest scores [n]."""
+        return self.constraints.highest(scores, self.size)
 
 
-def target_only(statistics: TaskStatistics, selected: BoolArray, generator: np.random.Generator) -> BoolArray:
+Baseline = Callable[[BaselineInputs], BoolArray | None]
+
+
+def all_tasks(inputs: BaselineInputs) -> BoolArray:
+    """Return all auxiliary tasks but those that must be out."""
+    return ~inputs.constraints.excluded
+
+
+def target_only(inputs: BaselineInputs) -> BoolArray:
     """Return no auxiliary task."""
-    return np.zeros_like(selected)
+    return np.zeros_like(inputs.selected)
 
 
-def random_tasks(
-    statistics: TaskStatistics, selected: BoolArray, generator: np.random.Generator
-) -> BoolArray:
-    """Return a random subset of the selection's size, another one than it where there is another."""
-    count, size = len(selected), int(selected.sum())
-    while True:
-        drawn: BoolArray = random_subsets(count, size, 1, generator)[0]
-        if size in {0, count} or (drawn != selected).any():
-            return drawn
+def random_tasks(inputs: BaselineInputs) -> BoolArray:
+    """Return a random subset of the selection's size, another one than it where one is found."""
+    for _ in range(MOST_DRAWS):
+        drawn: BoolArray = inputs.constraints.random_subsets(inputs.size, 1, inputs.generator)[0]
+        if (drawn != inputs.selected).any():
+            break
+    return drawn
 
 
-def gradient_cosine(
-    statistics: TaskStatistics, selected: BoolArray, generator: np.random.Generator
-) -> BoolArray:
+def gradient_cosine(inputs: BaselineInputs) -> BoolArray:
     """Return the tasks with the largest cosine of mean gradients with the target's; 0 for a zero gradient."""
-    means, target = _task_means(statistics), _target_mean(statistics)
-    norms = np.linalg.norm(means, axis=1) * np.linalg.norm(target)
-    products = means @ target
-    cosines = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
-    return highest(cosines, int(selected.sum()))
+    means, target = _task_means(inputs.statistics), inputs.statistics.validation_gradient.mean(axis=0)
+    return inputs.highest(unit(means) @ unit(target))
 
 
-def gradient_dot(
-    statistics: TaskStatistics, selected: BoolArray, generator: np.random.Generator
-) -> BoolArray:
+def gradient_dot(inputs: BaselineInputs) -> BoolArray:
     """Return the tasks with the largest inner product of mean gradients with the target's."""
-    return highest(_task_means(statistics) @ _target_mean(statistics), int(selected.sum()))
+    target = inputs.statistics.validation_gradient.mean(axis=0)
+    return inputs.highest(_task_means(inputs.statistics) @ target)
+
+
+def less(inputs: BaselineInputs) -> BoolArray:
+    """Return the tasks whose rows are most like the target's validation rows, as LESS measures it.
+
+    A train row's influence is the mean over validation rows of the cosine of their gradients; a task's score is
+    the mean over its rows. LESS (Xia et al., arXiv 2402.04333) sums this over checkpoints and divides train
+    gradients by Adam's second moments; here is one checkpoint, theta*, and plain gradients, as no others are
+    stored.
+    """
+    target = unit(inputs.statistics.validation_gradient).mean(axis=0)
+    directions = [_mean(unit(shard.gradient) for shard in shards) for shards in _train_shards(inputs)]
+    return inputs.highest(np.stack(directions) @ target)
+
+
+def trak(inputs: BaselineInputs) -> BoolArray:
+    """Return the tasks that lower the target's validation loss most by one preconditioned step, as TRAK does.
+
+    TRAK (Park et al., arXiv 2303.14186) scores train row i, with margin gradient m_i, for a model output with
+    gradient o as o.(H + R I)^-1 m_i (1 - p_i), where m_i (1 - p_i) is minus the loss gradient; the output here is
+    the target's validation loss. It is linear in the row, so a task's mean gradient suffices. H and R are those
+    of all tasks together.
+    """
+    statistics = inputs.statistics
+    matrix = statistics.curvature.sum(axis=0, dtype=np.float64)
+    matrix[np.diag_indices_from(matrix)] += inputs.ridge.of_rows(statistics.rows.sum(keepdims=True))
+    step = cho_solve(cho_factor(matrix), statistics.validation_gradient.mean(axis=0))
+    return inputs.highest(_task_means(statistics) @ step)
+
+
+def representation_similarity(inputs: BaselineInputs) -> BoolArray | None:
+    """Return the tasks with the largest cosine of mean hidden states with the target's validation rows.
+
+    None where the store has no hidden states.
+    """
+    store = inputs.store
+    if store.header.hidden is None:
+        return None
+    target = _mean(
+        np.asarray(shard.hidden, np.float64) for shard in store.read(inputs.statistics.target, "val")
+    )
+    means = [
+        _mean(np.asarray(shard.hidden, np.float64) for shard in shards) for shards in _train_shards(inputs)
+    ]
+    return inputs.highest(unit(np.stack(means)) @ unit(target))
 
 
 BASELINES: dict[str, Baseline] = {
@@ -61,6 +138,9 @@ BASELINES: dict[str, Baseline] = {
     "random": random_tasks,
     "gradient_cosine": gradient_cosine,
     "gradient_dot": gradient_dot,
+    "less": less,
+    "trak": trak,
+    "representation_similarity": representation_similarity,
 }
 
 
@@ -68,6 +148,15 @@ def _task_means(statistics: TaskStatistics) -> FloatArray:
     return statistics.gradient[:-1] / statistics.rows[:-1, None]
 
 
-def _target_mean(statistics: TaskStatistics) -> FloatArray:
-    mean: FloatArray = statistics.validation_gradient.mean(axis=0)
-    return mean
+def _train_shards(inputs: BaselineInputs) -> Iterator[Iterator[Shard]]:
+    """Yield the shards of every auxiliary task, one shard at a time in memory."""
+    for task in inputs.statistics.tasks:
+        yield inputs.store.read(task, "train")
+
+
+def _mean(parts: Iterator[FloatArray]) -> FloatArray:
+    """Return the mean [k] over the rows of all parts [rows, k]."""
+    total, rows = 0.0, 0
+    for part in parts:
+        total, rows = total + part.sum(axis=0), rows + len(part)
+    return np.asarray(total / rows)

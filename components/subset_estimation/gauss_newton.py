@@ -4,14 +4,10 @@ H_S and G_S are sums over the subset's tasks and the target, so a subset costs o
 and one Cholesky factorisation, whatever the number of rows.
 """
 
-import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-
+from gradsift.components.subset_estimation.damped_systems import DampedSystems
 from gradsift.components.subset_estimation.margins import FloatArray
-from gradsift.components.subset_estimation.ridge import Ridge, damped_curvatures
+from gradsift.components.subset_estimation.ridge import Ridge
 from gradsift.components.subset_estimation.task_statistics import BoolArray, TaskStatistics
-
-NUMBERS_AT_ONCE = 2**24
 
 
 class GaussNewton:
@@ -20,18 +16,14 @@ class GaussNewton:
     def __init__(self, statistics: TaskStatistics, ridge: Ridge) -> None:
         self.statistics = statistics
         self.ridge = ridge
-        self.subsets_at_once = max(1, NUMBERS_AT_ONCE // statistics.curvature[0].size)
 
     def weights(self, masks: BoolArray) -> FloatArray:
-        """Return w_S [m, d] for at most `subsets_at_once` subsets [m, n]."""
+        """Return w_S [m, d] for subsets [m, n].
+
+        Raises:
+            InputError: the masks are not over the n tasks, or the ridge is too small (see `DampedSystems`).
+        """
         memberships = self.statistics.memberships(masks)
-        ridges = self.ridge.of_rows(memberships @ self.statistics.rows)
         gradients = memberships @ self.statistics.gradient
-        systems = damped_curvatures(memberships, self.statistics.curvature, ridges)
-        return -np.stack([_solve(*system) for system in zip(systems, gradients, strict=True)])
-
-
-def _solve(matrix: FloatArray, right: FloatArray) -> FloatArray:
-    factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-    solution: FloatArray = cho_solve(factor, right, check_finite=False)
-    return solution
+        ridges = self.ridge.of_rows(memberships @ self.statistics.rows)
+        return -DampedSystems(memberships, self.statistics.curvature, ridges).solutions(gradients)

@@ -1,36 +1,30 @@
-"""The estimated target validation loss of any subset: weights from a solver, losses on the validation rows.
-
-The loss is read off the linearised margins of the target's validation rows, mean softplus(-(b_v + m_v.w_S)),
-which needs no model and no forward pass.
-"""
+"""The estimated target validation loss of any subset: weights from a solver, losses on the validation rows."""
 
 from typing import Protocol
 
 import numpy as np
 
 from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.subset_estimation.calibration import Line
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.gauss_newton import GaussNewton
 from gradsift.components.subset_estimation.logistic import Logistic
-from gradsift.components.subset_estimation.margins import FloatArray, cross_entropy, linear_margins
+from gradsift.components.subset_estimation.margins import FloatArray
 from gradsift.components.subset_estimation.ridge import Ridge, ridge_of
-from gradsift.components.subset_estimation.task_statistics import (
-    BoolArray,
-    TaskStatistics,
-    TrainRows,
-    read_statistics,
-    read_train_rows,
-)
-from gradsift.components.subset_estimation.uncertainty import Losses
+from gradsift.components.subset_estimation.store_reading import read_statistics, read_train_rows
+from gradsift.components.subset_estimation.task_statistics import BoolArray, TaskStatistics, TrainRows
+from gradsift.components.subset_estimation.threads import in_threads, slices
+from gradsift.components.subset_estimation.uncertainty import DECIMALS, Losses
+from gradsift.components.subset_estimation.validation_loss import Form, evaluation_of
+
+SUBSETS_AT_ONCE = 64
 
 
 class Solver(Protocol):
     """Finds the weights that fine-tuning on a subset leads to, in the projected space."""
 
-    subsets_at_once: int
-
     def weights(self, masks: BoolArray) -> FloatArray:
-        """Return w_S [m, d] for at most `subsets_at_once` subsets [m, n]."""
+        """Return w_S [m, d] for subsets [m, n]."""
 
 
 class LossEstimator:
@@ -38,6 +32,10 @@ class LossEstimator:
 
     The ridge is the same number for all: by what the projection preserves (inner products), a regression in
     more or fewer columns is then the same regression up to the projection's error.
+
+    Attributes:
+        statistics: what the estimates are made of.
+        line: the scale that losses are given on, that of the linear model itself until calibration sets another.
     """
 
     def __init__(
@@ -46,19 +44,36 @@ class LossEstimator:
         """Prepare the solvers; `train` is needed by the logistic estimator and None for Gauss-Newton."""
         ridge = ridge_of(config, statistics)
         self.statistics = statistics
+        self.line = Line()
         self._whole = _Projection(statistics, train, ridge)
         self._blocks = [
-            _Projection(statistics.block(index), train.block(index) if train else None, ridge)
+            _Projection(
+                statistics.block(index),
+                train.block(index) if train else None,
+                ridge.of_block(statistics.blocks),
+            )
             for index in range(statistics.blocks if statistics.blocks > 1 else 0)
         ]
 
+    @property
+    def evaluation(self) -> Form:
+        """The form of the validation rows' losses: `cross_entropy` or `quadratic` (see `validation_loss`)."""
+        return self._whole.evaluation.form
+
     def losses(self, masks: BoolArray) -> Losses:
-        """Return the losses of subsets [m, n]; takes 8 V bytes of memory a subset."""
-        blocks = [block.row_losses(masks).mean(axis=1) for block in self._blocks]
+        """Return the losses of subsets [m, n] in full detail; takes 8 V bytes of memory a subset."""
+        blocks = [self.line.of(block.mean_losses(masks)) for block in self._blocks]
         return Losses(
-            rows=self._whole.row_losses(masks),
+            rows=self.line.of(self._whole.row_losses(masks)),
             blocks=np.stack(blocks, axis=1) if blocks else np.zeros((len(masks), 0)),
         )
+
+    def mean_losses(self, masks: BoolArray) -> FloatArray:
+        """Return the estimated losses [m] of subsets [m, n] without what their standard errors need.
+
+        They are those of `losses(masks).estimates()`, for less than the time and without its memory.
+        """
+        return np.round(self.line.of(self._whole.mean_losses(masks)), DECIMALS)
 
 
 class _Projection:
@@ -68,22 +83,26 @@ class _Projection:
         self.solver: Solver = (
             GaussNewton(statistics, ridge) if train is None else Logistic(statistics, train, ridge)
         )
-        self.offset, self.feature = linear_margins(
-            statistics.validation_margin, statistics.validation_gradient
-        )
+        self.evaluation = evaluation_of(statistics)
 
     def row_losses(self, masks: BoolArray) -> FloatArray:
         """Return the loss of every validation row [m, V] for subsets [m, n]."""
-        at_once = self.solver.subsets_at_once
-        weights = [self.solver.weights(masks[i : i + at_once]) for i in range(0, len(masks), at_once)]
-        return cross_entropy(self.offset + np.concatenate(weights) @ self.feature.T)
+        return np.concatenate(in_threads(self.evaluation.row_losses, self._weights(masks)))
+
+    def mean_losses(self, masks: BoolArray) -> FloatArray:
+        """Return the mean loss over the validation rows [m] for subsets [m, n]."""
+        return np.concatenate(in_threads(self.evaluation.mean_losses, self._weights(masks)))
+
+    def _weights(self, masks: BoolArray) -> list[FloatArray]:
+        weights = self.solver.weights(masks)
+        return [weights[part] for part in slices(len(weights), SUBSETS_AT_ONCE)]
 
 
 def open_estimator(config: SubsetEstimationConfig, store: GradientStore) -> LossEstimator:
     """Read what the configured estimator needs of the store.
 
     Raises:
-        GradientStoreError: the store cannot be used (see `read_statistics`).
+        GradientStoreError: the store cannot be used (see `read_statistics` and `read_train_rows`).
     """
     statistics = read_statistics(store)
     train = read_train_rows(store) if config.estimator == "logistic" else None

@@ -5,12 +5,14 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 FloatArray = npt.NDArray[np.float64]
+StoredArray = npt.NDArray[np.floating]
+"""Numbers in the precision of the store, float32, or in a higher one."""
 
 SMALLEST_ERROR = 1e-6
 """Smallest 1 - p that float32 gradients resolve: beyond it a row counts as fit to this probability."""
 
 
-def linear_margins(margin: FloatArray, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
+def linear_margins(margin: StoredArray, gradient: StoredArray) -> tuple[FloatArray, StoredArray]:
     """Return offset b and feature m of every row, so that its margin at weights w is b + m.w.
 
     The gradient of the margin log p/(1-p) is minus the gradient of the loss over 1-p. Where 1-p is below
@@ -22,12 +24,12 @@ def linear_margins(margin: FloatArray, gradient: FloatArray) -> tuple[FloatArray
         gradient: [N, d], projected gradient of the loss.
 
     Returns:
-        Offset [N] and feature [N, d].
+        Offset [N], and feature [N, d] in the gradient's precision.
     """
-    offset = np.minimum(margin, -logit(SMALLEST_ERROR))
-    return offset, gradient / -expit(-offset)[:, None]
+    offset = np.minimum(margin.astype(np.float64), -logit(SMALLEST_ERROR))
+    return offset, gradient / -expit(-offset)[:, None].astype(gradient.dtype)
 
 
-def cross_entropy(margin: FloatArray) -> FloatArray:
+def cross_entropy(margin: StoredArray) -> FloatArray:
     """Return softplus(-margin) = -log p in nats, elementwise and without overflow."""
     return np.maximum(-margin, 0) + np.log1p(np.exp(-np.abs(margin)))

@@ -6,7 +6,7 @@ subset's rows, so in the summed loss its ridge grows with those rows; a recipe w
 takes more steps on more rows, so its ridge in the summed loss is one number.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,10 @@ class Ridge:
             return self.per_row * rows
         return np.full(len(rows), self.per_row * self.reference_rows)
 
+    def of_block(self, blocks: int) -> "Ridge":
+        """Return the ridge for one of so many projection blocks alone (see `TaskStatistics.block`)."""
+        return replace(self, per_row=self.per_row / blocks)
+
 
 def ridge_of(config: SubsetEstimationConfig, statistics: TaskStatistics) -> Ridge:
     """Return the ridge for these settings and this store.
@@ -52,11 +56,3 @@ def ridge_of(config: SubsetEstimationConfig, statistics: TaskStatistics) -> Ridg
         )
     half = float(statistics.rows[-1] + statistics.rows[:-1].sum() / 2)
     return Ridge(config.ridge * unit, half if config.ridge_scaling == "absolute" else None)
-
-
-def damped_curvatures(memberships: FloatArray, curvature: FloatArray, ridges: FloatArray) -> FloatArray:
-    """Return H_S + R_S I [m, d, d] for subsets [m, n + 1], curvatures [n + 1, d, d] and ridges [m]."""
-    tasks, d, _ = curvature.shape
-    damped = (memberships @ curvature.reshape(tasks, d * d)).reshape(-1, d, d)
-    damped[:, np.arange(d), np.arange(d)] += ridges[:, None]
-    return damped

@@ -1,11 +1,12 @@
 """The three ways to choose a subset by its estimated loss."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
+from gradsift.components.subset_estimation.constraints import Constraints
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.margins import FloatArray
 from gradsift.components.subset_estimation.task_statistics import BoolArray
@@ -13,6 +14,16 @@ from gradsift.components.subset_estimation.task_statistics import BoolArray
 Action = Literal["start", "add", "drop", "swap"]
 
 FORWARD_STEPWISE = "forward_stepwise"
+
+MOST_SWAPPED_IN = 20
+"""Swaps bring in one of this many tasks, those whose addition has the lowest estimates."""
+
+
+class LossSource(Protocol):
+    """Gives estimated losses of subsets."""
+
+    def mean_losses(self, masks: BoolArray, source: str) -> FloatArray:
+        """Return the estimated losses [m] of subsets [m, n]."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +43,43 @@ class Step:
     mask: BoolArray
 
 
-def forward_stepwise(ledger: EstimateLedger) -> list[Step]:
-    """Return the path of the stepwise search; its last step holds the chosen subset.
+def forward_stepwise(
+    losses: LossSource, constraints: Constraints, restart: BoolArray | None = None
+) -> list[Step]:
+    """Return the path of the stepwise search; its last step has the lowest estimate.
 
-    From the empty subset it takes the best addition while that lowers the estimated loss, then drops, then
-    swaps, and starts over until nothing lowers it. Of equal candidates the first in task order is taken.
+    From the required tasks alone it takes the best addition while that lowers the estimated loss, then drops,
+    then swaps, and starts over until nothing lowers it. Of equal candidates the first in task order is taken.
+
+    Where tasks help only together, that can end early: if the subset `restart` [n] has a lower estimate than the
+    end, the path is that of a search from there.
     """
-    path = [Step("start", None, None, np.zeros(len(ledger.tasks), bool))]
-    loss = ledger.estimate(path[-1].mask[None], FORWARD_STEPWISE)[0]
-    steps_before_round = 0
-    while len(path) > steps_before_round:
-        steps_before_round = len(path)
-        for neighbours in (_additions, _drops, _swaps):
-            while candidates := list(neighbours(path[-1].mask)):
-                losses = ledger.estimate(np.stack([step.mask for step in candidates]), FORWARD_STEPWISE)
-                best = int(losses.argmin())
-                if losses[best] >= loss:
-                    break
-                path.append(candidates[best])
-                loss = losses[best]
+    path = _search(losses, constraints, constraints.required)
+    if restart is not None:
+        ended, other = losses.mean_losses(np.stack([path[-1].mask, restart]), FORWARD_STEPWISE)
+        if other < ended:
+            return _search(losses, constraints, restart)
     return path
+
+
+def search_nearby(losses: LossSource, constraints: Constraints, start: BoolArray) -> BoolArray:
+    """Return the subset [n] that additions and drops alone lead to from `start` [n]."""
+    return _search(losses, constraints, start, (_additions, _drops))[-1].mask
+
+
+def smallest_within_one_standard_error(path: list[Step], ledger: EstimateLedger) -> BoolArray:
+    """Return the smallest subset [n] on the path whose estimate is as good as the last one's within its error.
+
+    That is within one standard error of the difference, in which the errors that both share cancel. Of equally
+    large subsets it is the one with the lowest estimate.
+    """
+    masks = _masks(path)
+    losses = ledger.losses(masks, FORWARD_STEPWISE)
+    to_last = np.eye(len(path)) - np.eye(len(path))[-1]
+    excess = losses.combine(to_last).estimates()
+    as_good = np.flatnonzero(excess.loss <= excess.standard_error)
+    smallest: BoolArray = masks[min(as_good, key=lambda step: (masks[step].sum(), excess.loss[step]))]
+    return smallest
 
 
 def random_ensemble_scores(masks: BoolArray, losses: FloatArray) -> FloatArray:
@@ -69,10 +97,14 @@ def random_ensemble_scores(masks: BoolArray, losses: FloatArray) -> FloatArray:
     return losses.mean() - means
 
 
-def random_ensemble(masks: BoolArray, losses: FloatArray, top: int) -> BoolArray:
-    """Return the tasks [n] with the `top` highest scores, or with a positive score where `top` is 0."""
+def random_ensemble(
+    masks: BoolArray, losses: FloatArray, constraints: Constraints, top: int = 0, threshold: float = 0.0
+) -> BoolArray:
+    """Return the tasks [n] with the `top` highest scores, or with a score above `threshold` where `top` is 0."""
     scores = random_ensemble_scores(masks, losses)
-    return scores > 0 if top == 0 else highest(scores, top)
+    if top:
+        return constraints.highest(scores, top)
+    return constraints.only(scores > threshold).highest(scores, len(scores))
 
 
 def best_of_m(masks: BoolArray, losses: FloatArray) -> BoolArray:
@@ -81,35 +113,77 @@ def best_of_m(masks: BoolArray, losses: FloatArray) -> BoolArray:
     return best
 
 
-def highest(scores: FloatArray, count: int) -> BoolArray:
-    """Return the tasks [n] with the `count` highest scores, the first of equals."""
-    chosen = np.zeros(len(scores), bool)
-    chosen[np.argsort(-scores, kind="stable")[:count]] = True
-    return chosen
+def _additions(losses: LossSource, constraints: Constraints, mask: BoolArray) -> list[Step]:
+    return _fitting(constraints, [_addition(mask, task) for task in _outside(constraints, mask)])
 
 
-def random_subsets(tasks: int, size: int, count: int, generator: np.random.Generator) -> BoolArray:
-    """Return `count` subsets [count, tasks] drawn uniformly, with replacement, from those of one size."""
-    return generator.random((count, tasks)).argsort(axis=1, kind="stable") < size
+def _drops(losses: LossSource, constraints: Constraints, mask: BoolArray) -> list[Step]:
+    return [Step("drop", None, task, _changed(mask, task)) for task in _droppable(constraints, mask)]
 
 
-def _additions(mask: BoolArray) -> Iterator[Step]:
-    for task in np.flatnonzero(~mask):
-        yield Step("add", int(task), None, _changed(mask, task))
+def _swaps(losses: LossSource, constraints: Constraints, mask: BoolArray) -> list[Step]:
+    additions = [_addition(mask, task) for task in _outside(constraints, mask)]
+    if len(additions) > MOST_SWAPPED_IN:
+        order = losses.mean_losses(_masks(additions), FORWARD_STEPWISE).argsort(kind="stable")
+        additions = [additions[index] for index in sorted(order[:MOST_SWAPPED_IN])]
+    swaps = [
+        Step("swap", addition.added, removed, _changed(addition.mask, removed))
+        for removed in _droppable(constraints, mask)
+        for addition in additions
+    ]
+    return _fitting(constraints, swaps)
 
 
-def _drops(mask: BoolArray) -> Iterator[Step]:
-    for task in np.flatnonzero(mask):
-        yield Step("drop", None, int(task), _changed(mask, task))
+Moves = Callable[[LossSource, Constraints, BoolArray], list[Step]]
+ALL_MOVES: tuple[Moves, ...] = (_additions, _drops, _swaps)
 
 
-def _swaps(mask: BoolArray) -> Iterator[Step]:
-    for removed in np.flatnonzero(mask):
-        for added in np.flatnonzero(~mask):
-            yield Step("swap", int(added), int(removed), _changed(mask, removed, added))
+def _search(
+    losses: LossSource, constraints: Constraints, start: BoolArray, kinds: tuple[Moves, ...] = ALL_MOVES
+) -> list[Step]:
+    """Take the best move of the first kind while that lowers the estimated loss, then of the next, and start over.
+
+    Until nothing lowers it. Of equal moves the first in task order is taken.
+    """
+    path = [Step("start", None, None, start)]
+    lowest = losses.mean_losses(start[None], FORWARD_STEPWISE)[0]
+    steps_before_round = 0
+    while len(path) > steps_before_round:
+        steps_before_round = len(path)
+        for moves in kinds:
+            while candidates := moves(losses, constraints, path[-1].mask):
+                estimates = losses.mean_losses(_masks(candidates), FORWARD_STEPWISE)
+                best = int(estimates.argmin())
+                if estimates[best] >= lowest:
+                    break
+                path.append(candidates[best])
+                lowest = estimates[best]
+    return path
 
 
-def _changed(mask: BoolArray, *tasks: np.intp) -> BoolArray:
+def _outside(constraints: Constraints, mask: BoolArray) -> list[int]:
+    return [int(task) for task in np.flatnonzero(~(mask | constraints.excluded))]
+
+
+def _droppable(constraints: Constraints, mask: BoolArray) -> list[int]:
+    return [int(task) for task in np.flatnonzero(mask & ~constraints.required)]
+
+
+def _addition(mask: BoolArray, task: int) -> Step:
+    return Step("add", task, None, _changed(mask, task))
+
+
+def _changed(mask: BoolArray, task: int) -> BoolArray:
     changed = mask.copy()
-    changed[list(tasks)] ^= True
+    changed[task] ^= True
     return changed
+
+
+def _fitting(constraints: Constraints, steps: list[Step]) -> list[Step]:
+    if not steps:
+        return []
+    return [step for step, fits in zip(steps, constraints.fit(_masks(steps)), strict=True) if fits]
+
+
+def _masks(steps: list[Step]) -> BoolArray:
+    return np.stack([step.mask for step in steps])

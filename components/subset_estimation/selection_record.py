@@ -1,10 +1,11 @@
-"""`selection.json`: the choice, its alternatives, and the reason in plain words."""
+"""`selection.json`: the choice, its alternatives, and what explains it."""
 
 from typing import Any
 
-from gradsift.components.shared.results import Selection
+from gradsift.components.shared.results import Calibration, Selection
 from gradsift.components.subset_estimation.choices import Choices
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.subset_estimation.explanations import Explanations
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.reason import reason_of
 from gradsift.components.subset_estimation.task_statistics import BoolArray
@@ -13,7 +14,13 @@ COMPARED = ("all", "target_only", "random")
 
 
 def selection_record(
-    config: SubsetEstimationConfig, suite: str, ledger: EstimateLedger, choices: Choices, seconds: float
+    config: SubsetEstimationConfig,
+    suite: str,
+    ledger: EstimateLedger,
+    choices: Choices,
+    explanations: Explanations,
+    calibration: Calibration | None,
+    seconds: float,
 ) -> Selection:
     """Return the record of the configured method's choice."""
     chosen = choices.methods[config.method]
@@ -29,20 +36,28 @@ def selection_record(
             "selected": ledger.names(chosen),
             "estimated_loss": ledger.known(chosen).loss,
             "standard_error": ledger.known(chosen).standard_error,
-            "reason": reason_of(config, ledger, choices),
+            "reason": reason_of(config, ledger, choices, calibration),
             "path": _path(ledger, choices) if config.method == "forward_stepwise" else [],
             "task_scores": _scores(ledger, choices, chosen),
-            "methods": [
-                {"method": name, **_estimated(ledger, mask)} for name, mask in choices.methods.items()
-            ],
+            "methods": _results(ledger, choices.methods),
             "comparisons": {
                 "selected": ledger.names(chosen),
                 **{name: ledger.names(choices.methods[name]) for name in COMPARED},
             },
             "subsets_estimated": len(ledger),
             "seconds": seconds,
+            "calibrated": calibration is not None and calibration.slope > 0,
+            "calibration": calibration,
+            "ties": _results(ledger, choices.ties),
+            "synergy": explanations.synergy,
+            "task_map": explanations.task_map,
+            "surrogates": explanations.surrogates,
         }
     )
+
+
+def _results(ledger: EstimateLedger, subsets: dict[str, BoolArray]) -> list[dict[str, Any]]:
+    return [{"method": name, **_estimated(ledger, mask)} for name, mask in subsets.items()]
 
 
 def _estimated(ledger: EstimateLedger, mask: BoolArray) -> dict[str, Any]:
@@ -67,8 +82,9 @@ def _path(ledger: EstimateLedger, choices: Choices) -> list[dict[str, Any]]:
 
 
 def _scores(ledger: EstimateLedger, choices: Choices, chosen: BoolArray) -> list[dict[str, Any]]:
-    columns = (ledger.tasks, choices.scores.loss, choices.scores.standard_error, chosen)
+    shares = [None] * len(chosen) if choices.shares is None else choices.shares
+    columns = (ledger.tasks, choices.scores.loss, choices.scores.standard_error, chosen, shares)
     return [
-        {"task": task, "score": score, "standard_error": error, "selected": bool(selected)}
-        for task, score, error, selected in zip(*columns, strict=True)
+        {"task": task, "score": score, "standard_error": error, "selected": bool(selected), "share": share}
+        for task, score, error, selected, share in zip(*columns, strict=True)
     ]

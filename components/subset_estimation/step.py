@@ -10,15 +10,22 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from gradsift.components.shared.gradient_store import GradientStore
-from gradsift.components.shared.step_output import StepOutput, produce
+from gradsift.components.shared.results import Selection
+from gradsift.components.shared.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.true_losses import TrueLosses
+from gradsift.components.subset_estimation.calibrated_estimator import open_calibrated
 from gradsift.components.subset_estimation.choices import make_choices
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.subset_estimation.explanations import explain
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.loss_estimator import open_estimator
+from gradsift.components.subset_estimation.mixture import write_mixture
 from gradsift.components.subset_estimation.selection_record import selection_record
 
 STEP = "subset_estimation"
 ESTIMATES = "estimates.parquet"
+META = "meta"
+"""Name of the expansion point theta*."""
 
 
 def estimate_subsets(
@@ -26,6 +33,8 @@ def estimate_subsets(
     gradients: StepOutput,
     root_uri: str,
     origin: Mapping[str, str] | None = None,
+    data: StepOutput | None = None,
+    calibration: StepOutput | None = None,
 ) -> StepOutput:
     """Estimate subsets from a gradient store and choose one.
 
@@ -34,35 +43,67 @@ def estimate_subsets(
         gradients: the gradient store, as its step returned it; its metadata may name the `suite`.
         root_uri: the run root, a local path or an `s3://` address.
         origin: digests that the store's header must have, for example `data_digest`, where they are known.
+        data: the prepared data, whose chosen rows are written for other trainers; None writes none.
+        calibration: `true_losses.json`, which chooses the estimator and its scale; None takes the settings'.
 
     Returns:
-        The output with `estimates.parquet` and `selection.json` (see the README); its metadata holds the
-        chosen tasks, their estimated loss and what it is compared with.
+        The output with `estimates.parquet`, `selection.json` and `mixture/` (see the README); its metadata holds
+        the chosen tasks, their estimated loss and what it is compared with.
 
     Raises:
         GradientStoreError: the store is unfinished or damaged, was made for other weights or data, or lacks
             rows that the estimates need.
-        InputError: the logistic estimator did not converge with this ridge.
+        InputError: the logistic estimator did not converge with this ridge, or tasks that must be in or out are
+            unknown or over the budget, or the calibration runs cannot be used (see `open_calibrated`).
     """
     GradientStore(gradients.uri, gradients.digest).check_origin(**(origin or {}))
     suite = str(gradients.metadata.get("suite", ""))
-    inputs = {"config": asdict(config), "gradient_store": gradients.digest, "suite": suite}
-    return produce(root_uri, STEP, inputs, lambda folder: _estimate(config, gradients, suite, folder))
+    inputs = {
+        "config": asdict(config),
+        "gradient_store": gradients.digest,
+        "suite": suite,
+        "data": None if data is None else data.digest,
+        "calibration": None if calibration is None else calibration.digest,
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        selection = _estimate(config, gradients, calibration, suite, folder)
+        if data is not None:
+            write_mixture(folder, data, selection.selected)
+        return _metadata(selection)
+
+    return produce(root_uri, STEP, inputs, work)
 
 
 def _estimate(
-    config: SubsetEstimationConfig, gradients: StepOutput, suite: str, folder: Path
-) -> dict[str, Any]:
+    config: SubsetEstimationConfig,
+    gradients: StepOutput,
+    calibration: StepOutput | None,
+    suite: str,
+    folder: Path,
+) -> Selection:
     started = time.monotonic()
     store = GradientStore(gradients.uri, gradients.digest)
     # One thread is faster for matrices this small, and gives the same bytes on any number of cores.
     with threadpool_limits(1, "blas"), tqdm(desc="Estimating", unit=" subsets", disable=None) as progress:
-        ledger = EstimateLedger(open_estimator(config, store), progress)
-        choices = make_choices(config, ledger)
+        record = None
+        if calibration is None:
+            estimator = open_estimator(config, store)
+        else:
+            true = TrueLosses.read(fetch(calibration, [TrueLosses.FILE]))
+            calibrated = open_calibrated(config, {META: store}, true)
+            config, estimator, record = calibrated.config, calibrated.estimator, calibrated.record
+        ledger = EstimateLedger(estimator, progress)
+        choices = make_choices(config, ledger, store)
+        explanations = explain(config, ledger, choices)
         seconds = round(time.monotonic() - started, 3)
-        selection = selection_record(config, suite, ledger, choices, seconds)
+        selection = selection_record(config, suite, ledger, choices, explanations, record, seconds)
     ledger.write(folder / ESTIMATES, config.estimator)
     selection.write(folder)
+    return selection
+
+
+def _metadata(selection: Selection) -> dict[str, Any]:
     estimated = {result.method: result.estimated_loss for result in selection.methods}
     return {
         "target": selection.target,

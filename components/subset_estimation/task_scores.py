@@ -6,8 +6,9 @@ from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.task_statistics import BoolArray
 from gradsift.components.subset_estimation.uncertainty import Estimates, Losses, variance_of_mean
 
-SUBSETS = 32
-"""Random subsets that a score is the mean over."""
+SUBSETS, FEWEST_SUBSETS = 32, 4
+MOST_ESTIMATES = 4000
+"""Estimates that all scores together may take: of many tasks, each score is the mean over fewer subsets."""
 
 
 def task_scores(ledger: EstimateLedger, subsets: BoolArray) -> Estimates:
@@ -18,9 +19,9 @@ def task_scores(ledger: EstimateLedger, subsets: BoolArray) -> Estimates:
 
     Args:
         ledger: gives the losses.
-        subsets: [m, n], random subsets; the first `SUBSETS` are used.
+        subsets: [m, n], random subsets; the first `SUBSETS` are used, down to `FEWEST_SUBSETS` for many tasks.
     """
-    subsets = subsets[:SUBSETS]
+    subsets = subsets[: min(SUBSETS, max(FEWEST_SUBSETS, MOST_ESTIMATES // len(ledger.tasks)))]
     effects = [_effects(ledger, subset) for subset in subsets]
     mean = Losses(
         rows=np.mean([effect.rows for effect in effects], axis=0),

@@ -1,20 +1,28 @@
-"""What the estimators need of a gradient store: sums a task, and the target's validation rows."""
+"""What the estimators need of a gradient store, as arrays in memory: sums a task, rows of train and validation."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from gradsift.components.shared.errors import GradientStoreError
-from gradsift.components.shared.gradient_store import GradientStore, Shard
-from gradsift.components.subset_estimation.margins import FloatArray, cross_entropy
+from gradsift.components.shared.errors import InputError
+from gradsift.components.subset_estimation.margins import FloatArray, StoredArray
 
 BoolArray = npt.NDArray[np.bool_]
-Split = Literal["train", "val"]
 
-MARGIN_TOLERANCE = 0.01
+
+@dataclass(frozen=True)
+class SecondOrderRows:
+    """What the quadratic form needs of the validation rows beside their gradients.
+
+    Attributes:
+        loss: [V], losses at theta*.
+        probe: [V, R, d], loss gradients under sampled labels.
+    """
+
+    loss: FloatArray
+    probe: FloatArray
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class TaskStatistics:
         curvature: [n + 1, d, d], Gauss-Newton matrices: sums over rows, means over probes, of probe probe^T.
         validation_margin: [V], margins of the target's validation rows.
         validation_gradient: [V, d], their loss gradients.
+        validation_rows: what the quadratic form needs of them; None where losses are those of the margins.
     """
 
     target: str
@@ -37,168 +46,90 @@ class TaskStatistics:
     blocks: int
     rows: FloatArray
     gradient: FloatArray
-    curvature: FloatArray
+    curvature: StoredArray
     validation_margin: FloatArray
     validation_gradient: FloatArray
+    validation_rows: SecondOrderRows | None = None
 
     @property
     def mean_curvature(self) -> float:
         """Mean over all train rows and the d directions of the curvature, tr(H) / (d N): the ridge's unit."""
-        trace = np.trace(self.curvature, axis1=1, axis2=2).sum()
+        trace = np.trace(self.curvature, axis1=1, axis2=2, dtype=np.float64).sum()
         return float(trace / (self.curvature.shape[-1] * self.rows.sum()))
 
     def memberships(self, masks: BoolArray) -> FloatArray:
-        """Return masks [m, n] as weights [m, n + 1] of the tasks' sums, the target always in."""
+        """Return masks [m, n] as weights [m, n + 1] of the tasks' sums, the target always in.
+
+        Raises:
+            InputError: the masks are not over the n tasks.
+        """
+        if masks.ndim != 2 or masks.shape[1] != len(self.tasks):
+            raise InputError(
+                f"Masks of subsets have shape {list(masks.shape)}: expected [m, {len(self.tasks)}], "
+                "one column for each auxiliary task of the gradient store."
+            )
         return np.column_stack([masks, np.ones(len(masks))])
 
-    def block(self, index: int) -> "TaskStatistics":
-        """Return the statistics under one projection block alone, an independent and coarser projection.
+    def mask(self, names: list[str]) -> BoolArray:
+        """Return the subset of these auxiliary tasks as a mask [n].
 
-        Stored vectors are scaled for d columns; the block's columns times sqrt(blocks) are scaled for its
-        own.
+        Raises:
+            InputError: a name is not one of an auxiliary task in the store.
+        """
+        unknown = sorted(set(names) - set(self.tasks))
+        if unknown:
+            raise InputError(
+                f"{unknown[0]!r} is no auxiliary task of this gradient store: expected some of "
+                f"{', '.join(self.tasks)}."
+            )
+        return np.isin(self.tasks, names)
+
+    def block(self, index: int) -> "TaskStatistics":
+        """Return the statistics under one projection block alone, as views.
+
+        Stored vectors are scaled for d columns, so alone a block stands for an independent and coarser
+        projection with the weights times sqrt(blocks): its ridge is the whole's over `blocks`.
         """
         own = block_columns(self.gradient.shape[1], self.blocks, index)
-        scale = np.sqrt(self.blocks)
+        rows = self.validation_rows
         return replace(
             self,
             blocks=1,
-            gradient=self.gradient[:, own] * scale,
-            curvature=np.ascontiguousarray(self.curvature[:, own, own]) * self.blocks,
-            validation_gradient=self.validation_gradient[:, own] * scale,
+            gradient=self.gradient[:, own],
+            curvature=self.curvature[:, own, own],
+            validation_gradient=self.validation_gradient[:, own],
+            validation_rows=rows and replace(rows, probe=rows.probe[:, :, own]),
         )
 
 
 @dataclass(frozen=True)
 class TrainRows:
-    """The train rows themselves, for estimators that look at each.
+    """The train rows themselves as linear margins (see `margins`), for estimators that look at each.
 
     Attributes:
-        task: [N], index of the row's task in the sums of `TaskStatistics`.
-        margin: [N].
-        gradient: [N, d].
+        starts: [n + 2], index of the first row of each task of `TaskStatistics`, and the number of rows.
+        offset: [N], margins at theta*.
+        feature: [N, d], their gradients.
         blocks: number of projection blocks in the d columns.
     """
 
-    task: npt.NDArray[np.intp]
-    margin: FloatArray
-    gradient: FloatArray
+    starts: npt.NDArray[np.intp]
+    offset: StoredArray
+    feature: StoredArray
     blocks: int
 
+    def by_task(self) -> list[tuple[StoredArray, StoredArray]]:
+        """Return offset and feature of every task's rows, as views."""
+        parts = [slice(*ends) for ends in pairwise(self.starts)]
+        return [(self.offset[part], self.feature[part]) for part in parts]
+
     def block(self, index: int) -> "TrainRows":
-        """Return the rows under one projection block alone (see `TaskStatistics.block`)."""
-        own = block_columns(self.gradient.shape[1], self.blocks, index)
-        return replace(self, blocks=1, gradient=self.gradient[:, own] * np.sqrt(self.blocks))
+        """Return the rows under one projection block alone, as views (see `TaskStatistics.block`)."""
+        own = block_columns(self.feature.shape[1], self.blocks, index)
+        return replace(self, blocks=1, feature=self.feature[:, own])
 
 
 def block_columns(dimension: int, blocks: int, index: int) -> slice:
     """Return the columns of projection block number `index`."""
     width = dimension // blocks
     return slice(index * width, (index + 1) * width)
-
-
-def read_statistics(store: GradientStore) -> TaskStatistics:
-    """Read the whole store once, one shard at a time in memory.
-
-    Raises:
-        GradientStoreError: a task has no train rows, the target no validation rows, there is no auxiliary
-            task, the projection blocks do not divide the columns, a number is not finite, or losses and
-            margins contradict each other.
-    """
-    header = store.header
-    if header.blocks < 1 or header.dimension % header.blocks or header.probes < 1:
-        raise GradientStoreError(
-            f"The gradient store at {store.storage.uri} has {header.dimension} columns, {header.blocks} "
-            f"projection blocks and {header.probes} probes: expected equal blocks and at least one probe."
-        )
-    tasks = _auxiliary_tasks(store)
-    sums = [_task_sums(store, task) for task in [*tasks, header.target]]
-    margin, gradient = _validation_rows(store)
-    return TaskStatistics(
-        target=header.target,
-        tasks=tasks,
-        blocks=header.blocks,
-        rows=np.array([rows for rows, _, _ in sums], np.float64),
-        gradient=np.stack([gradient_sum for _, gradient_sum, _ in sums]),
-        curvature=np.stack([curvature for _, _, curvature in sums]),
-        validation_margin=margin,
-        validation_gradient=gradient,
-    )
-
-
-def read_train_rows(store: GradientStore) -> TrainRows:
-    """Read the margin and gradient of every train row; takes 8 d bytes of memory a row.
-
-    Raises:
-        GradientStoreError: a number is not finite.
-    """
-    shards = [
-        (index, shard)
-        for index, task in enumerate([*_auxiliary_tasks(store), store.header.target])
-        for shard in _finite_shards(store, task, "train")
-    ]
-    return TrainRows(
-        task=np.concatenate([np.full(len(shard.margin), index) for index, shard in shards]),
-        margin=np.concatenate([shard.margin for _, shard in shards]).astype(np.float64),
-        gradient=np.concatenate([shard.gradient for _, shard in shards]).astype(np.float64),
-        blocks=store.header.blocks,
-    )
-
-
-def _auxiliary_tasks(store: GradientStore) -> tuple[str, ...]:
-    target = store.header.target
-    rows = store.train_rows
-    for task in dict.fromkeys([*(shard.task for shard in store.shards), target]):
-        if rows.get(task, 0) == 0:
-            raise GradientStoreError(
-                f"Task {task!r} has no train rows in the gradient store at {store.storage.uri}."
-            )
-    auxiliary = tuple(task for task in rows if task != target)
-    if not auxiliary:
-        raise GradientStoreError(
-            f"The gradient store at {store.storage.uri} holds the target {target!r} alone: "
-            "expected at least one auxiliary task to choose from."
-        )
-    return auxiliary
-
-
-def _task_sums(store: GradientStore, task: str) -> tuple[int, FloatArray, FloatArray]:
-    dimension, probes = store.header.dimension, store.header.probes
-    rows = 0
-    gradient = np.zeros(dimension)
-    curvature = np.zeros((dimension, dimension))
-    for shard in _finite_shards(store, task, "train"):
-        rows += len(shard.loss)
-        gradient += shard.gradient.sum(axis=0, dtype=np.float64)
-        probe = shard.probe.reshape(-1, dimension).astype(np.float64)
-        curvature += probe.T @ probe / probes
-    return rows, gradient, curvature
-
-
-def _validation_rows(store: GradientStore) -> tuple[FloatArray, FloatArray]:
-    target = store.header.target
-    shards = list(_finite_shards(store, target, "val"))
-    if sum(len(shard.loss) for shard in shards) == 0:
-        raise GradientStoreError(
-            f"The target task {target!r} has no val rows in the gradient store at {store.storage.uri}."
-        )
-    loss, margin, gradient = (
-        np.concatenate([getattr(shard, name) for shard in shards]).astype(np.float64)
-        for name in ("loss", "margin", "gradient")
-    )
-    if (np.abs(loss - cross_entropy(margin)) > MARGIN_TOLERANCE * (1 + loss)).any():
-        raise GradientStoreError(
-            f"Losses and margins of the target task {target!r} contradict each other in the gradient store "
-            f"at {store.storage.uri}: expected loss = log(1 + exp(-margin)), one right answer a row."
-        )
-    return margin, gradient
-
-
-def _finite_shards(store: GradientStore, task: str, split: Split) -> Iterator[Shard]:
-    for shard in store.read(task, split):
-        for name in ("loss", "margin", "gradient", "probe"):
-            if not np.isfinite(getattr(shard, name)).all():
-                raise GradientStoreError(
-                    f"Task {task!r}, {split} split of the gradient store at {store.storage.uri}: "
-                    f"{name} is not finite."
-                )
-        yield shard

@@ -11,6 +11,7 @@ from gradsift.components.shared.results import Evaluation, ResultFile, Selection
 INTERVAL = {"mean": 0.9, "low": 0.88, "high": 0.92}
 METRICS = {"test_loss": INTERVAL, "test_accuracy": INTERVAL, "test_macro_f1": INTERVAL}
 ESTIMATE = {"estimated_loss": 0.4, "standard_error": 0.01}
+ESTIMATED = {"estimated_loss": 0.4, "calibrated_loss": 0.5}
 
 
 def selection() -> dict[str, Any]:
@@ -34,6 +35,25 @@ def selection() -> dict[str, Any]:
         "comparisons": {"selected": ["mr"], "all": ["mr", "trec"], "target_only": []},
         "subsets_estimated": 4,
         "seconds": 0.1,
+    }
+
+
+def explained() -> dict[str, Any]:
+    run = {"subset": ["mr"], "seed": 0, "true_loss": 0.4, "true_accuracy": None, **ESTIMATED}
+    errors = {"error_raw": 0.1, "error_calibrated": 0.05, "error_constant": 0.2}
+    line = {"slope": 0.9, "intercept": 0.1, "spearman": 0.8, "kendall": None}
+    calibration = {"runs": [run], "estimator": "logistic", "ridge": 3.0, "expansion": "theta_star"}
+    surrogate = {"held_out_r2": 0.9, "held_out_spearman": None, "subsets": 12}
+    return selection() | {
+        "task_scores": [{"task": "mr", "score": 0.05, "standard_error": 0, "selected": True, "share": 0.9}],
+        "ties": [{"method": "all", "subset": ["mr", "trec"], **ESTIMATE}],
+        "synergy": {"tasks": ["mr", "trec"], "values": [[0, 0.1], [0.1, 0]]},
+        "task_map": {"tasks": ["sst2", "mr", "trec"], "x": [0, 1, 2], "y": [0, 0, 1], "cluster": [0, 0, 1]},
+        "surrogates": [
+            {"kind": "linear", "coefficients": {"mr": -0.1}, **surrogate},
+            {"kind": "rbf", "coefficients": {}, **surrogate},
+        ],
+        "calibration": {**calibration, **errors, **line},
     }
 
 
@@ -66,10 +86,14 @@ def evaluation() -> dict[str, Any]:
     }
 
 
-BOTH = [(Selection, selection), (Evaluation, evaluation)]
-
-
-@pytest.mark.parametrize(("kind", "content"), BOTH)
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (Selection, selection),
+        (Selection, explained),
+        (Evaluation, evaluation),
+    ],
+)
 def test_file_reads_back_as_it_was_written(kind: type[ResultFile], content: Any, tmp_path: Path) -> None:
     written = kind.model_validate(content())
     written.write(tmp_path)
@@ -79,6 +103,13 @@ def test_file_reads_back_as_it_was_written(kind: type[ResultFile], content: Any,
 
 def test_estimates_count_as_uncalibrated_unless_said() -> None:
     assert not Selection.model_validate(selection()).calibrated
+
+
+def test_a_selection_may_lack_what_came_later() -> None:
+    record = Selection.model_validate(selection())
+    assert (record.ties, record.surrogates) == ([], [])
+    assert (record.synergy, record.task_map, record.calibration) == (None, None, None)
+    assert record.task_scores[0].share is None
 
 
 def test_models_are_found_by_name() -> None:
@@ -96,6 +127,21 @@ def test_models_are_found_by_name() -> None:
         (Selection, selection() | {"method": "guess"}, "at method"),
         (Selection, selection() | {"selectd": []}, "at selectd"),
         (Selection, selection() | {"selected": ["snli"]}, "'snli' is not among the auxiliary tasks"),
+        (
+            Selection,
+            explained() | {"synergy": {"tasks": ["mr"], "values": [[0, 1]]}},
+            r"at synergy: .*expected 1 by 1 values",
+        ),
+        (
+            Selection,
+            explained() | {"task_map": {"tasks": ["mr"], "x": [0], "y": [], "cluster": [0]}},
+            r"at task_map: .*one x, y and cluster a task",
+        ),
+        (
+            Selection,
+            selection() | {"task_scores": [selection()["task_scores"][0] | {"share": 1.1}]},
+            r"at task_scores\.0\.share",
+        ),
         (Evaluation, evaluation() | {"models": []}, "expected a model called 'selected'"),
         (
             Evaluation,

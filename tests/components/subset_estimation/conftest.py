@@ -16,6 +16,7 @@ from gradsift.components.shared.storage import open_storage
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.loss_estimator import LossEstimator
+from gradsift.components.subset_estimation.margins import linear_margins
 from gradsift.components.subset_estimation.task_statistics import TaskStatistics, TrainRows
 
 FloatArray = npt.NDArray[np.float64]
@@ -71,11 +72,12 @@ class LinearProblem:
             validation_gradient=self.validation.gradient,
         )
 
-    def train_rows(self) -> TrainRows:
+    def train_rows(self, dtype: Any = np.float64) -> TrainRows:
+        margins = [linear_margins(rows.margin, rows.gradient) for rows in self.train]
         return TrainRows(
-            task=np.concatenate([np.full(len(rows.margin), index) for index, rows in enumerate(self.train)]),
-            margin=np.concatenate([rows.margin for rows in self.train]),
-            gradient=np.concatenate([rows.gradient for rows in self.train]),
+            starts=np.cumsum([0, *(len(rows.margin) for rows in self.train)]),
+            offset=np.concatenate([offset for offset, _ in margins]).astype(dtype),
+            feature=np.concatenate([feature for _, feature in margins]).astype(dtype),
             blocks=self.blocks,
         )
 

@@ -93,13 +93,6 @@ def _newton_step(objective: Any, dimension: int, h: float = 1e-3) -> Any:
     return -np.linalg.solve(hessian, gradient)
 
 
-def test_subsets_solved_in_parts_are_those_solved_at_once(synthetic: Any) -> None:
-    estimator, masks = synthetic.problem(tasks=5).estimator(), synthetic.subsets(5)
-    whole = estimator.losses(masks).rows
-    estimator._whole.solver.subsets_at_once = 3
-    np.testing.assert_allclose(estimator.losses(masks).rows, whole, rtol=1e-12)
-
-
 def test_permuting_the_tasks_permutes_the_results(synthetic: Any) -> None:
     problem, masks = synthetic.problem(tasks=4), synthetic.subsets(4)
     names = list(problem.tasks)[::-1]

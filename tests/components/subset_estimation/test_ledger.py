@@ -28,6 +28,22 @@ def test_many_subsets_are_computed_in_parts(synthetic: Any, monkeypatch: pytest.
     )
 
 
+def test_a_subset_that_was_passed_by_gets_its_standard_error_when_it_is_asked_for(
+    synthetic: Any, tmp_path: Path
+) -> None:
+    problem, masks = synthetic.problem(blocks=2), synthetic.subsets(4)
+    ledger, full = problem.ledger(), problem.ledger()
+    passed = ledger.mean_losses(masks[:3], "search")
+    np.testing.assert_array_equal(passed, full.estimate(masks[:3], "search"))
+    assert ledger.known(masks[1]).standard_error == full.known(masks[1]).standard_error
+    ledger.estimate(masks[2:4], "later")
+    ledger.write(tmp_path / "estimates.parquet", "gauss_newton")
+    rows = pq.read_table(tmp_path / "estimates.parquet").to_pylist()
+    assert [row["source"] for row in rows] == ["search", "search", "search", "later"]
+    assert [row["standard_error"] is None for row in rows] == [True, False, False, False]
+    assert [row["estimated_loss"] for row in rows[:3]] == list(passed)
+
+
 def test_the_file_holds_each_subset_with_its_first_source(synthetic: Any, tmp_path: Path) -> None:
     ledger = synthetic.problem().ledger()
     masks = synthetic.subsets(4)

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
@@ -15,11 +17,11 @@ from gradsift.components.subset_estimation.logistic import Logistic
 from gradsift.components.subset_estimation.ridge import ridge_of
 
 
-def _solver(problem: Any, **config: Any) -> Logistic:
+def _solver(problem: Any, dtype: Any = np.float32, **config: Any) -> Logistic:
     statistics = problem.statistics()
     return Logistic(
         statistics,
-        problem.train_rows(),
+        problem.train_rows(dtype),
         ridge_of(SubsetEstimationConfig(**({"ridge": 1.0} | config)), statistics),
     )
 
@@ -35,24 +37,40 @@ def _objective(weights: Any, margin: Any, feature: Any, ridge: float) -> tuple[f
     return float(value), ridge * weights - feature.T @ expit(-z)
 
 
-@pytest.mark.parametrize("ridge", [0.01, 0.1, 1.0, 10.0, 100.0])
-@pytest.mark.parametrize("scaling", ["per_row", "absolute"])
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    tasks=st.integers(1, 4),
+    rows=st.integers(1, 40),
+    dimension=st.integers(1, 12),
+    ridge=st.floats(0.01, 100),
+    scaling=st.sampled_from(["per_row", "absolute"]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
 def test_every_subset_reaches_the_minimum_that_scipy_finds(
-    synthetic: Any, ridge: float, scaling: str
+    synthetic: Any, seed: int, tasks: int, rows: int, dimension: int, ridge: float, scaling: str, dtype: Any
 ) -> None:
-    problem, masks = synthetic.problem(tasks=3, rows=30), synthetic.subsets(3)
-    solver = _solver(problem, ridge=ridge, ridge_scaling=scaling)
+    problem, masks = synthetic.problem(seed, tasks, rows, dimension), synthetic.subsets(tasks)
+    solver = _solver(problem, dtype, ridge=ridge, ridge_scaling=scaling)
     for mask, weights in zip(masks, solver.weights(masks), strict=True):
         margin, feature = _members(problem, mask)
         own_ridge = solver.ridge.of_rows(np.array([len(margin)]))[0]
         value, gradient = _objective(weights, margin, feature, own_ridge)
-        _, first = _objective(np.zeros_like(weights), margin, feature, own_ridge)
-        assert np.linalg.norm(gradient) <= 1.01e-8 * np.linalg.norm(first)
+        scale = np.linalg.norm(expit(-margin)[:, None] * feature)
+        assert np.linalg.norm(gradient) <= 1.1 * logistic.GRADIENT_TOLERANCE * scale
         found = minimize(
-            _objective, np.zeros_like(weights), (margin, feature, own_ridge), "L-BFGS-B", jac=True
+            _objective, np.zeros(dimension), (margin, feature, own_ridge), "L-BFGS-B", True, tol=1e-14
         )
-        assert value <= found.fun * (1 + 1e-12)
         assert value == pytest.approx(found.fun, rel=1e-6)
+
+
+def test_it_does_not_depend_on_how_many_subsets_are_solved_at_once(
+    synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, masks = synthetic.problem(tasks=5), synthetic.subsets(5)
+    whole = _solver(problem, np.float64).weights(masks)
+    monkeypatch.setattr(logistic, "SUBSETS_AT_ONCE", 3)
+    np.testing.assert_allclose(_solver(problem, np.float64).weights(masks), whole, rtol=1e-3, atol=1e-6)
 
 
 def test_without_offsets_it_is_scikit_learns_regression(synthetic: Any) -> None:
@@ -66,7 +84,7 @@ def test_without_offsets_it_is_scikit_learns_regression(synthetic: Any) -> None:
     sign = np.where(np.arange(len(margin)) % 2, 1, -1)
     peer = LogisticRegression(C=1 / ridge, fit_intercept=False, tol=1e-10, max_iter=1000)
     peer.fit(sign[:, None] * feature, sign)
-    np.testing.assert_allclose(solver.weights(mask[None])[0], peer.coef_[0], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(solver.weights(mask[None])[0], peer.coef_[0], rtol=1e-4, atol=1e-6)
 
 
 def test_it_is_the_gauss_newton_step_where_steps_are_short(synthetic: Any) -> None:
@@ -91,15 +109,8 @@ def test_rows_without_gradient_leave_the_weights_at_zero(synthetic: Any) -> None
     problem = synthetic.problem(tasks=2)
     problem.target.feature[:] = 0
     weights = _solver(problem).weights(np.array([[False, False], [True, False]]))
-    np.testing.assert_array_equal(weights[0], 0)
+    np.testing.assert_allclose(weights[0], 0, atol=1e-9)
     assert np.abs(weights[1]).max() > 0
-
-
-def test_subsets_do_not_depend_on_those_solved_with_them(synthetic: Any) -> None:
-    problem, masks = synthetic.problem(), synthetic.subsets(4)
-    solver = _solver(problem)
-    alone = np.concatenate([solver.weights(mask[None]) for mask in masks])
-    np.testing.assert_allclose(solver.weights(masks), alone, rtol=1e-6, atol=1e-9)
 
 
 def test_no_convergence_is_an_error(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,29 @@ def test_losses_are_finite_and_no_subset_helps_without_information(
 
 
 @ESTIMATORS
+def test_mean_losses_are_those_in_full_detail(synthetic: Any, estimator: str) -> None:
+    found, masks = synthetic.problem(blocks=2).estimator(estimator=estimator), synthetic.subsets(4)
+    np.testing.assert_array_equal(found.mean_losses(masks), found.losses(masks).estimates().loss)
+
+
+@ESTIMATORS
+def test_a_block_is_an_estimator_of_its_own_rescaled_columns(synthetic: Any, estimator: str) -> None:
+    problem, masks = synthetic.problem(dimension=6, blocks=3), synthetic.subsets(4)
+    unit = problem.statistics().mean_curvature
+    found = problem.estimator(estimator=estimator, ridge=1.0).losses(masks).blocks
+    for index in range(3):
+        own = slice(2 * index, 2 * index + 2)
+        columns = [
+            synthetic.Rows(rows.margin, rows.feature[:, own] * np.sqrt(3))
+            for rows in [*problem.train, problem.validation]
+        ]
+        alone = synthetic.Problem(dict(zip(problem.tasks, columns, strict=False)), *columns[-2:])
+        ridge = unit / alone.statistics().mean_curvature
+        expected = alone.estimator(estimator=estimator, ridge=ridge).mean_losses(masks)
+        np.testing.assert_allclose(found[:, index], expected, rtol=1e-5)
+
+
+@ESTIMATORS
 def test_duplicated_tasks_have_the_same_estimate(synthetic: Any, estimator: str) -> None:
     problem = synthetic.problem(tasks=3)
     problem.tasks["task2"] = problem.tasks["task0"]

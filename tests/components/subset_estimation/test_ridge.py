@@ -8,7 +8,7 @@ import pytest
 
 from gradsift.components.shared.errors import GradientStoreError
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
-from gradsift.components.subset_estimation.ridge import damped_curvatures, ridge_of
+from gradsift.components.subset_estimation.ridge import ridge_of
 
 
 def test_the_unit_is_the_mean_curvature_of_a_row(synthetic: Any) -> None:
@@ -32,11 +32,9 @@ def test_absolute_is_one_number_and_meets_per_row_at_half_of_the_tasks(synthetic
     np.testing.assert_allclose(absolute.of_rows(np.array([1.0, 10.0])), per_row.of_rows(np.array([half] * 2)))
 
 
-def test_damped_curvature_is_the_sum_over_the_subset_plus_the_ridge(synthetic: Any) -> None:
-    statistics = synthetic.problem(tasks=3).statistics()
-    memberships = statistics.memberships(np.array([[True, False, True]]))
-    found = damped_curvatures(memberships, statistics.curvature, np.array([5.0]))
-    np.testing.assert_allclose(found[0], statistics.curvature[[0, 2, 3]].sum(axis=0) + 5 * np.eye(8))
+def test_a_block_takes_its_share_of_the_ridge(synthetic: Any) -> None:
+    ridge = ridge_of(SubsetEstimationConfig(), synthetic.problem().statistics())
+    assert ridge.of_block(4).per_row == ridge.per_row / 4
 
 
 def test_a_store_without_curvature_is_refused(synthetic: Any) -> None:

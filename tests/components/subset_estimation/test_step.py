@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from gradsift.components.shared.errors import GradientStoreError
+from gradsift.components.shared.errors import GradientStoreError, InputError
+from gradsift.components.shared.prepared_data import PreparedTask, write_index, write_split
 from gradsift.components.shared.results import Selection
-from gradsift.components.shared.step_output import StepOutput, fetch
+from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.subset_estimation import step
 from gradsift.components.subset_estimation.choices import make_choices
 from gradsift.components.subset_estimation.config import METHODS, SubsetEstimationConfig
 from gradsift.components.subset_estimation.step import estimate_subsets
 
-EVERY_METHOD = [*METHODS, "all", "target_only", "random", "gradient_cosine", "gradient_dot"]
+EVERY_METHOD = [*METHODS, "all", "target_only", "random", "gradient_cosine", "gradient_dot", "less", "trak"]
 QUICK = {"ridge": 1.0, "random_subsets": 40, "random_baseline_draws": 5}
 
 
@@ -76,6 +77,65 @@ def test_the_record_says_what_was_chosen_and_what_else_there_was(
         "subsets_estimated": selection.subsets_estimated,
         "seconds": selection.seconds,
     }
+
+
+def test_the_record_explains_the_choice(gradients: StepOutput, tmp_path: Path) -> None:
+    _, selection = _run(gradients, tmp_path)
+    shares = {score.task: score.share for score in selection.task_scores}
+    assert all(share is not None and 0 <= share <= 1 for share in shares.values())
+    assert min(shares[task] or 0 for task in selection.selected) > max(
+        shares["task4"] or 0, shares["task5"] or 0
+    )
+    assert all(tie.subset != selection.selected for tie in selection.ties)
+    assert selection.synergy is not None
+    assert selection.synergy.tasks == selection.auxiliary_tasks
+    assert selection.task_map is not None
+    assert selection.task_map.tasks == ["target", *selection.auxiliary_tasks]
+    assert [surrogate.kind for surrogate in selection.surrogates] == ["linear", "rbf"]
+    assert list(selection.surrogates[0].coefficients) == selection.auxiliary_tasks
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_choice_keeps_to_the_limits(gradients: StepOutput, tmp_path: Path, method: str) -> None:
+    _, selection = _run(
+        gradients,
+        tmp_path,
+        method=method,
+        required_tasks=["task5"],
+        excluded_tasks=["task0"],
+        max_tasks=3,
+        max_rows=80,
+    )
+    marks = {"all", "target_only"}
+    subsets = {result.method: result.subset for result in selection.methods if result.method not in marks}
+    assert len(subsets) == len(EVERY_METHOD) - 2
+    for subset in [*subsets.values(), *(passed.subset for passed in selection.path)]:
+        assert "task5" in subset
+        assert "task0" not in subset
+        assert len(subset) <= 2
+    by_method = {result.method: result.subset for result in selection.methods}
+    assert by_method["all"] == ["task1", "task2", "task3", "task4", "task5"]
+
+
+def test_a_task_that_the_store_lacks_is_refused(gradients: StepOutput, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="excluded_tasks holds 'mr': expected auxiliary tasks, task0, task1"):
+        _run(gradients, tmp_path, excluded_tasks=["mr"])
+
+
+def test_the_chosen_rows_are_written_for_other_trainers(gradients: StepOutput, tmp_path: Path) -> None:
+    def prepare(folder: Path) -> dict[str, Any]:
+        names = ["target", *(f"task{index}" for index in range(6))]
+        for name in names:
+            write_split(folder, name, "train", [{"id": "1", "text": name, "text_pair": None, "label": 0}])
+        tasks = [PreparedTask(name=name, labels=["yes"], rows={"train": 1}) for name in names]
+        write_index(folder, "synthetic", "target", tasks)
+        return {}
+
+    data = produce(str(tmp_path), "data_preparation", {}, prepare)
+    output = estimate_subsets(SubsetEstimationConfig(**QUICK), gradients, str(tmp_path), data=data)
+    selection = Selection.read(fetch(output))
+    written = json.loads((fetch(output) / "mixture" / "mixture.json").read_text())
+    assert [task["name"] for task in written["tasks"]] == ["target", *selection.selected]
 
 
 def test_the_table_holds_every_estimated_subset_once(gradients: StepOutput, tmp_path: Path) -> None:

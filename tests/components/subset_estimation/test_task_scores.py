@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from gradsift.components.subset_estimation import task_scores as module
-from gradsift.components.subset_estimation.selection import random_subsets
+from gradsift.components.subset_estimation.constraints import Constraints
 from gradsift.components.subset_estimation.task_scores import task_scores
 
 
 def test_a_score_is_the_mean_over_subsets_of_what_the_task_takes_off_the_loss(synthetic: Any) -> None:
     ledger = synthetic.problem(blocks=2).ledger()
-    subsets = random_subsets(4, 2, 5, np.random.default_rng(0))
+    subsets = Constraints.none(4).random_subsets(2, 5, np.random.default_rng(0))
     found = task_scores(ledger, subsets)
     for task in range(4):
         without, with_it = subsets.copy(), subsets.copy()
@@ -46,7 +46,10 @@ def test_the_error_covers_the_choice_of_subsets(synthetic: Any, monkeypatch: pyt
     problem.validation.margin[:] = problem.validation.margin[0]
     problem.validation.feature[:] = problem.validation.feature[0]
     ledger = problem.ledger()
-    draws = [task_scores(ledger, random_subsets(6, 3, 8, np.random.default_rng(seed))) for seed in range(40)]
+    draws = [
+        task_scores(ledger, Constraints.none(6).random_subsets(3, 8, np.random.default_rng(seed)))
+        for seed in range(40)
+    ]
     spread = np.std([scores.loss for scores in draws], axis=0)
     claimed = np.sqrt(np.mean([scores.standard_error**2 for scores in draws], axis=0))
     np.testing.assert_allclose(claimed / spread, 1, atol=0.4)
@@ -54,7 +57,17 @@ def test_the_error_covers_the_choice_of_subsets(synthetic: Any, monkeypatch: pyt
 
 def test_only_the_first_subsets_are_used(synthetic: Any) -> None:
     ledger = synthetic.problem().ledger()
-    subsets = random_subsets(4, 2, module.SUBSETS + 5, np.random.default_rng(0))
+    subsets = Constraints.none(4).random_subsets(2, module.SUBSETS + 5, np.random.default_rng(0))
     np.testing.assert_array_equal(
         task_scores(ledger, subsets).loss, task_scores(ledger, subsets[: module.SUBSETS]).loss
     )
+
+
+def test_of_many_tasks_fewer_subsets_are_used(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = synthetic.problem().ledger()
+    subsets = Constraints.none(4).random_subsets(2, 20, np.random.default_rng(0))
+    five, four = (task_scores(ledger, subsets[:count]).loss for count in (5, module.FEWEST_SUBSETS))
+    monkeypatch.setattr(module, "MOST_ESTIMATES", 20)
+    np.testing.assert_array_equal(task_scores(ledger, subsets).loss, five)
+    monkeypatch.setattr(module, "MOST_ESTIMATES", 1)
+    np.testing.assert_array_equal(task_scores(ledger, subsets).loss, four)

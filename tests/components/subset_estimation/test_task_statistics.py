@@ -1,131 +1,46 @@
-"""The sums read from a store are those of its rows; a store that cannot be used is refused by name."""
+"""Sums a task: their unit, their projection blocks, and the subsets they are for."""
 
-import hashlib
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load, save
 
-from gradsift.components.shared.errors import GradientStoreError
-from gradsift.components.shared.gradient_store import GradientStore
-from gradsift.components.subset_estimation.task_statistics import read_statistics, read_train_rows
+from gradsift.components.shared.errors import InputError
 
 
-def test_sums_over_shards_are_sums_over_rows(synthetic: Any, tmp_path: Path) -> None:
-    problem = synthetic.problem(blocks=2)
-    found = read_statistics(GradientStore(problem.write(tmp_path).uri))
-    expected = problem.statistics()
-    assert (found.target, found.tasks, found.blocks) == ("target", tuple(problem.tasks), 2)
-    for name in ("rows", "gradient", "curvature", "validation_margin", "validation_gradient"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-5, atol=1e-5)
-
-
-def test_train_rows_come_in_the_order_of_the_sums(synthetic: Any, tmp_path: Path) -> None:
-    problem = synthetic.problem()
-    found = read_train_rows(GradientStore(problem.write(tmp_path).uri))
-    expected = problem.train_rows()
-    np.testing.assert_array_equal(found.task, expected.task)
-    np.testing.assert_allclose(found.margin, expected.margin, rtol=1e-6)
-    np.testing.assert_allclose(found.gradient, expected.gradient, rtol=1e-6)
-
-
-def test_a_block_is_the_statistics_of_its_rescaled_columns(synthetic: Any) -> None:
+def test_a_block_is_the_statistics_of_its_columns(synthetic: Any) -> None:
     problem = synthetic.problem(dimension=6, blocks=3)
     columns = [
-        synthetic.Rows(rows.margin, rows.feature[:, 2:4] * np.sqrt(3))
-        for rows in [*problem.train, problem.validation]
+        synthetic.Rows(rows.margin, rows.feature[:, 2:4]) for rows in [*problem.train, problem.validation]
     ]
     alone = synthetic.Problem(dict(zip(problem.tasks, columns, strict=False)), *columns[-2:])
     found, expected = problem.statistics().block(1), alone.statistics()
     for name in ("gradient", "curvature", "validation_margin", "validation_gradient"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-12)
-    np.testing.assert_allclose(problem.train_rows().block(1).gradient, alone.train_rows().gradient)
+    np.testing.assert_allclose(problem.train_rows().block(1).feature, alone.train_rows().feature)
+    assert found.blocks == 1
 
 
-@pytest.mark.parametrize("name", ["loss", "margin", "gradient", "probe"])
-def test_a_number_that_is_not_finite_is_refused(synthetic: Any, tmp_path: Path, name: str) -> None:
-    store = _store_with(synthetic.problem(), tmp_path, "task1/train/00000", {name: np.nan})
-    with pytest.raises(GradientStoreError, match=rf"Task 'task1', train split .*{name} is not finite"):
-        read_statistics(store)
+def test_a_block_copies_nothing(synthetic: Any) -> None:
+    problem = synthetic.problem(dimension=6, blocks=3)
+    statistics, rows = problem.statistics(), problem.train_rows()
+    assert np.shares_memory(statistics.block(2).curvature, statistics.curvature)
+    assert np.shares_memory(rows.block(2).feature, rows.feature)
 
 
-def test_losses_that_are_not_those_of_the_margins_are_refused(synthetic: Any, tmp_path: Path) -> None:
-    store = _store_with(synthetic.problem(), tmp_path, "target/val/00000", {"loss": 9.0})
-    with pytest.raises(GradientStoreError, match="Losses and margins of the target task 'target' contradict"):
-        read_statistics(store)
+def test_a_mask_holds_the_named_tasks(synthetic: Any) -> None:
+    statistics = synthetic.problem(tasks=3).statistics()
+    np.testing.assert_array_equal(statistics.mask(["task2", "task0"]), [True, False, True])
+    assert not statistics.mask([]).any()
 
 
-@pytest.mark.parametrize(
-    ("dropped", "message"),
-    [
-        (("target", "train"), "Task 'target' has no train rows"),
-        (("target", "val"), "target task 'target' has no val rows"),
-    ],
-)
-def test_a_split_without_rows_is_refused(
-    synthetic: Any, tmp_path: Path, dropped: tuple[str, str], message: str
-) -> None:
-    def without(manifest: dict[str, Any]) -> None:
-        manifest["shards"] = [s for s in manifest["shards"] if (s["task"], s["split"]) != dropped]
-
-    store = _changed_manifest(synthetic.problem(), tmp_path, without)
-    with pytest.raises(GradientStoreError, match=message):
-        read_statistics(store)
+def test_an_unknown_task_is_refused(synthetic: Any) -> None:
+    with pytest.raises(InputError, match=r"'target' is no auxiliary task .* expected some of task0, task1\."):
+        synthetic.problem(tasks=2).statistics().mask(["task1", "target"])
 
 
-def test_a_task_with_validation_rows_alone_is_refused(synthetic: Any, tmp_path: Path) -> None:
-    def rename(manifest: dict[str, Any]) -> None:
-        for shard in manifest["shards"]:
-            if shard["task"] == "task1":
-                shard.update(split="val", key=shard["key"].replace("train", "val"))
-
-    with pytest.raises(GradientStoreError, match="Task 'task1' has no train rows"):
-        read_statistics(_changed_manifest(synthetic.problem(), tmp_path, rename))
-
-
-def test_a_store_of_the_target_alone_is_refused(synthetic: Any, tmp_path: Path) -> None:
-    store = GradientStore(synthetic.problem(tasks=0).write(tmp_path).uri)
-    with pytest.raises(GradientStoreError, match="holds the target 'target' alone"):
-        read_statistics(store)
-
-
-@pytest.mark.parametrize(("field", "value"), [("blocks", 3), ("blocks", 0), ("probes", 0)])
-def test_unequal_blocks_or_no_probe_are_refused(
-    synthetic: Any, tmp_path: Path, field: str, value: int
-) -> None:
-    store = _changed_manifest(synthetic.problem(), tmp_path, lambda manifest: manifest.update({field: value}))
-    with pytest.raises(GradientStoreError, match="expected equal blocks and at least one probe"):
-        read_statistics(store)
-
-
-def _changed_manifest(problem: Any, folder: Path, change: Any) -> GradientStore:
-    problem.write(folder)
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    change(manifest)
-    path.write_text(json.dumps(manifest))
-    return GradientStore(str(folder))
-
-
-def _store_with(problem: Any, folder: Path, shard: str, first_row: dict[str, float]) -> GradientStore:
-    """Return a store in which the first row of a shard was something else from the start."""
-    problem.write(folder)
-    path = folder / f"{shard}.safetensors"
-    arrays = {name: array.copy() for name, array in load(path.read_bytes()).items()}
-    for name, value in first_row.items():
-        arrays[name][0] = value
-    path.write_bytes(save(arrays))
-    _seal_again(folder, shard, path.read_bytes())
-    return GradientStore(str(folder))
-
-
-def _seal_again(folder: Path, shard: str, content: bytes) -> None:
-    sidecar, manifest = folder / f"{shard}.json", folder / "manifest.json"
-    known, listed = json.loads(sidecar.read_text()), json.loads(manifest.read_text())
-    known["shard"]["sha256"] = hashlib.sha256(content).hexdigest()
-    listed["shards"] = [known["shard"] if s["key"] == known["shard"]["key"] else s for s in listed["shards"]]
-    sidecar.write_text(json.dumps(known))
-    manifest.write_text(json.dumps(listed))
+@pytest.mark.parametrize("shape", [(1, 3), (2,), (1, 2, 1)])
+def test_masks_of_other_tasks_are_refused(synthetic: Any, shape: tuple[int, ...]) -> None:
+    for estimator in ("gauss_newton", "logistic"):
+        with pytest.raises(InputError, match=r"expected \[m, 2\]"):
+            synthetic.problem(tasks=2).estimator(estimator=estimator).losses(np.ones(shape, bool))

@@ -1,0 +1,137 @@
+"""The estimator that calibration runs choose: its kind, its ridge, its expansion point, and its scale."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import kendalltau, spearmanr
+
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.results import Calibration, CalibrationRun
+from gradsift.components.shared.true_losses import TrueLosses, TrueRun
+from gradsift.components.subset_estimation.calibration import Calibrated, calibrate, relative_error
+from gradsift.components.subset_estimation.config import ESTIMATORS, SubsetEstimationConfig
+from gradsift.components.subset_estimation.loss_estimator import LossEstimator
+from gradsift.components.subset_estimation.margins import FloatArray
+from gradsift.components.subset_estimation.store_reading import read_statistics, read_train_rows
+
+RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
+"""The ridges c that the runs choose among, beside the configured one."""
+
+
+@dataclass(frozen=True)
+class CalibratedEstimator:
+    """What the calibration runs chose.
+
+    Attributes:
+        config: the settings, with the chosen estimator and ridge.
+        estimator: the estimator, its losses on the scale of true ones where the runs give a scale.
+        expansion: name of the store that it is read from.
+        record: what the runs say of it.
+    """
+
+    config: SubsetEstimationConfig
+    estimator: LossEstimator
+    expansion: str
+    record: Calibration
+
+
+def open_calibrated(
+    config: SubsetEstimationConfig, stores: Mapping[str, GradientStore], true: TrueLosses
+) -> CalibratedEstimator:
+    """Choose the estimator whose left-out error on the runs is the smallest.
+
+    Args:
+        config: the settings; estimator and ridge are chosen anew.
+        stores: gradient stores of the same rows by the name of their expansion point.
+        true: the runs, from the base model.
+
+    Raises:
+        GradientStoreError: a store cannot be used.
+        InputError: the runs are too few, are not from the base model, are another target's, or hold a task that
+            the stores have not.
+    """
+    subsets = _runs_by_subset(true)
+    losses = np.array([np.mean([run.val_loss for run in runs]) for runs in subsets.values()])
+    candidates, estimates = [], []
+    for expansion, store in stores.items():
+        statistics, train = read_statistics(store), read_train_rows(store)
+        if statistics.target != true.target:
+            raise InputError(
+                f"The calibration runs are of the target {true.target!r}: expected runs of {statistics.target!r}."
+            )
+        masks = np.stack([statistics.mask(list(subset)) for subset in subsets])
+        for own in _configs(config):
+            estimator = LossEstimator(own, statistics, train if own.estimator == "logistic" else None)
+            candidates.append((own, expansion, estimator))
+            estimates.append(estimator.mean_losses(masks))
+    chosen = calibrate(np.stack(estimates), losses)
+    own, expansion, estimator = candidates[chosen.best]
+    if chosen.line.slope > 0:
+        estimator.line = chosen.line
+    record = _record(own, expansion, chosen, subsets, estimates[chosen.best], losses)
+    return CalibratedEstimator(own, estimator, expansion, record)
+
+
+def _configs(config: SubsetEstimationConfig) -> list[SubsetEstimationConfig]:
+    """Return the candidates' settings, the configured ones first: they are taken where others are no better."""
+    others = [replace(config, estimator=name, ridge=ridge) for name in ESTIMATORS for ridge in RIDGES]
+    return [config, *(other for other in others if other != config)]
+
+
+def _runs_by_subset(true: TrueLosses) -> dict[frozenset[str], list[TrueRun]]:
+    if true.start != "base":
+        raise InputError(
+            "The calibration runs went on from the meta-trained model: expected runs from the base model, which "
+            "is what is fine-tuned in the end."
+        )
+    subsets: dict[frozenset[str], list[TrueRun]] = {}
+    for run in true.runs:
+        subsets.setdefault(frozenset(run.subset), []).append(run)
+    return subsets
+
+
+def _record(
+    config: SubsetEstimationConfig,
+    expansion: str,
+    chosen: Calibrated,
+    subsets: dict[frozenset[str], list[TrueRun]],
+    estimates: FloatArray,
+    losses: FloatArray,
+) -> Calibration:
+    varied = np.ptp(estimates) > 0 and np.ptp(losses) > 0
+    return Calibration(
+        runs=[
+            CalibrationRun(
+                subset=run.subset,
+                seed=run.seed,
+                true_loss=run.val_loss,
+                true_accuracy=run.val_accuracy,
+                estimated_loss=estimate,
+                calibrated_loss=predicted,
+            )
+            for runs, estimate, predicted in zip(subsets.values(), estimates, chosen.left_out, strict=True)
+            for run in runs
+        ],
+        estimator=config.estimator,
+        ridge=config.ridge,
+        expansion=expansion,
+        slope=chosen.line.slope,
+        intercept=chosen.line.intercept,
+        spearman=float(spearmanr(estimates, losses).statistic) if varied else None,
+        kendall=float(kendalltau(estimates, losses).statistic) if varied else None,
+        error_raw=relative_error(estimates, losses),
+        error_calibrated=relative_error(chosen.left_out, losses),
+        error_constant=relative_error(chosen.left_out_mean, losses),
+        noise=_noise(subsets),
+    )
+
+
+def _noise(subsets: dict[frozenset[str], list[TrueRun]]) -> float | None:
+    """Return the standard deviation between seeds of one subset, pooled; None where none ran twice."""
+    repeated = [[run.val_loss for run in runs] for runs in subsets.values() if len(runs) > 1]
+    if not repeated:
+        return None
+    squares = sum(np.var(losses) * len(losses) for losses in repeated)
+    return float(np.sqrt(squares / sum(len(losses) - 1 for losses in repeated)))
