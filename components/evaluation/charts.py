@@ -146,7 +146,14 @@ def interval_row(
 
 
 def path_row(
-    axis: Axis, value: float, error: float, previous: float | None, *, last: bool = False, title: str
+    axis: Axis,
+    value: float,
+    error: float,
+    previous: float | None,
+    *,
+    chosen: bool = False,
+    last: bool = False,
+    title: str,
 ) -> Markup:
     """Return one row of a step chart that runs down the rows.
 
@@ -155,6 +162,7 @@ def path_row(
         value: the mark, where the line goes down.
         error: half the width of the band.
         previous: the mark of the row above, from where the line comes; None in the first row.
+        chosen: whether this is the step to look at.
         last: whether the line ends here.
         title: what the row shows, for screen readers and as a tooltip.
     """
@@ -163,9 +171,17 @@ def path_row(
         _box(axis, value - error, value + error, "path-band", None),
         Markup("") if previous is None else _line(axis, previous, value, "way", y="0"),
         _upright(axis, value, "way", top, bottom),
-        _dot(axis, value, "dot strong", 4),
+        _dot(axis, value, "dot chosen", 7) if chosen else _dot(axis, value, "dot strong", 4),
     ]
     return _row(axis, title, *marks)
+
+
+def share_bar(share: float) -> Markup:
+    """Return a bar as long as a share of 1, to stand under the share's number."""
+    return Markup(
+        '<svg class="share" aria-hidden="true" focusable="false"><rect width="100%" height="4" class="track"/>'
+        '<rect width="{}%" height="4" class="part"/></svg>'
+    ).format(round(100 * share, 1))
 
 
 def _row(axis: Axis, title: str, *marks: Markup) -> Markup:

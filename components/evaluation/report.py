@@ -11,13 +11,23 @@ from pydantic import BaseModel, ConfigDict
 
 from gradsift.components.evaluation import charts, report_words
 from gradsift.components.evaluation.charts import axis_over
+from gradsift.components.evaluation.report_explanations import ends_of, explanations_of
 from gradsift.components.evaluation.scatter import Point, scatter
+from gradsift.components.evaluation.task_map_chart import cluster_key
 from gradsift.components.shared.results import Evaluation, Interval, Selection
 
 FOLDER = Path(__file__).parent
 HEAT_LEVELS = 6
 SPLITS = ("train", "val", "test")
-CHARTS = (charts.axis_labels, charts.bar_row, charts.interval_row, charts.path_row)
+STYLES = ("report.css", "report_charts.css")
+CHARTS = (
+    charts.axis_labels,
+    charts.bar_row,
+    charts.interval_row,
+    charts.path_row,
+    charts.share_bar,
+    cluster_key,
+)
 FILTERS = (
     report_words.named,
     report_words.wrappable,
@@ -36,6 +46,7 @@ FILTERS = (
     report_words.setting,
     report_words.ordinal,
     report_words.difference_words,
+    report_words.calibration_words,
 )
 
 
@@ -96,14 +107,15 @@ def render_report(content: ReportContent) -> str:
     environment.globals |= {function.__name__: function for function in CHARTS}
     template = environment.get_template("report.html.j2")
     return template.render(
-        css=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
+        css=Markup("").join(Markup((FOLDER / name).read_text(encoding="utf-8")) for name in STYLES),
         run=content.run,
         versions=content.versions,
         settings=content.settings,
         seconds=content.seconds,
         seconds_axis=axis_over(content.seconds.values(), with_zero=True),
         **_choice(content),
-        **_estimates(content.selection),
+        **explanations_of(content.selection),
+        **_methods(content.selection),
         **_measured(content.evaluation),
         **_estimated_and_true(content),
         statistics=[
@@ -130,24 +142,11 @@ def _choice(content: ReportContent) -> dict[str, Any]:
     }
 
 
-def _estimates(selection: Selection) -> dict[str, Any]:
-    """Task scores and methods from best to worst; each step of the search with the loss before it."""
-    losses = [step.estimated_loss for step in selection.path]
-    return {
-        "scores": sorted(selection.task_scores, key=lambda row: row.score, reverse=True),
-        "score_axis": axis_over(
-            (end for row in selection.task_scores for end in _ends(row.score, row.standard_error)),
-            with_zero=True,
-        ),
-        "path": list(zip(selection.path, [None, *losses[:-1]], strict=True)) if losses else [],
-        "path_axis": axis_over(
-            end for step in selection.path for end in _ends(step.estimated_loss, step.standard_error)
-        ),
-        "methods": sorted(selection.methods, key=lambda method: method.estimated_loss),
-        "method_axis": axis_over(
-            end for method in selection.methods for end in _ends(method.estimated_loss, method.standard_error)
-        ),
-    }
+def _methods(selection: Selection) -> dict[str, Any]:
+    """Selection methods and baselines, the lowest estimate first."""
+    methods = sorted(selection.methods, key=lambda method: method.estimated_loss)
+    ends = [end for method in methods for end in ends_of(method.estimated_loss, method.standard_error)]
+    return {"methods": methods, "method_axis": axis_over(ends)}
 
 
 def _measured(evaluation: Evaluation) -> dict[str, Any]:
@@ -186,6 +185,7 @@ def _estimated_and_true(content: ReportContent) -> dict[str, Any]:
         for model in models
     ]
     chart = scatter(
+        "models",
         points,
         x_title="Estimated loss (nats)",
         y_title="True loss (nats)",
@@ -237,10 +237,6 @@ def _removed(removed: dict[str, dict[str, int]] | None, *reasons: str) -> int | 
 def _ranks(values: Sequence[float]) -> list[int]:
     """Return each value's place, the lowest first; equal values share one."""
     return [1 + sum(other < value for other in values) for value in values]
-
-
-def _ends(value: float, error: float) -> tuple[float, float]:
-    return value - error, value + error
 
 
 def _bounds(interval: Interval) -> tuple[float, float, float]:

@@ -1,6 +1,7 @@
 """How the report writes numbers, names and its headline: a number reads the same everywhere."""
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -8,7 +9,7 @@ from typing import Any, Literal
 from markupsafe import Markup, escape
 
 from gradsift.components.evaluation.charts import MINUS
-from gradsift.components.shared.results import Evaluation, Interval, Selection
+from gradsift.components.shared.results import Calibration, Evaluation, Interval, Selection
 
 NAMES = {
     "selected": "Chosen sources",
@@ -20,11 +21,15 @@ NAMES = {
     "best_of_m": "Best of m",
     "gradient_cosine": "Gradient cosine",
     "gradient_dot": "Gradient dot",
-    "hidden_similarity": "Hidden-state similarity",
+    "representation_similarity": "Representation similarity",
+    "less": "LESS, one checkpoint",
+    "trak": "TRAK",
     "gauss_newton": "Gauss-Newton",
     "logistic": "logistic",
     "per_row": "per row",
     "absolute": "absolute",
+    "linear": "Linear",
+    "rbf": "RBF kernel",
     "flip_labels": "labels flipped on purpose",
     "shuffle_labels": "labels shuffled on purpose",
 }
@@ -33,6 +38,8 @@ NAMES = {
 
 def named(identifier: str) -> str:
     """Return the reader's word for an identifier of the pipeline."""
+    if re.fullmatch(r"step \d+", identifier):
+        return f"{identifier.capitalize()} of the search"
     return NAMES.get(identifier, identifier)
 
 
@@ -126,6 +133,20 @@ def difference_words(interval: Interval, *, more_is_better: bool) -> str:
     if interval.low <= 0 <= interval.high:
         return "no clear difference"
     return "better" if (interval.low > 0) == more_is_better else "worse"
+
+
+def calibration_words(calibration: Calibration) -> str:
+    """Say what the calibrated estimates are worth, always beside what predicting the mean would be."""
+    error, constant = percent(calibration.error_calibrated), percent(calibration.error_constant)
+    if calibration.error_calibrated < calibration.error_constant:
+        return (
+            f"Calibrated, an estimate is off by {error} on average; always predicting the mean of the runs would "
+            f"be off by {constant}."
+        )
+    return (
+        f"Calibrated, an estimate is off by {error} on average, no less than the {constant} of always predicting "
+        "the mean of the runs: trust the order of the estimates at most, not their values."
+    )
 
 
 @dataclass(frozen=True)

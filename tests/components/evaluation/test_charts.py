@@ -13,6 +13,7 @@ from gradsift.components.evaluation.charts import (
     bar_row,
     interval_row,
     path_row,
+    share_bar,
 )
 
 numbers = st.floats(-1e9, 1e9, allow_nan=False)
@@ -120,6 +121,17 @@ def test_path_starts_and_ends_at_a_mark_and_comes_from_the_row_above() -> None:
     assert (across["x1"], across["x2"], across["y1"]) == ("100.0%", "50.0%", "0")
     assert (down["x1"], down["y1"], down["y2"]) == ("50.0%", "0", "100%")
     assert marks(last, "way")[1]["y2"] == "50%"
+
+
+def test_chosen_step_has_a_mark_of_its_own() -> None:
+    rows = [path_row(AXIS, 1.0, 0.1, None, chosen=chosen, title="step") for chosen in (True, False)]
+    assert [len(marks(row, "dot chosen")) for row in rows] == [1, 0]
+    assert [len(marks(row, "dot strong")) for row in rows] == [0, 1]
+
+
+@pytest.mark.parametrize(("share", "width"), [(0.0, "0.0%"), (0.425, "42.5%"), (1.0, "100.0%")])
+def test_share_bar_is_as_long_as_its_share(share: float, width: str) -> None:
+    assert marks(share_bar(share), "part")[0]["width"] == width
 
 
 def test_title_is_escaped() -> None:

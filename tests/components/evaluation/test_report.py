@@ -9,10 +9,13 @@ import pytest
 
 from gradsift.components.evaluation.report import ReportContent, render_report
 
-CONTENT = json.loads((Path(__file__).parent / "report_content.json").read_text(encoding="utf-8"))
+FOLDER = Path(__file__).parent
+CONTENT = json.loads((FOLDER / "report_content.json").read_text(encoding="utf-8"))
+EXPLANATIONS = json.loads((FOLDER / "report_explanations.json").read_text(encoding="utf-8"))
+EXPLAINED = {"ties", "synergy", "task-map", "surrogates", "calibration"}
 TASKS = CONTENT["selection"]["auxiliary_tasks"]
 VOID = {"meta", "wbr"}
-DRAWN = {"line", "rect", "circle"}
+DRAWN = {"line", "rect", "circle", "path", "polygon"}
 HYPHENS = str.maketrans("\N{MINUS SIGN}\N{EN DASH}", "--")
 
 
@@ -111,6 +114,40 @@ def sixty_tasks() -> dict[str, Any]:
     return content
 
 
+def explained() -> dict[str, Any]:
+    """With every optional explanation, and a search that went on after the chosen step."""
+    content, explanations = usual(), deepcopy(EXPLANATIONS)
+    shares = explanations.pop("shares")
+    selection = content["selection"]
+    for score in selection["task_scores"]:
+        score["share"] = shares[score["task"]]
+    selection |= explanations | {"calibrated": True}
+    subset = ["mr", "subj", "trec", "dbpedia"]
+    selection["path"].append(
+        selection["path"][-1]
+        | {"action": "swap", "task": "trec", "removed": "mnli", "subset": subset, "estimated_loss": 0.3598}
+    )
+    return content
+
+
+def explained_sixty_tasks() -> dict[str, Any]:
+    content = sixty_tasks()
+    tasks = content["selection"]["auxiliary_tasks"]
+    values = [
+        [0.001 * ((row + column) % 7 - 3) * (row != column) for column in range(30)] for row in range(30)
+    ]
+    content["selection"] |= {
+        "synergy": {"tasks": tasks[:30], "values": values},
+        "task_map": {
+            "tasks": ["sst2", *tasks],
+            "x": [number % 9 for number in range(61)],
+            "y": [number % 7 for number in range(61)],
+            "cluster": [number % 2 for number in range(61)],
+        },
+    }
+    return content
+
+
 def rendered(content: dict[str, Any]) -> str:
     return render_report(ReportContent(**content))
 
@@ -119,7 +156,7 @@ def page(content: dict[str, Any] | None = None) -> Page:
     return Page(rendered(content or usual()))
 
 
-VARIANTS = [usual, without_gain, bare, sixty_tasks]
+VARIANTS = [usual, without_gain, bare, sixty_tasks, explained, explained_sixty_tasks]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -155,8 +192,9 @@ def test_drawings_have_a_name_and_labels_exist(variant: Any) -> None:
         assert set((attributes.get("aria-labelledby") or "").split()) <= ids
 
 
-def test_sixty_tasks_stay_small() -> None:
-    assert len(rendered(sixty_tasks()).encode()) < 300_000
+@pytest.mark.parametrize("variant", [sixty_tasks, explained_sixty_tasks])
+def test_sixty_tasks_stay_small(variant: Any) -> None:
+    assert len(rendered(variant()).encode()) < 400_000
 
 
 def test_headline_and_cards_say_what_the_choice_bought() -> None:
@@ -220,12 +258,12 @@ def test_choice_admits_that_a_harmed_source_was_chosen() -> None:
 
 def test_scores_run_from_best_to_worst_with_their_errors() -> None:
     shown = page()
-    scores = [float(row[2].split("±")[0]) for row in shown.rows["scores"][1:]]
+    scores = [float(re.match(r"[+-]\d\.\d{4}", row[2])[0]) for row in shown.rows["scores"][1:]]
     assert scores == sorted((row["score"] for row in CONTENT["selection"]["task_scores"]), reverse=True)
     bars = [attributes["class"] for _, attributes in shown.tags if "bar" in (attributes.get("class") or "")]
     assert bars[:11] == ["bar solid"] * 4 + ["bar hollow"] * 7
-    assert shown.row("scores", "mr ✓chosen") == ["+0.0612± 0.0091"]
-    assert shown.row("scores", "mr_flipped") == ["-0.0731± 0.0101"]
+    assert shown.row("scores", "mr ✓chosen") == ["+0.0612+0.0434 to +0.0790"]
+    assert shown.row("scores", "mr_flipped") == ["-0.0731-0.0929 to -0.0533"]
 
 
 def test_path_names_every_step() -> None:
@@ -233,11 +271,110 @@ def test_path_names_every_step() -> None:
     path = content["selection"]["path"]
     path.append(path[-1] | {"action": "swap", "task": "trec", "removed": "mnli", "estimated_loss": 0.3555})
     path.append(path[-1] | {"action": "drop", "task": None, "removed": "subj", "estimated_loss": 0.3551})
+    content["selection"]["selected"] = path[-1]["subset"]
     shown = page(content)
     assert shown.row("path", "Start: target only") == ["0.4388± 0.0061"]
     assert shown.row("path", "+ added mr") == ["0.3888± 0.0061"]
     assert shown.row("path", "⇄ trec for mnli") == ["0.3555± 0.0061"]
     assert shown.row("path", "- dropped subj chosen") == ["0.3551± 0.0061"]
+
+
+def test_chosen_step_is_marked_though_the_search_went_on() -> None:
+    shown = page(explained())
+    assert shown.row("path", "+ added dbpedia chosen") == ["0.3609± 0.0061"]
+    assert shown.row("path", "⇄ trec for mnli") == ["0.3598± 0.0061"]
+    assert "went on after the step that was chosen" in shown.text("path")
+    assert "went on" not in page().text("path")
+    marks = [attributes["class"] for _, attributes in shown.tags if attributes.get("class") == "dot chosen"]
+    assert len(marks) == 1
+
+
+def test_path_that_left_the_chosen_subset_marks_no_step() -> None:
+    content = usual()
+    content["selection"]["selected"] = ["trec"]
+    shown = page(content)
+    assert "chosen" not in [
+        cell.split()[-1] for row in shown.rows["path"] for cell in row[:1] if cell.split()
+    ]
+
+
+def test_shares_stand_beside_the_scores() -> None:
+    shown = page(explained())
+    assert shown.row("scores", "mr ✓chosen")[-1] == "100%"
+    assert shown.row("scores", "trec")[-1] == "42%"
+    assert "how often the search takes the source" in shown.text("scores")
+    assert "how often" not in page().text("scores")
+
+
+def test_share_that_is_not_known_is_a_dash() -> None:
+    content = explained()
+    content["selection"]["task_scores"][0]["share"] = None
+    assert page(content).row("scores", "mr ✓chosen")[-1] == "-"
+
+
+def test_ties_say_how_they_differ_from_the_choice() -> None:
+    shown = page(explained())
+    assert shown.row("ties", "Random ensemble") == [
+        "with blimp_agreement without dbpedia",
+        "4",
+        "0.3640± 0.0061",
+    ]
+    assert shown.row("ties", "Step 3 of the search") == ["without dbpedia", "3", "0.3657± 0.0061"]
+
+
+def test_synergy_lists_the_strongest_pairs_of_either_kind() -> None:
+    text = page(explained()).text("synergy")
+    together, less = text.partition("More together than apart")[2].split("Less together than apart")
+    assert together.strip().startswith("mr and mr_flipped -0.0121")
+    assert less.strip().startswith("mr and subj +0.0148")
+    assert "best are shown" not in text
+    assert "only the 30 best are shown" in page(explained_sixty_tasks()).text("synergy")
+
+
+def test_task_map_lists_its_groups() -> None:
+    text = page(explained()).text("task-map")
+    assert "Group 1 3 sst2 target, mr ✓chosen, subj ✓chosen" in text
+    assert "Group 4 3 mnli ✓chosen, blimp_agreement, blimp_npi" in text
+    assert "and 21 more" in page(explained_sixty_tasks()).text("task-map")
+
+
+def test_surrogates_are_shown_with_how_well_they_predict() -> None:
+    content = explained()
+    content["selection"]["surrogates"][1]["held_out_spearman"] = None
+    shown = page(content)
+    assert shown.row("surrogates", "Linear") == ["1,400", "0.87", "0.92"]
+    assert shown.row("surrogates", "RBF kernel") == ["1,400", "0.97", "-"]
+
+
+def test_calibration_shows_its_errors_beside_that_of_the_mean() -> None:
+    shown = page(explained())
+    assert shown.row("calibration", "Rank correlation, Spearman") == ["0.92"]
+    assert shown.row("calibration", "Rank correlation, Kendall") == ["0.81"]
+    assert shown.row("calibration", "Error of the raw estimates") == ["43.5%"]
+    assert shown.row("calibration", "Error once calibrated") == ["2.1%"]
+    assert shown.row("calibration", "Error of predicting the mean") == ["7.5%"]
+    assert shown.row("calibration", "Spread between seeds") == ["0.0061"]
+    assert ("p", {"class": "remark good"}) in shown.tags
+    runs = [row for row in shown.rows["calibration"] if len(row) == 6][1:]
+    assert len(runs) == len(EXPLANATIONS["calibration"]["runs"])
+    assert [cell.strip() for cell in runs[0]][1:] == ["0", "0.4388", "0.3065", "0.2995", "91.5%"]
+
+
+def test_calibration_without_repeated_seeds_has_no_noise_band() -> None:
+    content = explained()
+    content["selection"]["calibration"] |= {"noise": None, "spearman": None, "kendall": None}
+    shown = page(content)
+    assert [tag for tag, _ in page(explained()).tags].count("polygon") == 1
+    assert "polygon" not in [tag for tag, _ in shown.tags]
+    assert "Spread between seeds" not in shown.text("calibration")
+    assert shown.row("calibration", "Rank correlation, Kendall") == ["-"]
+
+
+def test_report_without_explanations_has_no_trace_of_them() -> None:
+    shown = page()
+    assert not EXPLAINED & set(shown.texts)
+    assert set(page(explained()).texts) >= EXPLAINED
+    assert "only the order is claimed" in shown.text("truth")
 
 
 def test_estimates_stand_beside_the_truth_with_their_ranks() -> None:
@@ -327,10 +464,13 @@ def test_missing_parts_leave_no_trace() -> None:
 
 def test_hostile_names_are_shown_as_text() -> None:
     hostile = "<script>alert('x')</script>\"&{{ 7*7 }}"
-    content = json.loads(json.dumps(CONTENT).replace('"sst2"', '"mr"').replace('"mr"', json.dumps(hostile)))
+    content = json.loads(
+        json.dumps(explained()).replace('"sst2"', '"mr"').replace('"mr"', json.dumps(hostile))
+    )
     content["selection"]["reason"] = content["evaluation"]["verdict"]["text"] = hostile
     content["evaluation"]["models"][3]["name"] = content["evaluation"]["difference_to"][2]["name"] = hostile
     content["evaluation"]["confusion"]["labels"][0] = hostile
+    content["selection"]["ties"][0]["method"] = hostile
     content |= {"settings": {hostile: {hostile: [hostile]}}, "versions": {hostile: hostile}}
     html = rendered(content)
     shown = Page(html)
@@ -340,6 +480,10 @@ def test_hostile_names_are_shown_as_text() -> None:
         "choice",
         "scores",
         "path",
+        "ties",
+        "synergy",
+        "task-map",
+        "calibration",
         "truth",
         "metrics",
         "differences",

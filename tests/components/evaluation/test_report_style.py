@@ -4,15 +4,22 @@ from pathlib import Path
 import pytest
 
 from gradsift.components.evaluation import report
+from gradsift.components.evaluation.task_map_chart import COLOURS
 
-CSS = (Path(report.__file__).parent / "report.css").read_text(encoding="utf-8")
+CSS = "".join((Path(report.__file__).parent / name).read_text(encoding="utf-8") for name in report.STYLES)
+COLOUR = r"--([\w-]+): (#[0-9a-f]{6});"
 HEAT = range(report.HEAT_LEVELS + 1)
 
 
+GROUPS = [f"colour-{number}" for number in range(COLOURS)]
+
+
 def palette(theme: str) -> dict[str, str]:
-    blocks = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
-    light, dark = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block)) for block in blocks)
-    return light if theme == "light" else light | dark
+    screens = re.split(r"@media screen and \(prefers-color-scheme: dark\)", CSS)
+    light = re.findall(r"^:root \{(.*?)^\}", CSS, re.DOTALL | re.MULTILINE)
+    dark = [re.findall(r":root \{(.*?)\}", screen, re.DOTALL)[0] for screen in screens[1:]]
+    blocks = light if theme == "light" else [*light, *dark]
+    return {name: colour for block in blocks for name, colour in re.findall(COLOUR, block)}
 
 
 def luminance(colour: str) -> float:
@@ -45,7 +52,7 @@ def test_text_has_the_contrast_that_wcag_aa_asks_for(theme: str) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_marks_have_the_contrast_that_wcag_aa_asks_for(theme: str) -> None:
     colours = palette(theme)
-    marks = ("accent", "weak", "zero", "ink")
+    marks = ("accent", "weak", "zero", "ink", "together", "redundant", *GROUPS)
     assert [mark for mark in marks if contrast(colours[mark], colours["surface"]) < 3] == []
 
 
@@ -55,6 +62,13 @@ def test_every_heat_level_has_its_colours() -> None:
         assert f".heat .heat-{level} {{ background: var(--heat-{level});{dark_ink} }}" in CSS
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_groups_have_colours_of_their_own(theme: str) -> None:
+    colours = palette(theme)
+    assert len({colours[group] for group in GROUPS}) == len(GROUPS)
+    assert [group for group in GROUPS if f".{group} {{ --spot: var(--{group}); }}" not in CSS] == []
+
+
 def test_every_colour_that_is_used_is_defined() -> None:
     used = set(re.findall(r"var\(--([\w-]+)\)", CSS))
-    assert used - {"tone", "tone-soft"} == set(palette("light")) == set(palette("dark"))
+    assert used - {"tone", "tone-soft", "spot"} == set(palette("light")) == set(palette("dark"))

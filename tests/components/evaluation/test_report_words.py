@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gradsift.components.evaluation import report_words as words
 from gradsift.components.evaluation.charts import MINUS
-from gradsift.components.shared.results import Interval
+from gradsift.components.shared.results import Calibration, Interval
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,7 @@ from gradsift.components.shared.results import Interval
         (words.setting([1, None, True]), "[1, null, true]"),
         (words.named("forward_stepwise"), "Forward stepwise"),
         (words.named("my_method"), "my_method"),
+        (words.named("step 12"), "Step 12 of the search"),
         (words.wrappable("a_<b>"), "a_<wbr>&lt;b&gt;"),
     ],
 )
@@ -75,6 +76,35 @@ def test_time_is_written_in_utc(time: datetime) -> None:
 def test_claims_need_an_interval_off_zero(low: float, high: float, more_is_better: bool, claim: str) -> None:
     interval = Interval(mean=(low + high) / 2, low=low, high=high)
     assert words.difference_words(interval, more_is_better=more_is_better) == claim
+
+
+def calibration(error: float, constant: float) -> Calibration:
+    return Calibration(
+        runs=[],
+        estimator="gauss_newton",
+        ridge=0.1,
+        expansion="theta*",
+        slope=1.0,
+        intercept=0.0,
+        spearman=None,
+        kendall=None,
+        error_raw=0.5,
+        error_calibrated=error,
+        error_constant=constant,
+    )
+
+
+def test_calibrated_error_is_told_beside_that_of_the_mean() -> None:
+    good, bad = (
+        words.calibration_words(calibration(0.03, 0.12)),
+        words.calibration_words(calibration(0.12, 0.11)),
+    )
+    assert good == (
+        "Calibrated, an estimate is off by 3.0% on average; always predicting the mean of the runs would be off "
+        "by 12.0%."
+    )
+    assert "no less than the 11.0% of always predicting the mean" in bad
+    assert "trust the order of the estimates at most" in bad
 
 
 @given(st.floats(-1e12, 1e12, allow_nan=False))

@@ -1,18 +1,12 @@
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradsift.components.evaluation.scatter import (
-    LETTER_WIDTH,
-    PLOT_LEFT,
-    PLOT_RIGHT,
-    SCATTER_HEIGHT,
-    SCATTER_WIDTH,
-    Point,
-    scatter,
-)
+from gradsift.components.evaluation.labels import LETTER_WIDTH
+from gradsift.components.evaluation.scatter import PLOT, SCATTER_HEIGHT, SCATTER_WIDTH, Point, scatter
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 errors = st.floats(0, 1e6, allow_nan=False)
@@ -20,9 +14,17 @@ names = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=6
 points = st.builds(Point, names, numbers, errors, numbers, errors, st.booleans())
 
 
-def drawn(*points: Point, diagonal: bool = False) -> ElementTree.Element:
+def drawn(*points: Point, diagonal: bool = False, noise: float = 0.0) -> ElementTree.Element:
     return ElementTree.fromstring(
-        scatter(points, x_title="x", y_title="y", description="what it shows", diagonal=diagonal)
+        scatter(
+            "name",
+            points,
+            x_title="x",
+            y_title="y",
+            description="what it shows",
+            diagonal=diagonal,
+            noise=noise,
+        )
     )
 
 
@@ -30,9 +32,17 @@ def circles(svg: ElementTree.Element) -> list[tuple[float, float]]:
     return [(float(mark.get("cx", "")), float(mark.get("cy", ""))) for mark in svg.iter("circle")]
 
 
-@given(st.lists(points, max_size=8), st.booleans())
-def test_everything_is_inside_the_view_box(points: list[Point], diagonal: bool) -> None:
-    for mark in drawn(*points, diagonal=diagonal).iter():
+def corners(svg: ElementTree.Element) -> list[tuple[float, float]]:
+    (band,) = (mark.get("points", "") for mark in svg.iter("polygon"))
+    return [(float(x), float(y)) for x, y in (corner.split(",") for corner in band.split())]
+
+
+@given(st.lists(points, max_size=8), st.booleans(), errors)
+def test_everything_is_inside_the_view_box(points: list[Point], diagonal: bool, noise: float) -> None:
+    svg = drawn(*points, diagonal=diagonal, noise=noise)
+    if diagonal and noise:
+        assert all(PLOT.left <= x <= PLOT.right and PLOT.top <= y <= PLOT.bottom for x, y in corners(svg))
+    for mark in svg.iter():
         for name in ("x", "x1", "x2", "cx"):
             assert 0 <= float(mark.get(name, 0)) <= SCATTER_WIDTH
         for name in ("y", "y1", "y2", "cy"):
@@ -45,7 +55,7 @@ def test_labels_are_inside_the_plot(points: list[Point]) -> None:
         if (text.get("class") or "").startswith("label"):
             edge, width = float(text.get("x", "")), LETTER_WIDTH * len(text.text or "")
             left = edge - width if text.get("class") == "label end" else edge
-            assert PLOT_LEFT - 0.2 <= left <= left + width <= PLOT_RIGHT + 0.2
+            assert PLOT.left - 0.2 <= left <= left + width <= PLOT.right + 0.2
 
 
 @given(st.lists(numbers, min_size=2, max_size=8))
@@ -88,6 +98,32 @@ def test_equal_values_lie_on_the_diagonal() -> None:
     x1, y1, x2, y2 = (float(line[name]) for name in ("x1", "y1", "x2", "y2"))
     x, y = circles(svg)[0]
     assert abs((y - y1) / (y2 - y1) - (x - x1) / (x2 - x1)) < 0.01
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.3, 5.0])
+def test_noise_band_is_as_wide_as_the_noise_on_either_side_of_the_diagonal(noise: float) -> None:
+    low, high = 0.3, 0.9
+    svg = drawn(Point("", low, 0.0, low, 0.0), Point("", high, 0.0, high, 0.0), diagonal=True, noise=noise)
+    (left, bottom), (right, top) = circles(svg)
+    start, below, _, end, _, above = corners(svg)
+    assert below[0] - start[0] == pytest.approx(noise * (right - left) / (high - low), rel=0.02)
+    assert start[1] - above[1] == pytest.approx(noise * (bottom - top) / (high - low), rel=0.02)
+    assert start == (PLOT.left, PLOT.bottom)
+    assert end == (PLOT.right, PLOT.top)
+
+
+def test_no_band_without_noise_or_without_diagonal() -> None:
+    point = Point("a", 1.0, 0.1, 1.0, 0.1)
+    assert not list(drawn(point, diagonal=True).iter("polygon"))
+    assert not list(drawn(point, noise=0.1).iter("polygon"))
+
+
+def test_point_without_label_has_a_tooltip_and_no_error_bars() -> None:
+    svg = drawn(Point("", 1.0, 0.0, 1.0, 0.0, tooltip="a & b"))
+    (circle,) = svg.iter("circle")
+    assert [title.text for title in circle.iter("title")] == ["a & b"]
+    assert not [text for text in svg.iter("text") if "label" in (text.get("class") or "")]
+    assert not [line for line in svg.iter("line") if line.get("class") == "error"]
 
 
 def test_chart_says_what_it_is() -> None:
