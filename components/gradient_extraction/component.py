@@ -20,6 +20,7 @@ def extract_gradients(
     shard_rows: int = 4096,
     dtype: str = "float16",
     hidden_states: bool = False,
+    base_weights: bool = False,
     precision: str = "auto",
     processes: int = 0,
     seed: int = 0,
@@ -42,6 +43,8 @@ def extract_gradients(
         shard_rows: rows of a shard, 4096 to 16384 for large data; a killed process repeats at most one.
         dtype: type of the stored gradients, `float16` (with a scale) or `float32`.
         hidden_states: store each row's mean-pooled last hidden state too, for comparing rows by similarity.
+        base_weights: write a second store at the pretrained weights, for calibration runs to choose from; twice
+            the time.
         precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
         processes: number of processes that compute shards; 0 is one a GPU, and one on a machine without.
         seed: decides the projection and the sampled labels.
@@ -67,12 +70,11 @@ def extract_gradients(
         processes=processes,
         seed=seed,
     )
+    extract = step.extract_at_both_weights if base_weights else step.extract_gradients
     run_step(
         step.STEP,
         output_uri,
         asdict(config),
-        lambda tracker: step.extract_gradients(
-            config, read_pointer(data), read_pointer(model), output_uri, tracker
-        ),
+        lambda tracker: extract(config, read_pointer(data), read_pointer(model), output_uri, tracker),
         gradients,
     )

@@ -1,6 +1,6 @@
 """The step: gradients of all train rows and of the target's validation rows, into a store."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from tqdm import tqdm
 
@@ -9,6 +9,9 @@ from gradsift.components.shared.gradient_store import MANIFEST, GradientStore, G
 from gradsift.components.shared.step_output import StepOutput, output_key
 from gradsift.components.shared.storage import join_uri, open_storage
 from gradsift.components.shared.tracking import StepTracker
+from gradsift.components.shared.trained_model import training_result
+from gradsift.components.shared.training_recipe import ModelConfig
+from gradsift.components.shared.untrained_model import produce_untrained_model
 
 STEP = "gradient_extraction"
 
@@ -49,6 +52,29 @@ def extract_gradients(
         "dimension": store.header.dimension,
     }
     return StepOutput(uri, store.digest, metadata, reused)
+
+
+def extract_at_both_weights(
+    config: GradientExtractionConfig,
+    data: StepOutput,
+    model: StepOutput,
+    root_uri: str,
+    tracker: StepTracker,
+) -> StepOutput:
+    """Write two gradient stores, one of `model` (theta*) and one of the pretrained weights that it came from.
+
+    Returns:
+        The first store as `extract_gradients` does, with `base_uri` and `base_digest` of the second as metadata.
+
+    Raises:
+        InputError: the model's head means nothing before it is trained; and see `extract_gradients`.
+    """
+    model_config = ModelConfig(**training_result(model)["model"])
+    untrained = produce_untrained_model(STEP, data, model_config, root_uri)
+    base = extract_gradients(config, data, untrained, root_uri, tracker)
+    meta = extract_gradients(config, data, model, root_uri, tracker)
+    metadata = {**meta.metadata, "base_uri": base.uri, "base_digest": base.digest}
+    return replace(meta, metadata=metadata, reused=meta.reused and base.reused)
 
 
 def _is_finished(uri: str) -> bool:

@@ -10,11 +10,18 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store import GradientStore
 from gradsift.components.shared.results import Calibration, CalibrationRun
 from gradsift.components.shared.true_losses import TrueLosses, TrueRun
-from gradsift.components.subset_estimation.calibration import Calibrated, calibrate, relative_error
+from gradsift.components.subset_estimation.calibration import (
+    Calibrated,
+    calibrate,
+    missed_effects,
+    relative_error,
+)
 from gradsift.components.subset_estimation.config import ESTIMATORS, SubsetEstimationConfig
 from gradsift.components.subset_estimation.loss_estimator import LossEstimator
 from gradsift.components.subset_estimation.margins import FloatArray
 from gradsift.components.subset_estimation.store_reading import read_statistics, read_train_rows
+from gradsift.components.subset_estimation.task_statistics import BoolArray
+from gradsift.components.subset_estimation.uncertainty import Estimates
 
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
 """The ridges c that the runs choose among, beside the configured one."""
@@ -29,12 +36,21 @@ class CalibratedEstimator:
         estimator: the estimator, its losses on the scale of true ones where the runs give a scale.
         expansion: name of the store that it is read from.
         record: what the runs say of it.
+        masks: [K, n], the runs' subsets.
+        residuals: [K], their true losses less the estimates on the new scale.
     """
 
     config: SubsetEstimationConfig
     estimator: LossEstimator
     expansion: str
     record: Calibration
+    masks: BoolArray
+    residuals: FloatArray
+
+    def corrected(self, scores: Estimates) -> Estimates:
+        """Return task scores [n] with what the runs say of each task beyond the estimates added."""
+        effect, variance = missed_effects(self.masks, self.residuals)
+        return Estimates(scores.loss + effect, np.sqrt(scores.standard_error**2 + variance))
 
 
 def open_calibrated(
@@ -71,7 +87,8 @@ def open_calibrated(
     if chosen.line.slope > 0:
         estimator.line = chosen.line
     record = _record(own, expansion, chosen, subsets, estimates[chosen.best], losses)
-    return CalibratedEstimator(own, estimator, expansion, record)
+    residuals = losses - chosen.line.of(estimates[chosen.best])
+    return CalibratedEstimator(own, estimator, expansion, record, masks, residuals)
 
 
 def _configs(config: SubsetEstimationConfig) -> list[SubsetEstimationConfig]:

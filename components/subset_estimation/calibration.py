@@ -12,6 +12,7 @@ import numpy as np
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.subset_estimation.margins import FloatArray
+from gradsift.components.subset_estimation.task_statistics import BoolArray
 
 FEWEST_RUNS = 5
 """Fewer runs cannot tell a line from noise."""
@@ -119,6 +120,33 @@ def _less_own(terms: FloatArray) -> FloatArray:
     """Return, for each run, the sum of the other runs' terms [..., K]."""
     sums: FloatArray = terms.sum(axis=-1, keepdims=True) - terms
     return sums
+
+
+def missed_effects(masks: BoolArray, residuals: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return what the runs say of each task beyond the estimates: a control variate for its score.
+
+    It is the mean residual of the runs without the task less that of those with it, shrunk to 0 as far as its
+    spread over the tasks is no more than chance (empirical Bayes, the prior's variance by moments). A task that
+    is in all runs, or in none, has none.
+
+    Args:
+        masks: [K, n], the runs' subsets.
+        residuals: [K], true losses less calibrated estimates.
+
+    Returns:
+        Effects [n] in nats, positive where the task helps more than was estimated, and their variances [n].
+    """
+    members = masks.sum(axis=0)
+    others = len(masks) - members
+    told = (members > 0) & (others > 0)
+    with_task = residuals @ masks / np.maximum(members, 1)
+    without = residuals @ ~masks / np.maximum(others, 1)
+    found = np.where(told, without - with_task, 0.0)
+    noise = residuals @ residuals / max(len(masks) - 2, 1)
+    chance = np.where(told, noise * (1 / np.maximum(members, 1) + 1 / np.maximum(others, 1)), 0.0)
+    spread = max(float((found**2 - chance)[told].mean()), 0.0) if told.any() else 0.0
+    kept = np.divide(spread, spread + chance, out=np.zeros(len(found)), where=spread + chance > 0)
+    return kept * found, kept * chance
 
 
 def relative_error(predicted: FloatArray, true: FloatArray) -> float:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from gradsift.components.subset_estimation.selection_record import selection_rec
 
 STEP = "subset_estimation"
 ESTIMATES = "estimates.parquet"
-META = "meta"
-"""Name of the expansion point theta*."""
+META, BASE = "meta", "base"
+"""Names of the expansion points, theta* and the pretrained weights."""
 
 
 def estimate_subsets(
@@ -40,7 +40,8 @@ def estimate_subsets(
 
     Args:
         config: the settings.
-        gradients: the gradient store, as its step returned it; its metadata may name the `suite`.
+        gradients: the gradient store, as its step returned it; its metadata may name the `suite`, and a second
+            store at the pretrained weights, which calibration may choose.
         root_uri: the run root, a local path or an `s3://` address.
         origin: digests that the store's header must have, for example `data_digest`, where they are known.
         data: the prepared data, whose chosen rows are written for other trainers; None writes none.
@@ -61,6 +62,7 @@ def estimate_subsets(
     inputs = {
         "config": asdict(config),
         "gradient_store": gradients.digest,
+        "base_store": gradients.metadata.get("base_digest"),
         "suite": suite,
         "data": None if data is None else data.digest,
         "calibration": None if calibration is None else calibration.digest,
@@ -86,21 +88,32 @@ def _estimate(
     store = GradientStore(gradients.uri, gradients.digest)
     # One thread is faster for matrices this small, and gives the same bytes on any number of cores.
     with threadpool_limits(1, "blas"), tqdm(desc="Estimating", unit=" subsets", disable=None) as progress:
-        record = None
-        if calibration is None:
-            estimator = open_estimator(config, store)
-        else:
+        calibrated = None
+        if calibration is not None:
             true = TrueLosses.read(fetch(calibration, [TrueLosses.FILE]))
-            calibrated = open_calibrated(config, {META: store}, true)
-            config, estimator, record = calibrated.config, calibrated.estimator, calibrated.record
+            stores = {META: store, **_base_store(gradients)}
+            calibrated = open_calibrated(config, stores, true)
+            config, store = calibrated.config, stores[calibrated.expansion]
+        estimator = calibrated.estimator if calibrated else open_estimator(config, store)
         ledger = EstimateLedger(estimator, progress)
         choices = make_choices(config, ledger, store)
+        if calibrated:
+            choices = replace(choices, scores=calibrated.corrected(choices.scores))
         explanations = explain(config, ledger, choices)
         seconds = round(time.monotonic() - started, 3)
+        record = calibrated.record if calibrated else None
         selection = selection_record(config, suite, ledger, choices, explanations, record, seconds)
     ledger.write(folder / ESTIMATES, config.estimator)
     selection.write(folder)
     return selection
+
+
+def _base_store(gradients: StepOutput) -> dict[str, GradientStore]:
+    """Return the store at the pretrained weights, where extraction wrote one too."""
+    metadata = gradients.metadata
+    if "base_uri" not in metadata:
+        return {}
+    return {BASE: GradientStore(metadata["base_uri"], metadata["base_digest"])}
 
 
 def _metadata(selection: Selection) -> dict[str, Any]:

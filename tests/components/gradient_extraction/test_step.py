@@ -15,7 +15,7 @@ import torch
 
 from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.shard_writing import shard_plans
-from gradsift.components.gradient_extraction.step import STEP, extract_gradients
+from gradsift.components.gradient_extraction.step import STEP, extract_at_both_weights, extract_gradients
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.errors import StorageError
@@ -24,6 +24,7 @@ from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.tracking import track_step
+from gradsift.components.shared.training_recipe import ModelConfig
 
 CONFIG = GradientExtractionConfig(
     dimension=16, blocks=4, projection_width=256, shard_rows=20, precision="float32"
@@ -59,6 +60,8 @@ def trained_model(root: Path, encoder: Path, data: StepOutput, change: float = 0
         with torch.no_grad():
             next(iter(model.encoder.parameters())).add_(change)
         model.save(folder)
+        settings = ModelConfig(base_model=str(encoder))
+        (folder / "training.json").write_text(json.dumps({"model": asdict(settings)}))
         digests = {"base_model_digest": base.digest, "tokenizer_digest": base.tokenizer_digest}
         return {"train_embeddings": False, **digests}
 
@@ -87,6 +90,26 @@ def contents(output: StepOutput) -> dict[str, bytes]:
 def finished(data: StepOutput, model: StepOutput, tmp_path_factory: pytest.TempPathFactory) -> StepOutput:
     """A store that was written without the target's test split on the disk."""
     return extract(data, model, tmp_path_factory.mktemp("run"))
+
+
+def test_a_second_store_holds_the_gradients_at_the_pretrained_weights(
+    data: StepOutput, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    trained = trained_model(tmp_path / "model", tiny_encoder, data, change=0.05)
+    pretrained = trained_model(tmp_path / "model", tiny_encoder, data)
+    with track_step(STEP, str(tmp_path), {}) as tracker:
+        output = extract_at_both_weights(CONFIG, data, trained, str(tmp_path), tracker)
+    target = PreparedData(Path(data.uri)).target
+    stores = [
+        GradientStore(output.uri, output.digest),
+        GradientStore(output.metadata["base_uri"], output.metadata["base_digest"]),
+    ]
+    for store, model in zip(stores, (trained, pretrained), strict=True):
+        expected = GradientStore(extract(data, model, tmp_path / model.digest).uri)
+        pairs = zip(store.read(target, "val"), expected.read(target, "val"), strict=True)
+        assert all((one.gradient == other.gradient).all() for one, other in pairs)
+    assert stores[0].header.base_model_digest == stores[1].header.base_model_digest
+    assert stores[0].header.model_digest == trained.digest != stores[1].header.model_digest
 
 
 def test_the_store_holds_every_train_row_and_the_targets_validation_rows(
@@ -214,6 +237,7 @@ from gradsift.components.gradient_extraction.config import GradientExtractionCon
 from gradsift.components.gradient_extraction.step import extract_gradients
 from gradsift.components.shared.step_output import StepOutput
 from gradsift.components.shared.tracking import track_step
+from gradsift.components.shared.training_recipe import ModelConfig
 
 torch.set_num_threads(1)
 job = json.loads(sys.argv[1])

@@ -15,6 +15,7 @@ from gradsift.components.subset_estimation.calibration import (
     calibrate,
     fit_line,
     left_out,
+    missed_effects,
     relative_error,
 )
 
@@ -105,3 +106,38 @@ def test_too_few_runs_are_refused() -> None:
     estimates, true = _runs(0, runs=FEWEST_RUNS - 1)
     with pytest.raises(InputError, match=r"^There are 4 calibration runs: expected at least 5, or none"):
         calibrate(estimates[None], true)
+
+
+def _drawn(seed: int, runs: int, effects: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Subsets, and residuals that the effects of their tasks and noise make."""
+    generator = np.random.default_rng(seed)
+    masks = generator.random((runs, len(effects))) < 0.5
+    residuals = -(masks @ effects) + noise * generator.normal(size=runs)
+    return masks, residuals - residuals.mean()
+
+
+def test_effects_that_the_estimates_miss_are_found() -> None:
+    effects = np.array([0.05, -0.05, 0.0, 0.02])
+    masks, residuals = _drawn(0, 400, effects, 0.01)
+    found, variance = missed_effects(masks, residuals)
+    assert np.abs(found - effects).max() < 3 * np.sqrt(variance.max()) < 0.02
+
+
+def test_noise_changes_scores_less_than_it_would_unshrunk() -> None:
+    shrunk, plain = [], []
+    for seed in range(200):
+        masks, residuals = _drawn(seed, 10, np.zeros(6), 0.02)
+        found, _ = missed_effects(masks, residuals)
+        shrunk.append(np.square(found).mean())
+        told = [k for k in range(6) if 0 < masks[:, k].sum() < 10]
+        each = [residuals[~masks[:, k]].mean() - residuals[masks[:, k]].mean() for k in told]
+        plain.append(np.square(each).mean())
+    assert np.mean(shrunk) < 0.3 * np.mean(plain)
+
+
+def test_a_task_in_all_runs_or_in_none_has_no_effect() -> None:
+    masks = np.array([[True, False, True]] * 3 + [[True, False, False]] * 3)
+    found, variance = missed_effects(masks, np.array([-1.0, -1.1, -0.9, 1.0, 1.1, 0.9]))
+    assert (found[:2] == 0).all()
+    assert (variance[:2] == 0).all()
+    assert 1 < found[2] < 2

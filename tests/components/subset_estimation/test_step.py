@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from gradsift.components.shared.errors import GradientStoreError, InputError
 from gradsift.components.shared.prepared_data import PreparedTask, write_index, write_split
 from gradsift.components.shared.results import Selection
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.true_losses import TrueLosses
 from gradsift.components.subset_estimation import step
 from gradsift.components.subset_estimation.choices import make_choices
 from gradsift.components.subset_estimation.config import METHODS, SubsetEstimationConfig
@@ -273,3 +274,53 @@ def test_it_runs_where_torch_is_not_installed(gradients: StepOutput, tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert Selection.read(Path(done.stdout.strip())).suite == ""
+
+
+def _true_losses(root: Path, tasks: list[str], masks: Any, losses: Any) -> StepOutput:
+    runs = [
+        {
+            "subset": [task for task, member in zip(tasks, mask, strict=True) if member],
+            "seed": 0,
+            "val_loss": float(loss),
+            "val_accuracy": 0.5,
+            "train_rows": 10,
+            "optimizer_steps": 1,
+            "seconds": 1.0,
+        }
+        for mask, loss in zip(masks, losses, strict=True)
+    ]
+    fields = {"suite": "synthetic", "target": "target", "recipe": {}, "start": "base", "runs": runs}
+
+    def work(folder: Path) -> dict[str, Any]:
+        TrueLosses.model_validate(fields).write(folder)
+        return {}
+
+    return produce(str(root), "calibration", {}, work)
+
+
+def test_true_fine_tunings_choose_the_store_and_the_scale(
+    gradients: StepOutput, synthetic: Any, tmp_path: Path
+) -> None:
+    other = synthetic.problem(seed=5, tasks=6, blocks=2)
+    base = other.write(tmp_path / "base")
+    both = replace(
+        gradients, metadata={**gradients.metadata, "base_uri": base.uri, "base_digest": base.digest}
+    )
+    masks = synthetic.subsets(6)[::5]
+    truth = 0.2 + 0.5 * other.estimator(ridge=3.0).mean_losses(masks)
+    calibration = _true_losses(tmp_path, list(other.tasks), masks, truth)
+    config = SubsetEstimationConfig(**QUICK)
+    output = estimate_subsets(config, both, str(tmp_path), calibration=calibration)
+    selection = Selection.read(fetch(output))
+    found = selection.calibration
+    assert selection.calibrated
+    assert found is not None
+    assert (found.expansion, found.estimator, found.ridge) == ("base", "gauss_newton", 3.0)
+    assert (selection.estimator, selection.ridge) == ("gauss_newton", 3.0)
+    every = 0.2 + 0.5 * other.estimator(ridge=3.0).mean_losses(np.ones((1, 6), bool))[0]
+    assert output.metadata["estimated_loss_all"] == pytest.approx(every, rel=1e-3)
+    assert f"on the scale of {len(masks)} true fine-tunings" in selection.reason
+    assert "Without calibration runs" not in selection.reason
+    again = estimate_subsets(config, both, str(tmp_path), calibration=calibration)
+    assert again.reused
+    assert estimate_subsets(config, both, str(tmp_path)).uri != output.uri
