@@ -11,6 +11,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from gradsift.components.calibration.plan import GROUPS
+from gradsift.components.shared.tracking import PIPELINE
+
 STEPS = {
     "data_preparation": "prepare data",
     "meta_training": "meta-train",
@@ -19,10 +22,19 @@ STEPS = {
     "target_finetuning": "fine-tune target",
     "evaluation": "evaluate",
 }
+CALIBRATION = "calibration"
+"""Row of the calibration runs, if any: they log as `calibration-plan`, `calibration-0` and so on."""
+NAMES = {
+    **STEPS,
+    CALIBRATION: "calibrate",
+    "true_losses_base": "fine-tune truly",
+    "true_losses_meta": "... from theta*",
+}
 KEY_NUMBERS = {
     "data_preparation": {"tasks": "{:.0f} tasks", "train_rows": "{:,.0f} train rows"},
     "meta_training": {"train_loss": "loss {:.3f}"},
     "gradient_extraction": {"rows": "{:,.0f} rows", "bytes": "{:,.0f} bytes"},
+    CALIBRATION: {"subsets": "{:.0f} subsets"},
     "subset_estimation": {
         "subsets_estimated": "{:,.0f} subsets",
         "estimated_loss": "estimated loss {:.3f}",
@@ -74,13 +86,51 @@ class StepState:
 
 
 def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) -> dict[str, StepState]:
-    """Return the state of every step, from the events recorded since a unix time."""
-    states = {step: StepState() for step in STEPS}
-    for step, state in states.items():
-        for event in events.get(step, []):
-            if event["time"] >= since:
-                state.apply(event)
+    """Return the state of every step, from the events recorded since a unix time.
+
+    Calibration is a step of its own only in a run that asks for it.
+    """
+    states = {}
+    for step in STEPS:
+        if step == "subset_estimation" and (runs := _calibration_runs(events)):
+            states[CALIBRATION] = _calibration(events, min(GROUPS, runs + 1), since)
+        states[step] = state_of(events.get(step, []), since)
     return states
+
+
+def state_of(events: list[dict[str, Any]], since: float = 0.0) -> StepState:
+    """Return the state of one step, from its events since a unix time."""
+    state = StepState()
+    for event in events:
+        if event["time"] >= since:
+            state.apply(event)
+    return state
+
+
+def _calibration_runs(events: Mapping[str, list[dict[str, Any]]]) -> int:
+    starts = [event for event in events.get(PIPELINE, []) if event["event"] == "start"]
+    return int(starts[-1]["params"].get("calibrate_runs", 0)) if starts else 0
+
+
+def _calibration(events: Mapping[str, list[dict[str, Any]]], groups: int, since: float) -> StepState:
+    """Return one state for all groups of calibration runs."""
+    logs = {name: log for name, log in events.items() if name.startswith(f"{CALIBRATION}-")}
+    states = {name: state_of(log, since) for name, log in logs.items()}
+    begun = {name: state for name, state in states.items() if state.status != "waiting"}
+    if not begun:
+        return StepState()
+    for state in begun.values():
+        if state.status == "failed":
+            return state
+    ended = [state for name, state in begun.items() if state.status in MARKS and not name.endswith("-plan")]
+    began = min(state.started for state in begun.values())
+    last = max((state.started + state.seconds for state in ended), default=began)
+    merged = StepState("running", started=began, seconds=last - began)
+    merged.numbers["subsets"] = sum(state.numbers.get("subsets", 0) for state in ended)
+    merged.progress = {"done": len(ended), "total": groups, "unit": "groups", "time": last}
+    if len(ended) == groups:
+        merged.status = "reused" if all(state.status == "reused" for state in ended) else "finished"
+    return merged
 
 
 def render(states: dict[str, StepState], began: float) -> Group:
@@ -94,14 +144,14 @@ def render(states: dict[str, StepState], began: float) -> Group:
 def summary_lines(states: dict[str, StepState]) -> list[str]:
     """Return one plain line a step that has ended, for output that is not a terminal."""
     return [
-        f"{state.status:8} {_clock(state.seconds):>6}  {STEPS[step]:18} {_numbers(step, state)}".rstrip()
+        f"{state.status:8} {_clock(state.seconds):>6}  {NAMES[step]:18} {_numbers(step, state)}".rstrip()
         for step, state in states.items()
         if state.status in MARKS
     ]
 
 
 def _row(step: str, state: StepState) -> list[Any]:
-    name = STEPS[step]
+    name = NAMES[step]
     if state.status == "waiting":
         return [Text("·", style="dim"), Text(name, style="dim"), "", "", ""]
     if state.status == "running":
@@ -127,7 +177,9 @@ def _progress(step: str, state: StepState) -> list[Any]:
 
 def _numbers(step: str, state: StepState) -> str:
     return ", ".join(
-        form.format(state.numbers[name]) for name, form in KEY_NUMBERS[step].items() if name in state.numbers
+        form.format(state.numbers[name])
+        for name, form in KEY_NUMBERS.get(step, {}).items()
+        if name in state.numbers
     )
 
 

@@ -64,8 +64,12 @@ def main(folder: Path) -> None:
 
     hold_lifeline()
     parameters = json.loads((folder / REQUEST).read_text())
-    for task in gradsift_pipeline.pipeline_spec.root.dag.tasks.values():
-        task.ClearField("retry_policy")
+    spec = gradsift_pipeline.pipeline_spec
+    for part in (spec.root, *spec.components.values()):
+        for task in part.dag.tasks.values():
+            task.ClearField("retry_policy")
+            if task.HasField("parameter_iterator"):
+                task.iterator_policy.parallelism_limit = 1  # they would fight for the same cores
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder))
     gradsift_pipeline(**parameters)
 

@@ -4,8 +4,9 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from gradsift.components.calibration.config import CalibrationConfig
 from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.evaluation.config import EvaluationConfig
 from gradsift.components.gradient_extraction.config import GradientExtractionConfig
@@ -14,11 +15,16 @@ from gradsift.components.shared.training_recipe import ModelConfig, TrainingReci
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 CONFIGS: list[tuple[tuple[str, ...], type[Any]]] = [
     (("prepare",), DataPreparationConfig),
     (("model",), ModelConfig),
     (("meta", "train"), TrainingRecipe),
     (("extract",), GradientExtractionConfig),
+    (("calibrate",), CalibrationConfig),
     (("estimate",), SubsetEstimationConfig),
     (("fine_tune", "train"), TrainingRecipe),
     (("evaluate",), EvaluationConfig),
@@ -58,16 +64,30 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         InputError: a value is impossible; the message names the pipeline's parameter.
     """
     for prefixes, config in CONFIGS:
-        names = {
-            field.name: f"{prefix}_{field.name}"
-            for field in dataclasses.fields(config)
-            for prefix in prefixes
-            if f"{prefix}_{field.name}" in parameters
-        }
-        try:
-            config(**{field: parameters[name] for field, name in names.items()})
-        except InputError as error:
-            raise InputError(_with_full_names(str(error), names)) from None
+        config_of(config, prefixes, parameters)
+    if parameters["extract_base_weights"] and parameters["model_head"] != "label_embedding":
+        raise InputError(
+            f"Parameter model_head is {parameters['model_head']!r}: expected 'label_embedding' where "
+            "extract_base_weights is true, as another head means nothing before it is trained."
+        )
+
+
+def config_of(config: type[Config], prefixes: tuple[str, ...], parameters: Mapping[str, Any]) -> Config:
+    """Return a step's settings from the pipeline's parameters that begin with one of the prefixes.
+
+    Raises:
+        InputError: a value is impossible; the message names the pipeline's parameter.
+    """
+    names = {
+        field.name: f"{prefix}_{field.name}"
+        for field in dataclasses.fields(config)
+        for prefix in prefixes
+        if f"{prefix}_{field.name}" in parameters
+    }
+    try:
+        return config(**{field: parameters[name] for field, name in names.items()})
+    except InputError as error:
+        raise InputError(_with_full_names(str(error), names)) from None
 
 
 def _with_full_names(message: str, names: Mapping[str, str]) -> str:

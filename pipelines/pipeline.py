@@ -1,7 +1,8 @@
-"""The pipeline: six steps, wired."""
+"""The pipeline: its steps, wired."""
 
 from kfp import dsl, kubernetes
 
+from gradsift.components.calibration.component import calibrate, plan_calibration
 from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
 from gradsift.components.gradient_extraction.component import extract_gradients
@@ -16,6 +17,45 @@ DESCRIPTION = (
 )
 RETRIES = 2
 SHARED_MEMORY = "8Gi"
+
+
+def _let_train(task: dsl.PipelineTask, cpu: str, memory: str, gpus: int, gpu_type: str) -> None:
+    """Give a task what training and gradient extraction need."""
+    task.set_cpu_request(cpu).set_memory_request(memory)
+    task.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
+    kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=SHARED_MEMORY)
+
+
+def _let_retry(task: dsl.PipelineTask) -> None:
+    """Try a task again where its machine fails, and tell it whose run it is."""
+    task.set_retry(num_retries=RETRIES, backoff_duration="30s", backoff_factor=2.0)
+    kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
+
+
+@dsl.pipeline(name="calibrate-group")
+def calibrate_group(
+    data: dsl.Input[dsl.Dataset],
+    output_uri: str,
+    planned: str,
+    cpu: str,
+    memory: str,
+    gpus: int,
+    gpu_type: str,
+) -> None:
+    """Some of the calibration runs: a pipeline of its own, as KFP gives a task in a loop no resources by parameter.
+
+    Args:
+        data: pointer to the prepared data.
+        output_uri: run root, a local path or an s3:// address.
+        planned: one of the texts that `plan_calibration` returns.
+        cpu: CPU cores requested.
+        memory: memory requested.
+        gpus: GPUs; 0 computes on the CPU.
+        gpu_type: resource name of a GPU.
+    """
+    task = calibrate(data=data, output_uri=output_uri, planned=planned)
+    _let_train(task, cpu, memory, gpus, gpu_type)
+    _let_retry(task)
 
 
 @dsl.pipeline(name="gradsift", description=DESCRIPTION)
@@ -51,15 +91,25 @@ def gradsift_pipeline(
     extract_shard_rows: int = 4096,
     extract_dtype: str = "float16",
     extract_hidden_states: bool = False,
+    extract_base_weights: bool = False,
     extract_precision: str = "auto",
     extract_processes: int = 0,
     extract_seed: int = 0,
+    calibrate_runs: int = 0,
+    calibrate_seeds: int = 1,
+    calibrate_seed: int = 0,
     estimate_estimator: str = "gauss_newton",
     estimate_method: str = "forward_stepwise",
     estimate_ridge: float = 10.0,
+    estimate_stopping: str = "minimum",
+    estimate_required_tasks: list = [],
+    estimate_excluded_tasks: list = [],
+    estimate_max_tasks: int = 0,
+    estimate_max_rows: int = 0,
     estimate_random_subsets: int = 1000,
     estimate_subset_fraction: float = 0.5,
     estimate_ensemble_top: int = 0,
+    estimate_ensemble_threshold: float = 0.0,
     estimate_random_baseline_draws: int = 20,
     estimate_seed: int = 0,
     fine_tune_epochs: float = 3.0,
@@ -125,10 +175,17 @@ def gradsift_pipeline(
         extract_dtype: type of the stored gradients, `float16` (with a scale) or `float32`.
         extract_hidden_states: store each row's mean-pooled last hidden state too, for comparing rows by
             similarity.
+        extract_base_weights: write a second store at the pretrained weights, for calibration runs to choose
+            from; twice the time.
         extract_precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
         extract_processes: number of processes that compute shards; 0 is one a GPU, and one on a machine
             without.
         extract_seed: decides the projection and the sampled labels.
+        calibrate_runs: K, random subsets that are truly fine-tuned on, beside the target alone; 0 calibrates
+            nothing, 10 are recommended.
+        calibrate_seeds: fine-tunings of each subset, with seeds counted up from the recipe's; two or more
+            show how much of a loss is chance.
+        calibrate_seed: seed of the random subsets.
         estimate_estimator: `gauss_newton` (one damped Gauss-Newton step, its cost independent of the number
             of rows) or `logistic` (the paper's logistic regression with margins as offsets, converged).
         estimate_method: the selection method whose subset is the step's choice: `forward_stepwise`,
@@ -137,12 +194,22 @@ def gradsift_pipeline(
             It stands for how far fine-tuning moves: a short one (few steps, low learning rate) wants a
             large c. The default is where estimates ranked truly trained subsets best on a target that is
             not in the demo (see the README); choose it by calibration runs where there are any.
+        estimate_stopping: which subset on the path of `forward_stepwise` is taken: `minimum`, the last one,
+            with the lowest estimate; or `one_standard_error`, the smallest one whose estimate is within one
+            standard error of the difference to that.
+        estimate_required_tasks: names of auxiliary tasks that every choice must hold.
+        estimate_excluded_tasks: names of auxiliary tasks that no choice may hold.
+        estimate_max_tasks: largest number of auxiliary tasks to choose; 0 means no limit.
+        estimate_max_rows: largest number of train rows that the chosen auxiliary tasks may have together; 0
+            means no limit.
         estimate_random_subsets: m, the number of random subsets behind random ensemble and best of m.
         estimate_subset_fraction: size of a random subset as a share of the auxiliary tasks.
-        estimate_ensemble_top: how many tasks random ensemble keeps; 0 keeps those with a positive score.
+        estimate_ensemble_top: how many tasks random ensemble keeps; 0 lets `ensemble_threshold` decide.
+        estimate_ensemble_threshold: random ensemble keeps the tasks whose mean estimate T_i is below the mean
+            of all random subsets by more than this, in nats.
         estimate_random_baseline_draws: random subsets of the selection's size that the random baseline is
             the mean of.
-        estimate_seed: seed of the random subsets.
+        estimate_seed: seed of the random subsets and of resampling.
         fine_tune_epochs: passes over the rows; used where `steps` is 0.
         fine_tune_steps: optimizer steps, whatever the number of rows; 0 lets `epochs` decide.
         fine_tune_learning_rate: peak of AdamW's learning rate, reached after a tenth of the steps, then
@@ -203,25 +270,67 @@ def gradsift_pipeline(
         shard_rows=extract_shard_rows,
         dtype=extract_dtype,
         hidden_states=extract_hidden_states,
+        base_weights=extract_base_weights,
         precision=extract_precision,
         processes=extract_processes,
         seed=extract_seed,
     )
+    plan = plan_calibration(
+        data=data.outputs["data"],
+        meta_model=theta.outputs["model"],
+        output_uri=output_uri,
+        runs=calibrate_runs,
+        seeds=calibrate_seeds,
+        seed=calibrate_seed,
+        base_model=model_base_model,
+        head=model_head,
+        score_scale=model_score_scale,
+        max_length=model_max_length,
+        train_embeddings=model_train_embeddings,
+        epochs=fine_tune_epochs,
+        steps=fine_tune_steps,
+        learning_rate=fine_tune_learning_rate,
+        batch_size=train_batch_size,
+        sampling_exponent=fine_tune_sampling_exponent,
+        weight_decay=train_weight_decay,
+        zero_stage=train_zero_stage,
+        precision=train_precision,
+        processes=train_processes,
+        checkpoint_steps=train_checkpoint_steps,
+        fine_tune_seed=fine_tune_seed,
+    )
+    with dsl.ParallelFor(plan.output) as planned:
+        calibration = calibrate_group(
+            data=data.outputs["data"],
+            output_uri=output_uri,
+            planned=planned,
+            cpu=resources_cpu,
+            memory=resources_memory,
+            gpus=resources_gpus,
+            gpu_type=resources_gpu_type,
+        )
     estimates = estimate_subsets(
         data=data.outputs["data"],
         model=theta.outputs["model"],
         gradients=store.outputs["gradients"],
+        calibration=plan.output,
         output_uri=output_uri,
         fine_tune_steps=fine_tune_steps,
         estimator=estimate_estimator,
         method=estimate_method,
         ridge=estimate_ridge,
+        stopping=estimate_stopping,
+        required_tasks=estimate_required_tasks,
+        excluded_tasks=estimate_excluded_tasks,
+        max_tasks=estimate_max_tasks,
+        max_rows=estimate_max_rows,
         random_subsets=estimate_random_subsets,
         subset_fraction=estimate_subset_fraction,
         ensemble_top=estimate_ensemble_top,
+        ensemble_threshold=estimate_ensemble_threshold,
         random_baseline_draws=estimate_random_baseline_draws,
         seed=estimate_seed,
-    )
+    ).after(calibration)
     tuned = fine_tune_target(
         data=data.outputs["data"],
         selection=estimates.outputs["selection"],
@@ -253,12 +362,9 @@ def gradsift_pipeline(
         bootstrap=evaluate_bootstrap,
         seed=evaluate_seed,
     )
-    for task in (data, estimates):
+    for task in (data, plan, estimates):
         task.set_cpu_request(resources_small_cpu).set_memory_request(resources_small_memory)
+        _let_retry(task)
     for task in (theta, store, tuned, evaluation):
-        task.set_cpu_request(resources_cpu).set_memory_request(resources_memory)
-        task.set_accelerator_type(resources_gpu_type).set_accelerator_limit(resources_gpus)
-        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=SHARED_MEMORY)
-    for task in (data, theta, store, estimates, tuned, evaluation):
-        task.set_retry(num_retries=RETRIES, backoff_duration="30s", backoff_factor=2.0)
-        kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
+        _let_train(task, resources_cpu, resources_memory, resources_gpus, resources_gpu_type)
+        _let_retry(task)

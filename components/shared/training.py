@@ -27,6 +27,7 @@ LOG = "training.log"
 EVENTS = "training_events.jsonl"
 FAILURE = "failure.json"
 RESULT = "training.json"
+PREDICTIONS = "val.safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class TrainingJob:
         tasks: names of the tasks whose train rows are used, in order.
         model: the pretrained encoder and head.
         recipe: how it is trained.
+        start: folder of a trained model that training goes on from; None starts from the pretrained encoder.
+        predict_only: whether the model itself is not kept, only its log-probabilities on the target's
+            validation rows, `log_probabilities` [n_rows, n_labels], and the `seconds` that the job took, in
+            `val.safetensors`.
     """
 
     folder: Path
@@ -47,10 +52,13 @@ class TrainingJob:
     tasks: list[str]
     model: ModelConfig
     recipe: TrainingRecipe
+    start: Path | None = None
+    predict_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON values."""
-        return {**asdict(self), "folder": str(self.folder), "data": str(self.data)}
+        paths = {"folder": self.folder, "data": self.data, "start": self.start}
+        return asdict(self) | {name: None if path is None else str(path) for name, path in paths.items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainingJob":
@@ -61,11 +69,13 @@ class TrainingJob:
             tasks=values["tasks"],
             model=ModelConfig(**values["model"]),
             recipe=TrainingRecipe(**values["recipe"]),
+            start=Path(values["start"]) if values["start"] else None,
+            predict_only=values["predict_only"],
         )
 
     @property
     def finished(self) -> bool:
-        """Whether the trained model is there."""
+        """Whether the trained model, or what it predicts, is there."""
         return (self.folder / RESULT).exists()
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -15,21 +16,25 @@ from typing import Any
 import deepspeed
 import torch
 import transformers
+from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gradsift.components.shared.base_model import find_base_model
-from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head, by_length
 from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
 from gradsift.components.shared.lifeline import hold_lifeline
 from gradsift.components.shared.precision import resolve_precision
-from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.prepared_data import PreparedData, Split
 from gradsift.components.shared.storage import atomic_file
-from gradsift.components.shared.training import EVENTS, FAILURE, JOBS, RESULT, TrainingJob
+from gradsift.components.shared.training import EVENTS, FAILURE, JOBS, PREDICTIONS, RESULT, TrainingJob
 from gradsift.components.shared.training_recipe import TrainingRecipe, example_order
 
 CHECKPOINTS = "checkpoints"
 WHOLE = "whole"
+PREDICTED_AT_ONCE = 64
 
 
 class OrderedExamples(torch.utils.data.Dataset):
@@ -107,6 +112,7 @@ class EventCallback(TrainerCallback):
 
 def main(scratch: Path) -> None:
     """Train the jobs listed in `scratch`; a user's error goes to `failure.json` there."""
+    gc.freeze()  # what was imported is no garbage: every collection between jobs would look through it
     jobs = [TrainingJob.from_json(job) for job in json.loads((scratch / JOBS).read_text())]
     _use_gloo_between_cpu_processes()
     try:
@@ -125,20 +131,13 @@ def main(scratch: Path) -> None:
 
 
 def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> None:
-    """Train one job, from its last checkpoint where there is one, and leave the model in its folder."""
+    """Train one job, from its last checkpoint where there is one, and leave the result in its folder."""
+    started = time.monotonic()
     recipe = job.recipe
     data = PreparedData(job.data)
-    base = find_base_model(job.model.base_model)
-    labels = {task.name: task.labels for task in data.tasks}
-    head = Head.for_tasks(
-        job.model.head,  # type: ignore[arg-type]  # checked by ModelConfig
-        job.model.score_scale,
-        job.model.max_length,
-        data.target,
-        labels,
-    )
+    unset_hf_deepspeed_config()  # else, after a job under ZeRO-3, the next one's weights load in pieces
     transformers.set_seed(recipe.seed)
-    model = EncoderClassifier.from_base(base, head)
+    model = _start(job, data)
     if not job.model.train_embeddings:
         model.freeze_embeddings()
     steps = recipe.optimizer_steps(_rows(job))
@@ -147,7 +146,7 @@ def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> N
     trainer = OrderedTrainer(
         model=model,
         args=training_arguments(recipe, steps, checkpoints),
-        train_dataset=OrderedExamples(_tokenised(model, data, job.tasks), order.tolist()),
+        train_dataset=OrderedExamples(_tokenised(model, data, job.tasks, "train"), order.tolist()),
         data_collator=partial(collate, model),
         callbacks=[CheckpointCallback(), callback],
     )
@@ -158,14 +157,53 @@ def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> N
             f"The training loss of {job.folder.name} is not finite: expected a smaller learning rate than "
             f"{recipe.learning_rate}."
         )
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    trained: EncoderClassifier = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    if job.predict_only:
+        _save_predictions(job, trainer, trained, data, started)
+    else:
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if trainer.is_world_process_zero():
+            trained.save(job.folder, state)
     if trainer.is_world_process_zero():
-        unwrapped: EncoderClassifier = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-        unwrapped.save(job.folder, state)
         _write_result(job, trainer, steps, rows)
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
+
+
+def _start(job: TrainingJob, data: PreparedData) -> EncoderClassifier:
+    if job.start is not None:
+        return EncoderClassifier.load(job.start)
+    base = find_base_model(job.model.base_model)
+    labels = {task.name: task.labels for task in data.tasks}
+    head = Head.for_tasks(
+        job.model.head,  # type: ignore[arg-type]  # checked by ModelConfig
+        job.model.score_scale,
+        job.model.max_length,
+        data.target,
+        labels,
+    )
+    return EncoderClassifier.from_base(base, head)
+
+
+@torch.no_grad()
+def _save_predictions(
+    job: TrainingJob, trainer: Trainer, model: EncoderClassifier, data: PreparedData, started: float
+) -> None:
+    """Predict through DeepSpeed in every process, as ZeRO-3 spreads the weights over all; the first one writes."""
+    engine: Any = trainer.model_wrapped
+    engine.eval()
+    examples = _tokenised(model, data, [data.target], "val")
+    classes = model.head.tasks[data.target]
+    predicted = torch.empty(len(examples), len(classes))
+    for rows in by_length(examples, PREDICTED_AT_ONCE):
+        batch = collate(model, [examples[row] for row in rows])
+        logits = engine(**{name: value.to(engine.device) for name, value in batch.items()})["logits"]
+        predicted[rows] = functional.log_softmax(logits[:, classes].float(), dim=-1).cpu()
+    if trainer.is_world_process_zero():
+        seconds = torch.tensor(time.monotonic() - started, dtype=torch.float32)
+        with atomic_file(job.folder / PREDICTIONS) as path:
+            save_file({"log_probabilities": predicted, "seconds": seconds}, path)
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -236,10 +274,12 @@ def collate(model: EncoderClassifier, examples: list[dict[str, Any]]) -> dict[st
     return batch
 
 
-def _tokenised(model: EncoderClassifier, data: PreparedData, tasks: list[str]) -> list[dict[str, Any]]:
+def _tokenised(
+    model: EncoderClassifier, data: PreparedData, tasks: list[str], split: Split
+) -> list[dict[str, Any]]:
     examples: list[dict[str, Any]] = []
     for name in tasks:
-        rows = data.split(name, "train")
+        rows = data.split(name, split)
         classes = model.head.tasks[name]
         index = model.head.task_names.index(name)
         encoded = model.encode(rows["text"][:], rows["text_pair"][:])

@@ -58,10 +58,10 @@ class TrueLosses(ResultFile):
 
 
 class PlannedRuns(Record):
-    """Fine-tunings on one subset that are to be done, or done, somewhere in a pipeline run.
+    """A group of fine-tunings that are to be done, or done, somewhere in a pipeline run.
 
     Attributes:
-        number: tells them from the others of the run.
+        number: tells the group from the others of the run.
         uri: where their `true_losses.json` is once they are done.
         inputs: everything that decides how they turn out, JSON values.
     """
@@ -72,7 +72,7 @@ class PlannedRuns(Record):
 
 
 def gather(planned: Sequence[PlannedRuns], root_uri: str) -> StepOutput | None:
-    """Return an output with the `true_losses.json` of all planned runs, or None where none were planned.
+    """Return an output with one `true_losses.json` of all planned runs, or None where none were planned.
 
     Raises:
         NotFoundError: planned runs are not done.

@@ -78,7 +78,7 @@ def open_calibrated(
                 f"The calibration runs are of the target {true.target!r}: expected runs of {statistics.target!r}."
             )
         masks = np.stack([statistics.mask(list(subset)) for subset in subsets])
-        for own in _configs(config):
+        for own in candidate_settings(config):
             estimator = LossEstimator(own, statistics, train if own.estimator == "logistic" else None)
             candidates.append((own, expansion, estimator))
             estimates.append(estimator.mean_losses(masks))
@@ -91,7 +91,7 @@ def open_calibrated(
     return CalibratedEstimator(own, estimator, expansion, record, masks, residuals)
 
 
-def _configs(config: SubsetEstimationConfig) -> list[SubsetEstimationConfig]:
+def candidate_settings(config: SubsetEstimationConfig) -> list[SubsetEstimationConfig]:
     """Return the candidates' settings, the configured ones first: they are taken where others are no better."""
     others = [replace(config, estimator=name, ridge=ridge) for name in ESTIMATORS for ridge in RIDGES]
     return [config, *(other for other in others if other != config)]

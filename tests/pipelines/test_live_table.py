@@ -66,3 +66,51 @@ def test_a_plain_line_for_each_ended_step() -> None:
     assert summary_lines(read_states(EVENTS)) == [
         "reused     0:02  prepare data       12 tasks, 2,950 train rows"
     ]
+
+
+def calibrated(*groups: dict[str, object], runs: int = 10) -> dict[str, list[dict[str, object]]]:
+    """Return the events of a run with so many calibration runs, of which these groups have begun."""
+    plan = [
+        {"time": NOW, "event": "start", "params": {}},
+        {"time": NOW, "event": "end", "status": "finished", "seconds": 1.0},
+    ]
+    started = {"time": NOW, "event": "start", "params": {"calibrate_runs": runs}}
+    events: dict[str, list[dict[str, object]]] = {**EVENTS, "pipeline": [started], "calibration-plan": plan}
+    for number, end in enumerate(groups):
+        begin = {"time": NOW + 10 * number, "event": "start", "params": {}}
+        subsets = {"time": NOW + 10 * number, "event": "metric", "values": {"subsets": 3.0}}
+        ends = (
+            [subsets, {"time": NOW + 10 * number + 8, "event": "end", "seconds": 8.0, **end}] if end else []
+        )
+        events[f"calibration-{number}"] = [begin, *ends]
+    return events
+
+
+DONE: dict[str, object] = {"status": "finished"}
+REUSED: dict[str, object] = {"status": "reused"}
+
+
+def test_calibration_is_a_line_where_it_was_asked_for() -> None:
+    assert "calibration" not in read_states(EVENTS)
+    assert "calibration" not in read_states(calibrated(runs=0))
+    assert list(read_states(calibrated(DONE)))[2:5] == [
+        "gradient_extraction",
+        "calibration",
+        "subset_estimation",
+    ]
+
+
+def test_calibration_runs_until_its_last_group_has_ended() -> None:
+    state = read_states(calibrated(DONE, {}))["calibration"]
+    assert state.status == "running"
+    assert "1/4 groups" in drawn(calibrated(DONE, {}))
+    done = read_states(calibrated(DONE, DONE, REUSED, DONE))["calibration"]
+    assert (done.status, done.seconds, done.numbers) == ("finished", 38.0, {"subsets": 12.0})
+    assert read_states(calibrated(*[REUSED] * 4))["calibration"].status == "reused"
+    assert read_states(calibrated(), since=NOW + 100)["calibration"].status == "waiting"
+
+
+def test_a_failed_group_fails_calibration() -> None:
+    failed = {"status": "failed", "error": "The loss is not finite.", "input_error": False}
+    state = read_states(calibrated(DONE, failed))["calibration"]
+    assert (state.status, state.error) == ("failed", "The loss is not finite.")

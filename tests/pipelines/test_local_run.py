@@ -133,6 +133,25 @@ def test_a_changed_setting_repeats_only_what_depends_on_it(
     assert statuses(root) == {**dict.fromkeys(STEPS, "reused"), "evaluation": "finished"}
 
 
+@pytest.mark.slow
+def test_calibration_runs_choose_the_estimator(finished: tuple[Path, str], tiny_encoder: Path) -> None:
+    root, _ = finished
+    done = call(command(root, tiny_encoder, calibrate_runs=4))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "calibrate" in done.stdout
+    [calibration] = [
+        selection.calibration
+        for selection in (Selection.read(path.parent) for path in root.glob("*/*/selection.json"))
+        if selection.calibration
+    ]
+    subsets = [run.subset for run in calibration.runs]
+    assert len(subsets) == 5
+    assert [] in subsets
+    assert len({tuple(subset) for subset in subsets}) == 5
+    again = call(command(root, tiny_encoder, calibrate_runs=4))
+    assert again.stdout.count("reused") == len(STEPS) + 1
+
+
 @pytest.mark.parametrize("form", ["source", "committed YAML"])
 def test_source_and_committed_yaml_run_under_the_local_runner(
     form: str, finished: tuple[Path, str], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

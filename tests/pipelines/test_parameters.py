@@ -57,6 +57,7 @@ def test_defaults_are_possible() -> None:
         ("fine_tune_learning_rate=0", "Parameter fine_tune_learning_rate is 0.0: expected a number above 0."),
         ("meta_sampling_exponent=2", "Parameter meta_sampling_exponent is 2.0: expected 0 to 1."),
         ("extract_blocks=3", "Parameter extract_dimension is 400: expected a multiple of the 3 blocks."),
+        ("calibrate_runs=2", "Parameter calibrate_runs is 2: expected 0, or 4 or more."),
         ("estimate_ridge=-1", "estimate_ridge is -1.0: expected"),
         ("evaluate_seeds=0", "Parameter evaluate_seeds is 0: expected 1 or more."),
     ],

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from kfp import compiler
 
+from gradsift.components.calibration.component import calibrate, plan_calibration
 from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
 from gradsift.components.gradient_extraction.component import extract_gradients
@@ -21,10 +22,18 @@ from gradsift.pipelines.parameters import CONFIGS, defaults
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
-COMPONENTS = [prepare_data, meta_train, extract_gradients, estimate_subsets, fine_tune_target, evaluate]
+COMPONENTS = [
+    prepare_data,
+    meta_train,
+    extract_gradients,
+    plan_calibration,
+    estimate_subsets,
+    fine_tune_target,
+    evaluate,
+]
 # The final fine-tuning is short, gentle and counted in steps, so that every comparison costs the same.
 OWN_DEFAULTS = {"fine_tune_steps": 40, "fine_tune_learning_rate": 5e-5, "fine_tune_epochs": 3.0}
-LARGE = {"meta-train", "extract-gradients", "fine-tune-target", "evaluate"}
+LARGE = {"meta-train", "extract-gradients", "calibrate", "fine-tune-target", "evaluate"}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +60,15 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
         "prepare-data": set(),
         "meta-train": {"prepare-data"},
         "extract-gradients": {"prepare-data", "meta-train"},
-        "estimate-subsets": {"prepare-data", "meta-train", "extract-gradients"},
+        "plan-calibration": {"prepare-data", "meta-train"},
+        "for-loop-1": {"prepare-data", "plan-calibration"},
+        "estimate-subsets": {
+            "prepare-data",
+            "meta-train",
+            "extract-gradients",
+            "plan-calibration",
+            "for-loop-1",
+        },
         "fine-tune-target": {"prepare-data", "estimate-subsets"},
         "evaluate": {"prepare-data", "estimate-subsets", "fine-tune-target"},
     }
@@ -79,7 +96,11 @@ def test_parameters_are_those_of_the_settings_with_their_defaults_and_sentences(
         assert inputs[name].default == OWN_DEFAULTS.get(name, default), name
         assert " ".join(inputs[name].description.split()) == sentence, name
     others = {name for name in inputs if name not in expected}
-    assert others == {"output_uri", *(name for name in inputs if name.startswith("resources_"))}
+    assert others == {
+        "output_uri",
+        "extract_base_weights",
+        *(name for name in inputs if name.startswith("resources_")),
+    }
 
 
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.name)
@@ -91,7 +112,7 @@ def test_component_defaults_are_the_pipelines(component: Any) -> None:
         if task.component_ref.name == f"comp-{component.name}"
     )
     for name, definition in component.component_spec.inputs.items():
-        if definition.optional:
+        if definition.optional and name != "calibration":
             source = task.inputs.parameters[name].component_input_parameter
             assert known[source] == definition.default or source in OWN_DEFAULTS, name
 
@@ -108,7 +129,9 @@ def test_components_run_in_our_images_without_installing_anything(compiled: list
 def test_resources_retries_shared_memory_and_run_id(compiled: list[dict[str, Any]]) -> None:
     spec, platform = compiled
     kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    for name, task in spec["root"]["dag"]["tasks"].items():
+    tasks = {**spec["root"]["dag"]["tasks"], **spec["components"]["comp-calibrate-group"]["dag"]["tasks"]}
+    del tasks["for-loop-1"]
+    for name, task in tasks.items():
         assert task["retryPolicy"]["maxRetryCount"] == 2
         assert task.get("cachingOptions", {}).get("enableCache") is True
         executor = kubernetes[f"exec-{name}"]
@@ -123,11 +146,26 @@ def test_resources_retries_shared_memory_and_run_id(compiled: list[dict[str, Any
                 "sizeLimit": "8Gi",
                 "volumeName": "dshm",
             }
-            assert "resources_gpus" in str(resources["accelerator"])
-            assert "resources_memory" in str(resources)
+            assert "gpus" in str(resources["accelerator"])
+            assert "memory" in str(resources)
         else:
             assert "accelerator" not in resources
             assert "resources_small_memory" in str(resources)
+
+
+def test_calibration_runs_are_given_the_resources_of_training(compiled: list[dict[str, Any]]) -> None:
+    [group] = compiled[0]["components"]["comp-for-loop-1"]["dag"]["tasks"].values()
+    given = {
+        name: source["componentInputParameter"] for name, source in group["inputs"]["parameters"].items()
+    }
+    for name in ("cpu", "memory", "gpus", "gpu_type"):
+        assert given[name].endswith(f"resources_{name}")
+    loop = compiled[0]["root"]["dag"]["tasks"]["for-loop-1"]
+    items = loop["inputs"]["parameters"][loop["parameterIterator"]["items"]["inputParameter"]]
+    assert items["taskOutputParameter"]["producerTask"] == "plan-calibration"
+    estimate = compiled[0]["root"]["dag"]["tasks"]["estimate-subsets"]["inputs"]["parameters"]
+    assert estimate["calibration"] == items
+    assert calibrate.name == "calibrate"
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:

@@ -1,0 +1,97 @@
+"""Truly fine-tunes on subsets and measures the target's validation split; the test split is not read.
+
+Runs end up in `<folder>/<key>/`, where the key is a digest of everything that decides the result. So one folder
+holds the runs of any studies, and a killed one continues with the runs that are missing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file
+
+from gradsift.components.shared.base_model import find_base_model
+from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.step_output import StepOutput, digest_of, fetch
+from gradsift.components.shared.tracking import StepTracker
+from gradsift.components.shared.training import PREDICTIONS, TrainingJob, train
+from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
+from gradsift.components.shared.true_losses import TrueLosses, TrueRun
+
+
+@dataclass(frozen=True)
+class Run:
+    """A fine-tuning asked for: auxiliary tasks and a seed."""
+
+    subset: Sequence[str]
+    seed: int
+
+
+def run_truly(
+    runs: Sequence[Run],
+    data: StepOutput,
+    model: ModelConfig,
+    recipe: TrainingRecipe,
+    folder: Path,
+    tracker: StepTracker,
+    meta: StepOutput | None = None,
+) -> TrueLosses:
+    """Fine-tune on every subset with every seed asked for, and measure each on the target's validation split.
+
+    Each finished run is kept at once: its log-probabilities, not its model.
+
+    Args:
+        runs: what to fine-tune on; tasks are trained in the suite's order, whatever theirs.
+        data: the prepared data.
+        model: the pretrained encoder and head.
+        recipe: the recipe of every run, but for its seed.
+        folder: where runs are kept and found again.
+        tracker: gets the progress, in steps over all runs.
+        meta: theta*, where runs go on from it; None fine-tunes the pretrained encoder.
+
+    Raises:
+        InputError: the model or a task's rows cannot be used.
+        TrainingError: training ended without a result.
+    """
+    prepared = PreparedData(fetch(data))
+    start = None if meta is None else fetch(meta)
+    base = find_base_model(model.base_model)
+    origin = {
+        "data": data.digest,
+        "start": [base.digest, base.tokenizer_digest] if meta is None else meta.digest,
+        "model": asdict(model) | {"base_model": None},
+    }
+    jobs = []
+    for run in runs:
+        tasks = [prepared.target, *(task for task in prepared.auxiliary_tasks if task in run.subset)]
+        seeded = replace(recipe, seed=run.seed)
+        key = digest_of({**origin, "tasks": tasks, "recipe": asdict(seeded)})[:16]
+        jobs.append(
+            TrainingJob(folder / key, prepared.folder, tasks, model, seeded, start, predict_only=True)
+        )
+    results = train(jobs, folder.with_name(f"{folder.name}-processes"), tracker)
+    answers = np.array(prepared.split(prepared.target, "val")["label"][:])
+    return TrueLosses(
+        suite=prepared.suite,
+        target=prepared.target,
+        recipe={name: value for name, value in asdict(recipe).items() if name != "seed"},
+        start="base" if meta is None else "meta",
+        runs=[_true_run(job, result, answers) for job, result in zip(jobs, results, strict=True)],
+    )
+
+
+def _true_run(job: TrainingJob, result: dict[str, Any], answers: npt.NDArray[np.int64]) -> TrueRun:
+    kept = load_file(job.folder / PREDICTIONS)
+    predicted = kept["log_probabilities"]
+    return TrueRun(
+        subset=job.tasks[1:],
+        seed=job.recipe.seed,
+        val_loss=-float(predicted[np.arange(len(answers)), answers].mean(dtype=np.float64)),
+        val_accuracy=float((predicted.argmax(axis=1) == answers).mean()),
+        train_rows=sum(result["rows"].values()),
+        optimizer_steps=result["optimizer_steps"],
+        seconds=float(kept["seconds"]),
+    )

@@ -1,0 +1,51 @@
+"""The base model as it is, in the form of a trained one: the weights that gradients may be taken at too."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gradsift.components.shared.base_model import find_base_model
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.prepared_data import INDEX, PreparedData
+from gradsift.components.shared.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.training_recipe import ModelConfig
+
+
+def produce_untrained_model(step: str, data: StepOutput, model: ModelConfig, root_uri: str) -> StepOutput:
+    """Write the pretrained encoder with its head, as `produce_trained_model` writes a trained one.
+
+    Args:
+        step: the step that asks, the folder its output goes to.
+        data: the prepared data.
+        model: the pretrained encoder and head.
+        root_uri: the run root.
+
+    Raises:
+        InputError: the head means nothing before it is trained, or the base model cannot be used.
+    """
+    if model.head != "label_embedding":
+        raise InputError(
+            f"Parameter head is {model.head!r}: expected 'label_embedding' for gradients at the pretrained "
+            "weights, as another head means nothing before it is trained."
+        )
+    base = find_base_model(model.base_model)
+    settings = {name: value for name, value in asdict(model).items() if name != "base_model"}
+    inputs = {"data": data.digest, "base_model": [base.digest, base.tokenizer_digest], "model": settings}
+
+    def work(output: Path) -> dict[str, Any]:
+        from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+
+        prepared = PreparedData(fetch(data, [INDEX]))
+        labels = {task.name: task.labels for task in prepared.tasks}
+        head = Head.for_tasks("label_embedding", model.score_scale, model.max_length, prepared.target, labels)
+        EncoderClassifier.from_base(base, head).save(output)
+        return {
+            "suite": prepared.suite,
+            "target": prepared.target,
+            "base_model": model.base_model,
+            "base_model_digest": base.digest,
+            "tokenizer_digest": base.tokenizer_digest,
+            "train_embeddings": model.train_embeddings,
+        }
+
+    return produce(root_uri, step, inputs, work)

@@ -1,0 +1,205 @@
+"""The fidelity study: truly fine-tunes on many subsets, estimates the same ones, and says how close they come."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from gradsift.components.calibration.plan import random_subsets
+from gradsift.components.data_preparation.config import DataPreparationConfig
+from gradsift.components.data_preparation.step import prepare_data
+from gradsift.components.gradient_extraction.config import GradientExtractionConfig
+from gradsift.components.gradient_extraction.step import extract_gradients
+from gradsift.components.meta_training.step import meta_train
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.run_record import step_events
+from gradsift.components.shared.step_output import StepOutput, fetch
+from gradsift.components.shared.tracking import StepTracker, track_step
+from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
+from gradsift.components.shared.true_losses import Start, TrueLosses
+from gradsift.components.shared.true_runs import Run, run_truly
+from gradsift.components.shared.untrained_model import produce_untrained_model
+from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.pipelines import local_runner
+from gradsift.pipelines.fidelity_judging import judge, ledger_of
+from gradsift.pipelines.fidelity_report import write_report
+from gradsift.pipelines.fidelity_results import Fidelity
+from gradsift.pipelines.live_table import render, state_of
+from gradsift.pipelines.parameters import config_of
+
+Truth = Literal["base", "meta", "both"]
+Result = TypeVar("Result")
+RUN = "fidelity"
+FEWEST_SUBSETS = 8
+CALIBRATION_RUNS = 10
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study asks.
+
+    Attributes:
+        subsets: M, random subsets, beside none and all; their sizes are uniform.
+        seeds: S, true fine-tunings of each; two or more measure the noise ceiling.
+        truth: what is truly fine-tuned: the base model, theta* (`meta`), or both in turn.
+        seed: of the random subsets.
+    """
+
+    subsets: int = 40
+    seeds: int = 2
+    truth: str = "base"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.subsets < FEWEST_SUBSETS:
+            raise InputError(f"Option subsets is {self.subsets}: expected {FEWEST_SUBSETS} or more.")
+        if self.seeds < 1:
+            raise InputError(f"Option seeds is {self.seeds}: expected 1 or more.")
+        if self.truth not in get_args(Truth):
+            raise InputError(f"Option truth is {self.truth!r}: expected one of {', '.join(get_args(Truth))}.")
+
+    @property
+    def starts(self) -> tuple[Start, ...]:
+        """What the true fine-tunings start from."""
+        return ("base", "meta") if self.truth == "both" else (self.truth,)  # type: ignore[return-value]
+
+
+def run_study(
+    study: Study, parameters: Mapping[str, Any], folder: Path, command: str, console: Console
+) -> None:
+    """Do the study and write its report into `folder`; what is done there is not done again.
+
+    Args:
+        study: what it asks.
+        parameters: the pipeline's parameters, by which everything is prepared, trained, extracted and estimated.
+        folder: for the report and all that is kept.
+        command: the command line, for the record.
+        console: where progress is shown.
+
+    Raises:
+        InputError: another study works in the folder, or an input is wrong.
+        TrainingError: a fine-tuning failed.
+    """
+    root = str(folder)
+    model = config_of(ModelConfig, ("model",), parameters)
+    meta_recipe = config_of(TrainingRecipe, ("meta", "train"), parameters)
+    recipe = config_of(TrainingRecipe, ("fine_tune", "train"), parameters)
+    extraction = config_of(GradientExtractionConfig, ("extract",), parameters)
+    estimation = estimation_config(parameters)
+
+    with local_runner.lock(folder), StudySteps(root, console) as steps:
+        data = steps.do(
+            "data_preparation",
+            lambda _: prepare_data(config_of(DataPreparationConfig, ("prepare",), parameters), root),
+        )
+        prepared = PreparedData(fetch(data))
+        subsets = _subsets(prepared.auxiliary_tasks, study)
+        meta = steps.do("meta_training", lambda tracker: meta_train(model, meta_recipe, data, root, tracker))
+        points = {"meta": meta}
+        if model.head == "label_embedding":
+            points["base"] = produce_untrained_model("gradient_extraction", data, model, root)
+        stores = {
+            name: steps.do("gradient_extraction", partial(extract_gradients, extraction, data, point, root))
+            for name, point in points.items()
+        }
+        runs = [Run(subset, recipe.seed + seed) for seed in range(study.seeds) for subset in subsets]
+        truths = []
+        for start in study.starts:
+            true = steps.do(
+                f"true_losses_{start}",
+                partial(_true_losses, runs, data, model, recipe, folder, meta if start == "meta" else None),
+            )
+            true.write(folder / f"true_losses_{start}")
+            truths.append(true)
+
+    calibration_runs = min(CALIBRATION_RUNS, len(subsets) // 2)
+    opened = {name: GradientStore(store.uri, store.digest) for name, store in stores.items()}
+    Fidelity(
+        suite=prepared.suite,
+        target=prepared.target,
+        command=command,
+        subsets=subsets,
+        seeds=study.seeds,
+        val_rows=prepared.task(prepared.target).rows["val"],
+        calibration_runs=calibration_runs,
+        estimator=estimation.estimator,
+        ridge=estimation.ridge,
+        recipe=truths[0].recipe,
+        truths=judge(estimation, opened, truths, subsets, calibration_runs),
+        ledger=ledger_of(
+            estimation, opened["meta"], truths, steps.seconds("meta_training", "gradient_extraction")
+        ),
+    ).write(folder)
+    write_report(folder)
+
+
+def estimation_config(parameters: Mapping[str, Any]) -> SubsetEstimationConfig:
+    """Return the settings of estimation, with the scaling of the ridge that goes with the recipe."""
+    scaling = "per_row" if parameters["fine_tune_steps"] else "absolute"
+    return config_of(SubsetEstimationConfig, ("estimate",), {**parameters, "estimate_ridge_scaling": scaling})
+
+
+def _subsets(tasks: list[str], study: Study) -> list[list[str]]:
+    """Return none, all, and as many others as the study asks for."""
+    drawn = random_subsets(tasks, study.subsets + 1, study.seed)
+    return [[], tasks, *[subset for subset in drawn if subset != tasks][: study.subsets]]
+
+
+def _true_losses(
+    runs: list[Run],
+    data: StepOutput,
+    model: ModelConfig,
+    recipe: TrainingRecipe,
+    folder: Path,
+    meta: StepOutput | None,
+    tracker: StepTracker,
+) -> TrueLosses:
+    return run_truly(runs, data, model, recipe, folder / "true_runs", tracker, meta)
+
+
+class StudySteps:
+    """Does the steps of a study one after the other, under a live table of those begun."""
+
+    def __init__(self, root: str, console: Console) -> None:
+        self.root = root
+        self._began = time.time()
+        self._names: dict[str, None] = {}
+        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2)
+
+    def __enter__(self) -> "StudySteps":
+        os.environ["KFP_RUN_ID"] = RUN
+        os.environ.setdefault("GRADSIFT_MLFLOW", "off")  # a study is no run of the pipeline
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def do(self, name: str, work: Callable[[StepTracker], Result]) -> Result:
+        """Do one step's work and return what it makes."""
+        self._names[name] = None
+        with track_step(name, self.root, {}) as tracker:
+            result = work(tracker)
+            if isinstance(result, StepOutput) and result.reused:
+                tracker.reused()
+            return result
+
+    def seconds(self, *names: str) -> dict[str, float]:
+        """Return how long each step took, in the longest of its tries: later ones find its work done."""
+        events = step_events(self.root, RUN)
+        return {
+            name: max(event["seconds"] for event in events[name] if event["event"] == "end") for name in names
+        }
+
+    def _table(self) -> Group:
+        events = step_events(self.root, RUN)
+        states = {name: state_of(events.get(name, []), self._began) for name in self._names}
+        return render(states, self._began)
