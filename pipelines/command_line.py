@@ -1,4 +1,4 @@
-"""The command line: `gradsift run`, `fidelity`, `report`, `compile`, `store` and others."""
+"""The command line: `gradsift run`, `submit`, `schedule`, `fidelity`, `report`, `compile`, `store` and others."""
 
 import json
 import shlex
@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from gradsift.components.shared.errors import GradsiftError, RunFailedError, TrainingError
 from gradsift.components.shared.storage import is_remote
+from gradsift.pipelines.schedule_commands import Host, Namespace, schedule
 from gradsift.pipelines.store_commands import store
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
     help="Choose which data sources to fine-tune on.",
 )
 app.add_typer(store, name="store")
+app.add_typer(schedule, name="schedule")
 console = Console()
 
 Settings = Annotated[
@@ -110,6 +112,33 @@ def compile_pipeline(
 
     compiler.Compiler().compile(gradsift_pipeline, str(to))
     console.print(f"Pipeline: {to}")
+
+
+@app.command()
+def submit(
+    settings: Settings = None,
+    host: Host = None,
+    namespace: Namespace = None,
+    experiment: Annotated[str, typer.Option(help="Experiment of the run.")] = "gradsift",
+    run_name: Annotated[str | None, typer.Option(help="Name of the run; else the time.")] = None,
+    service_account: Annotated[str | None, typer.Option(help="Service account of its pods.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end.")] = False,
+) -> None:
+    """Run the pipeline on Kubeflow; its version there is named by a hash of its content."""
+    from gradsift.pipelines import submission
+    from gradsift.pipelines.kubeflow_client import open_kubeflow
+    from gradsift.pipelines.kubeflow_objects import compile_pipeline
+    from gradsift.pipelines.parameters import check_parameters, defaults, parse_settings
+
+    parameters = parse_settings(settings or [])
+    check_parameters({**defaults(), **parameters})
+    pipeline = compile_pipeline()
+    kubeflow = open_kubeflow(host, namespace)
+    run_id = submission.submit(kubeflow, pipeline, parameters, experiment, run_name, service_account)
+    url = kubeflow.url(f"runs/details/{run_id}")
+    console.print(f"Run: {url}", markup=False, highlight=False, soft_wrap=True)
+    if wait:
+        submission.follow(kubeflow, run_id, pipeline, console)
 
 
 @app.command()

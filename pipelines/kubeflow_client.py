@@ -1,0 +1,196 @@
+"""The Kubeflow Pipelines API: how it is reached, what is tried again, and what its refusals mean."""
+
+import json
+import os
+import random
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import kfp
+from kfp.client import (
+    KF_PIPELINES_SA_TOKEN_ENV,
+    KF_PIPELINES_SA_TOKEN_PATH,
+    ServiceAccountTokenVolumeCredentials,
+)
+from kfp_server_api import ApiException, Configuration, V2beta1GetHealthzResponse
+from urllib3.exceptions import HTTPError
+
+from gradsift.components.shared.errors import InputError
+
+TOKEN = "GRADSIFT_KFP_TOKEN"
+"""Environment variable that holds a token; else the token is read from a mounted file, if there is one."""
+PATIENCE = 60.0
+"""Seconds that a request is tried for while the API is down."""
+FIRST_PATIENCE = 15.0
+"""The same for the first request, as the address may be wrong."""
+LONGEST_DELAY = 20.0
+"""Seconds between two tries, at most."""
+TIMEOUT = (10, 60)
+"""Seconds to connect, and to wait for an answer."""
+PAGE_SIZE = 100
+PASSING = {429, 500, 502, 503, 504}
+
+
+class KubeflowDownError(InputError):
+    """The API cannot be reached, or does not answer as it should."""
+
+
+class KubeflowConflictError(InputError):
+    """Something of that name exists already."""
+
+
+class KubeflowMissingError(InputError):
+    """What was asked for does not exist."""
+
+
+class Kubeflow:
+    """A `kfp.Client` whose requests are repeated while the API is down, and fail with one sentence.
+
+    Attributes:
+        client: the client; `client.runs`, `client.experiments` and so on hold the requests.
+        namespace: the user's namespace; empty where Kubeflow has one user.
+    """
+
+    def __init__(self, client: kfp.Client, namespace: str) -> None:
+        self.client = client
+        self.namespace = namespace
+        self.host = client._existing_config.host
+
+    def call(
+        self, request: Callable[..., Any], *arguments: Any, patience: float = PATIENCE, **options: Any
+    ) -> Any:
+        """Send a request, again and again for `patience` seconds while the API is down.
+
+        Raises:
+            InputError: the API refused the request, or stayed down.
+        """
+        deadline = time.monotonic() + patience
+        delay = 0.5
+        while True:
+            try:
+                return request(*arguments, _request_timeout=TIMEOUT, **options)
+            except (ApiException, HTTPError) as error:
+                if not _passes(error) or time.monotonic() + delay > deadline:
+                    raise self._explained(error) from None
+            time.sleep(delay * random.uniform(0.5, 1))
+            delay = min(2 * delay, LONGEST_DELAY)
+
+    def items(self, listing: Callable[..., Any], field: str, **options: Any) -> Iterator[Any]:
+        """Yield what a listing holds under `field`, page after page."""
+        token = ""
+        while True:
+            page = self.call(listing, page_token=token, page_size=PAGE_SIZE, **options)
+            yield from getattr(page, field) or []
+            token = page.next_page_token
+            if not token:
+                return
+
+    def named(self, listing: Callable[..., Any], field: str, name: str, **options: Any) -> Any | None:
+        """Return the one of that name in a listing, or None."""
+        wanted = api_filter(operation="EQUALS", key="display_name", stringValue=name)
+        return next(self.items(listing, field, filter=wanted, **options), None)
+
+    def url(self, path: str) -> str:
+        """Return the address of a page of the Kubeflow Pipelines UI, such as `runs/details/<id>`."""
+        return f"{self.client._get_url_prefix()}/#/{path}"
+
+    def _explained(self, error: ApiException | HTTPError) -> InputError:
+        where = f"Kubeflow Pipelines at {self.host}"
+        if not isinstance(error, ApiException) or not error.status:
+            reason = str(getattr(error, "reason", None) or error).strip()
+            return KubeflowDownError(f"{where} cannot be reached ({reason}): expected the address in --host.")
+        message = f"{where} answered {error.status}: {_message(error)}."
+        if error.status == 401:
+            return InputError(
+                f"{where} refused the token (401), which is missing, wrong or has expired: expected a fresh one in "
+                f"{TOKEN}, or in a file that {KF_PIPELINES_SA_TOKEN_ENV} names."
+            )
+        if 300 <= error.status < 400:
+            return KubeflowDownError(f"{where} asks to log in ({error.status}): expected a token in {TOKEN}.")
+        if error.status in PASSING:
+            return KubeflowDownError(message)
+        kinds = {404: KubeflowMissingError, 409: KubeflowConflictError}
+        return kinds.get(error.status, InputError)(message)
+
+
+class _Client(kfp.Client):
+    """A client that leaves it to `Kubeflow` to try again, and to find the user's namespace."""
+
+    def _load_config(self, *arguments: Any, **options: Any) -> Configuration:
+        configuration = super()._load_config(*arguments, **options)
+        configuration.retries = False
+        return configuration
+
+    def get_kfp_healthz(self, sleep_duration: int = 5) -> V2beta1GetHealthzResponse:
+        return V2beta1GetHealthzResponse(multi_user=False)
+
+
+def open_kubeflow(host: str | None, namespace: str | None) -> Kubeflow:
+    """Return the API, after a first request to it.
+
+    Args:
+        host: address of the API; None means `KF_PIPELINES_ENDPOINT`, else the cluster that this runs in, else the
+            one that `kubectl` talks to.
+        namespace: the user's namespace; None means that of the pod that this runs in, where Kubeflow has many
+            users.
+
+    Raises:
+        InputError: the API cannot be reached, refused the token, or needs a namespace.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        client = _Client(host, existing_token=os.environ.get(TOKEN), credentials=_mounted_token())
+    kubeflow = Kubeflow(client, namespace or client.get_user_namespace())
+    answer = kubeflow.call(
+        client.healthzs.healthz_service_get_healthz, patience=FIRST_PATIENCE, _preload_content=False
+    )
+    try:
+        many_users = json.loads(answer.data).get("multi_user", False)
+    except (ValueError, AttributeError):
+        raise KubeflowDownError(
+            f"The address {kubeflow.host} answers, but not as Kubeflow Pipelines does: expected the address of its "
+            "API, and a token where it asks to log in."
+        ) from None
+    if many_users and not kubeflow.namespace:
+        kubeflow.namespace = _namespace_of_the_pod()
+    return kubeflow
+
+
+def api_filter(**predicate: Any) -> str:
+    """Return the filter of a listing with one predicate: the API wants it quoted, on top of how a query is."""
+    return quote(json.dumps({"predicates": [predicate]}))
+
+
+def _mounted_token() -> ServiceAccountTokenVolumeCredentials | None:
+    """Return what reads the token from its file before each request, as it is renewed there."""
+    path = Path(os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH)
+    if path.is_file():
+        return ServiceAccountTokenVolumeCredentials(str(path))
+    if KF_PIPELINES_SA_TOKEN_ENV in os.environ:
+        raise InputError(f"{KF_PIPELINES_SA_TOKEN_ENV} is {str(path)!r}: expected a file that holds a token.")
+    return None
+
+
+def _namespace_of_the_pod() -> str:
+    try:
+        return Path(kfp.Client._NAMESPACE_PATH).read_text().strip()
+    except OSError:
+        raise InputError("This Kubeflow has many users: expected your namespace in --namespace.") from None
+
+
+def _passes(error: ApiException | HTTPError) -> bool:
+    return not isinstance(error, ApiException) or error.status in PASSING
+
+
+def _message(error: ApiException) -> str:
+    """Return what the API says itself: a gRPC status, or the upload endpoints' own form."""
+    try:
+        body = json.loads(error.body)
+        text = body.get("message") or body.get("error_message") or body.get("error")
+    except (ValueError, TypeError, AttributeError):
+        text = error.reason
+    return " ".join(str(text).split()).rstrip(".")

@@ -1,0 +1,225 @@
+"""What the chart renders is valid, complete, as committed, and names images and objects that exist."""
+
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import kubernetes_validate
+import pytest
+import yaml
+from kubeflow_trainer_api.models import TrainerV1alpha1ClusterTrainingRuntime
+from typer.main import get_command
+
+from charts.gradsift.values_table import described_values, with_values_table
+from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
+from gradsift.pipelines.command_line import app
+from gradsift.pipelines.schedules import read_schedules
+from tests.charts.rendering import CHART, VALUE_SETS, golden, render, render_of, values_of
+
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+# The oldest that Chart.yaml names, and the newest that there are models of.
+KUBERNETES = ("1.29", "1.37")
+RUNTIME = "ClusterTrainingRuntime"
+every_value_set = pytest.mark.parametrize("value_set", VALUE_SETS)
+
+
+@every_value_set
+def test_lint_finds_nothing_but_the_missing_icon(value_set: str) -> None:
+    report = helm_python.lint(CHART, values_of(value_set), strict=True, kube_version="v1.37.0")
+    assert [message["error"] for message in report["messages"]] == ["icon is recommended"]
+    assert report["errors"] == []
+
+
+@every_value_set
+def test_every_object_is_valid_kubernetes(value_set: str) -> None:
+    objects = [found for found in render_of(value_set).objects if found["kind"] != RUNTIME]
+    assert len(objects) >= 6
+    for version in KUBERNETES:
+        for found in objects:
+            assert kubernetes_validate.validate(found, version, strict=True) == version
+
+
+@every_value_set
+def test_the_training_runtime_is_what_kubeflow_trainer_models(value_set: str) -> None:
+    (runtime,) = render_of(value_set).of_kind(RUNTIME).values()
+    assert TrainerV1alpha1ClusterTrainingRuntime.from_dict(runtime).to_dict() == runtime
+
+
+@every_value_set
+def test_the_training_runtime_alone_needs_kubeflow_trainer(value_set: str) -> None:
+    with_trainer, without = render_of(value_set), render_of(value_set, trainer=False)
+    assert [found for found in with_trainer.objects if found["kind"] != RUNTIME] == without.objects
+    assert "no Kubeflow Trainer" in without.notes
+    assert "gradsift-torch" in with_trainer.notes
+
+
+def test_the_training_runtime_can_be_left_to_an_administrator() -> None:
+    assert not render({"trainingRuntime": {"create": False}}).of_kind(RUNTIME)
+
+
+@every_value_set
+def test_renders_are_as_committed(value_set: str) -> None:
+    """Renew them by `python -m tests.charts.rendering`, and read the difference."""
+    assert render_of(value_set).manifest == golden(value_set).read_text()
+
+
+def test_images_are_those_of_the_release() -> None:
+    schedules = {"enabled": True, "spec": {"schedules": []}}
+    images = {
+        name: container["image"]
+        for name, pod in render({"schedules": schedules}).pods()
+        for container in pod["spec"]["containers"]
+    }
+    assert images == {
+        "Pod/gradsift-doctor": CPU_IMAGE,
+        "Job/gradsift-schedules": CPU_IMAGE,
+        "ClusterTrainingRuntime/gradsift-torch": TRAIN_IMAGE,
+    }
+
+
+def test_a_digest_goes_before_a_tag_and_a_registry_in_front() -> None:
+    images = {
+        "registry": "example.com:5000/",
+        "train": {"tag": "9", "digest": f"sha256:{'a' * 64}"},
+        "cpu": {"tag": "9"},
+    }
+    found = {pod["spec"]["containers"][0]["image"] for _, pod in render({"images": images}).pods()}
+    assert found == {"example.com:5000/gradsift/cpu:9", f"example.com:5000/gradsift/train@sha256:{'a' * 64}"}
+
+
+@every_value_set
+@pytest.mark.parametrize("release", ["gradsift", "prod", "x" * 53])
+def test_names_are_unique_and_short_enough(value_set: str, release: str) -> None:
+    objects = render(values_of(value_set), release=release).objects
+    names = [(found["kind"], found["metadata"]["name"]) for found in objects]
+    assert len(set(names)) == len(names)
+    # 52: what StatefulSets and Jobs append must fit into a label of 63.
+    assert all(len(name) <= 52 for kind, name in names if kind != "RoleBinding")
+    assert {"gradsift": "gradsift-", "prod": "prod-gradsift-"}.get(release, "xxx") in names[0][1]
+
+
+@every_value_set
+def test_everything_referred_to_is_rendered_or_named_in_the_values(value_set: str) -> None:
+    rendered = render_of(value_set)
+    secrets = rendered.of_kind("Secret").keys() | _existing_secrets(values_of(value_set))
+    for name, pod in rendered.pods():
+        spec = pod["spec"]
+        account = spec.get("serviceAccountName")
+        assert account is None or account in rendered.of_kind("ServiceAccount"), name
+        for container in spec["containers"]:
+            sources = [
+                *container.get("envFrom", []),
+                *(e.get("valueFrom", {}) for e in container.get("env", [])),
+            ]
+            for reference in [r for source in sources for kind, r in source.items() if "ecret" in kind]:
+                assert reference["name"] in secrets or reference.get("optional"), name
+            for reference in [r for source in sources for kind, r in source.items() if "onfigMap" in kind]:
+                config = rendered.of_kind("ConfigMap")[reference["name"]]
+                assert reference.get("optional") or reference.get("key") in {None, *config["data"]}, name
+        for volume in spec.get("volumes", []):
+            if claim := volume.get("persistentVolumeClaim"):
+                assert claim["claimName"] in rendered.of_kind("PersistentVolumeClaim"), name
+            if config := volume.get("configMap"):
+                assert config["name"] in rendered.of_kind("ConfigMap"), name
+        mounts = {mount["name"] for container in spec["containers"] for mount in container["volumeMounts"]}
+        claims = {"data"} if name.startswith("StatefulSet") else set()
+        assert mounts == {volume["name"] for volume in spec["volumes"]} | claims, name
+
+
+def test_services_reach_the_pods_of_their_name() -> None:
+    rendered = render_of("everything")
+    for name, service in rendered.of_kind("Service").items():
+        selected = [
+            (pod_name, pod)
+            for pod_name, pod in rendered.pods()
+            if service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+        ]
+        ((pod_name, pod),) = selected
+        assert pod_name.split("/")[1] == name
+        ports = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
+
+
+def test_mlflow_answers_to_every_name_it_is_called_by() -> None:
+    rendered = render_of("everything")
+    (container,) = rendered.of_kind("Deployment")["gradsift-mlflow"]["spec"]["template"]["spec"]["containers"]
+    arguments = dict(argument.split("=", 1) for argument in container["args"])
+    settings = rendered.of_kind("ConfigMap")["gradsift-settings"]["data"]
+    host = settings["MLFLOW_TRACKING_URI"].removeprefix("http://").removesuffix(":5000")
+    assert host == "gradsift-mlflow.team.svc"
+    assert f"{host}:*" in arguments["--allowed-hosts"].split(",")
+    assert "mlflow.example.com" in arguments["--allowed-hosts"].split(",")
+    assert arguments["--cors-allowed-origins"] == "https://mlflow.example.com"
+    assert arguments["--backend-store-uri"] == "postgresql+psycopg2://mlflow@gradsift-postgresql:5432/mlflow"
+
+
+@pytest.mark.parametrize("value_set", ["everything", "existing_secrets"])
+def test_schedules_are_applied_after_an_install_by_a_command_that_exists(
+    value_set: str, tmp_path: Path
+) -> None:
+    rendered = render_of(value_set)
+    file = tmp_path / "schedules.yaml"
+    file.write_text(rendered.of_kind("ConfigMap")["gradsift-schedules"]["data"]["schedules.yaml"])
+    assert [schedule.name for schedule in read_schedules(file).schedules] == ["nightly"]
+    job = rendered.of_kind("Job")["gradsift-schedules"]
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade"
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"][:3] == ["gradsift", "schedule", "apply"]
+    apply = get_command(app).commands["schedule"].commands["apply"]  # type: ignore[attr-defined]
+    options = apply.make_context("apply", container["command"][3:]).params
+    assert options == {
+        "file": Path("/etc/gradsift/schedules.yaml"),
+        "host": values_of(value_set).get("pipelines", DEFAULTS["pipelines"])["host"],
+        "namespace": "team" if value_set == "everything" else None,
+    }
+
+
+def test_the_schedules_job_has_a_token_for_kubeflow_pipelines_where_there_are_profiles() -> None:
+    def tokens(value_set: str) -> list[str]:
+        spec = render_of(value_set).of_kind("Job")["gradsift-schedules"]["spec"]["template"]["spec"]
+        sources = [
+            source for volume in spec["volumes"] for source in volume.get("projected", {}).get("sources", [])
+        ]
+        return [source["serviceAccountToken"]["audience"] for source in sources]
+
+    assert tokens("everything") == ["pipelines.kubeflow.org"]
+    assert tokens("existing_secrets") == []
+
+
+def test_a_package_renders_alike_and_holds_no_script(tmp_path: Path) -> None:
+    archive = Path(helm_python.package(CHART, destination=tmp_path))
+    with helm_python.Chart.load(archive) as packaged:
+        assert {file["name"] for file in packaged.files} == {".helmignore", "README.md"}
+    assert render(chart=archive).objects == render().objects
+
+
+def test_readme_has_the_table_of_values() -> None:
+    """Renew it by `python charts/gradsift/values_table.py`."""
+    readme, values = (CHART / "README.md").read_text(), (CHART / "values.yaml").read_text()
+    assert with_values_table(readme, values) == readme
+
+
+def test_every_value_is_described() -> None:
+    described = {name for name, _, _ in described_values((CHART / "values.yaml").read_text())}
+
+    def leaves(values: dict[str, object], prefix: str = "") -> set[str]:
+        found = set()
+        for key, value in values.items():
+            name = f"{prefix}{key}"
+            nested = isinstance(value, dict) and value and name not in described
+            found |= leaves(value, f"{name}.") if nested else {name}  # type: ignore[arg-type]
+        return found
+
+    assert leaves(DEFAULTS) == described
+
+
+def test_every_file_is_ascii() -> None:
+    for path in CHART.rglob("*"):
+        assert not path.is_file() or path.suffix == ".pyc" or path.read_bytes().isascii(), path
+
+
+def _existing_secrets(values: Any) -> set[str]:
+    if not isinstance(values, dict):
+        return set()
+    found = {values["existingSecret"]} if "existingSecret" in values else set()
+    return found.union(*map(_existing_secrets, values.values()))

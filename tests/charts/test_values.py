@@ -1,0 +1,96 @@
+"""Wrong values are refused before anything is installed, by a sentence that shows no credential."""
+
+from typing import Any
+
+import helm_python
+import pytest
+
+from tests.charts.rendering import CHART, render
+
+SERVER: dict[str, Any] = {"enabled": True, "artifacts": "s3://bucket/mlflow"}
+DATABASE = {"existingSecret": "database"}
+
+
+def nested(name: str, value: Any) -> dict[str, Any]:
+    """Return the values that `--set name=value` makes."""
+    for key in reversed(name.split(".")):
+        value = {key: value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("schedule.enabled", True, "'schedule' not allowed"),
+        ("s3.accessKey", "x", "'accessKey' not allowed"),
+        ("s3.endpoint", "s3.example.com", "/s3/endpoint"),
+        ("s3.endpoint", "https://user:password@s3.example.com", "/s3/endpoint"),
+        ("s3.existingSecret", "Not A Name", "/s3/existingSecret"),
+        ("s3.region", "", "/s3/region"),
+        ("images.pullPolicy", "Sometimes", "/images/pullPolicy"),
+        ("images.cpu.digest", "sha256:12", "/images/cpu/digest"),
+        ("images.pullSecrets", "registry", "/images/pullSecrets"),
+        ("security.runAsUser", 0, "/security/runAsUser"),
+        ("launcher.roles", [{"kind": "Roles", "name": "x"}], "/launcher/roles/0/kind"),
+        ("launcher.roles", [{"kind": "Role"}], "missing property 'name'"),
+        ("launcher.annotations", {"a": 1}, "/launcher/annotations/a"),
+        ("mlflow.server.artifacts", "/data", "/mlflow/server/artifacts"),
+        ("mlflow.server.resources", {"limit": {}}, "'limit' not allowed"),
+        ("mlflow.postgresql.size", 10, "/mlflow/postgresql/size"),
+        ("trainingRuntime.sharedMemory", "16 GB", "/trainingRuntime/sharedMemory"),
+        ("modelCache.accessModes", [], "/modelCache/accessModes"),
+        ("pipelines.host", "ml-pipeline:8888", "/pipelines/host"),
+        ("pipelines.multiUser", "no", "/pipelines/multiUser"),
+        ("schedules.enabled", True, "/schedules/spec"),
+        ("networkPolicy.egress", [{}], "/networkPolicy/egress/0"),
+    ],
+)
+def test_the_schema_rejects(name: str, value: Any, message: str) -> None:
+    with pytest.raises(helm_python.HelmValuesError, match=message):
+        render(nested(name, value))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"s3": {"accessKeyId": "PLANTED"}}, "s3.secretAccessKey is needed"),
+        ({"s3": {"secretAccessKey": "PLANTED"}}, "s3.accessKeyId is needed"),
+        ({"mlflow": {"server": SERVER}}, "mlflow.postgresql.existingSecret or .password is needed"),
+        (
+            {"mlflow": {"server": {"enabled": True}, "postgresql": DATABASE}},
+            "mlflow.server.artifacts is needed",
+        ),
+    ],
+)
+def test_what_belongs_together_is_asked_for(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(helm_python.HelmRenderError, match=message) as caught:
+        render(values)
+    assert "PLANTED" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["s3.accessKeyId", "s3.secretAccessKey", "hub.token", "mlflow.token", "mlflow.postgresql.password"],
+)
+def test_a_credential_of_the_wrong_type_is_not_shown(name: str) -> None:
+    with pytest.raises(helm_python.HelmValuesError) as caught:
+        render(nested(name, [98765]))
+    assert "98765" not in str(caught.value)
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    with helm_python.Chart.load(CHART) as chart:
+        schema, values = chart.schema, chart.values
+    assert schema is not None
+
+    def agree(schema_node: dict[str, Any], defaults: Any) -> None:
+        if reference := schema_node.get("$ref"):
+            schema_node = schema["definitions"][reference.removeprefix("#/definitions/")]
+        if "properties" in schema_node and isinstance(defaults, dict):
+            assert schema_node["additionalProperties"] is False
+            assert schema_node["properties"].keys() - {"global"} >= defaults.keys()
+            for key, child in schema_node["properties"].items():
+                if key != "global" and not (defaults and "requests" in defaults):
+                    agree(child, defaults[key])
+
+    agree(schema, values)

@@ -1,0 +1,70 @@
+"""Fixtures for what talks to Kubeflow Pipelines: a double of its API, quick waiting, the command line."""
+
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import pytest
+from fake_clock import Clock
+from kfp_api_double import KfpApi
+from kfp_api_server import serve
+
+from gradsift.pipelines import kubeflow_client, kubeflow_objects, submission
+from gradsift.pipelines.command_line import main
+from gradsift.pipelines.kubeflow_objects import CompiledPipeline, compile_pipeline
+
+VARIABLES = (
+    "GRADSIFT_KFP_TOKEN",
+    "KF_PIPELINES_ENDPOINT",
+    "KF_PIPELINES_UI_ENDPOINT",
+    "KF_PIPELINES_SA_TOKEN_PATH",
+)
+CommandLine = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let waiting between requests take no time."""
+    clock = Clock()
+    for module in (kubeflow_client, submission):
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=clock.sleep, monotonic=clock.monotonic))
+    return clock
+
+
+@pytest.fixture
+def kfp_api() -> KfpApi:
+    """Return the state of a Kubeflow Pipelines API."""
+    return KfpApi()
+
+
+@pytest.fixture(scope="session")
+def compiled_pipeline() -> CompiledPipeline:
+    """Compile the pipeline once for all tests."""
+    return compile_pipeline()
+
+
+@pytest.fixture
+def kfp_host(
+    kfp_api: KfpApi, clock: Clock, compiled_pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Serve that API and return its address, which the command line knows too."""
+    monkeypatch.setattr(kubeflow_objects, "compile_pipeline", lambda: compiled_pipeline)
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with serve(kfp_api) as host:
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", host)
+        yield host
+
+
+@pytest.fixture
+def gradsift(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CommandLine:
+    """Return what runs the command line: its exit code, output and errors come back."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gradsift", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capfd.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run

@@ -1,0 +1,555 @@
+"""`gradsift schedule`, by the real kfp client against a double of the API."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp_api_double import FINISHED, KfpApi
+
+from gradsift.components.shared.errors import InputError
+from gradsift.pipelines.cron import with_seconds
+from gradsift.pipelines.kubeflow_client import open_kubeflow
+from gradsift.pipelines.kubeflow_objects import CompiledPipeline
+from gradsift.pipelines.schedule_changes import apply
+from gradsift.pipelines.schedules import ScheduleFile, read_schedules
+
+CommandLine = Callable[..., tuple[int, str, str]]
+NIGHTLY = {"name": "nightly", "cron": "0 2 * * *", "time_zone": "UTC"}
+WEEKLY = {
+    "name": "weekly",
+    "cron": "30 0 4 * * sun",
+    "time_zone": "UTC",
+    "parameters": {"prepare_target": "mr"},
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., str]:
+    """Return what writes a schedules file and returns its path."""
+
+    def write(*schedules: dict[str, Any], **fields: Any) -> str:
+        path = tmp_path / "schedules.yaml"
+        path.write_text(yaml.safe_dump({**fields, "schedules": list(schedules)}))
+        return str(path)
+
+    return write
+
+
+def _state(api: KfpApi) -> list[tuple[str, str, str]]:
+    """Return the recurring runs' names, crons and states."""
+    return sorted(
+        (run["display_name"], run["trigger"]["cron_schedule"]["cron"], run["status"])
+        for run in api.recurring_runs.values()
+    )
+
+
+def _writes(api: KfpApi) -> list[str]:
+    return [request for request in api.requests if not request.startswith("GET ")]
+
+
+def test_apply_makes_recurring_runs(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    full = {
+        **WEEKLY,
+        "experiment": "weeklies",
+        "parameters": {
+            "prepare_target": "mr",
+            "meta_epochs": 1,
+            "resources_cpu": 8,
+            "prepare_auxiliary_tasks": ["trec"],
+            "model_train_embeddings": True,
+        },
+        "max_concurrency": 2,
+        "no_catchup": False,
+        "start": datetime(2026, 1, 1, tzinfo=UTC),
+        "end": datetime(2027, 1, 1, 12, tzinfo=UTC),
+        "service_account": "trainer",
+    }
+    code, output, errors = gradsift("schedule", "apply", "-f", file(NIGHTLY, full))
+    assert (code, errors) == (0, "")
+    assert output == "nightly: created (0 0 2 * * * UTC)\nweekly: created (30 0 4 * * sun UTC)\n"
+    nightly, weekly = kfp_api.recurring_runs.values()
+    (version,) = kfp_api.versions.values()
+    assert nightly["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
+    assert (nightly["status"], nightly["max_concurrency"], nightly["no_catchup"]) == ("ENABLED", "1", True)
+    assert len(nightly["description"]) < 255
+    assert weekly["runtime_config"]["parameters"] == {
+        "prepare_target": "mr",
+        "meta_epochs": 1.0,
+        "resources_cpu": "8",
+        "prepare_auxiliary_tasks": ["trec"],
+        "model_train_embeddings": True,
+    }
+    assert weekly["trigger"]["cron_schedule"] == {
+        "cron": "30 0 4 * * sun",
+        "start_time": "2026-01-01T00:00:00+00:00",
+        "end_time": "2027-01-01T12:00:00+00:00",
+    }
+    assert (weekly["max_concurrency"], weekly["no_catchup"], weekly["service_account"]) == (
+        "2",
+        False,
+        "trainer",
+    )
+    assert [experiment["display_name"] for experiment in kfp_api.experiments.values()] == [
+        "gradsift",
+        "weeklies",
+    ]
+
+
+def test_apply_again_changes_nothing(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    path = file(NIGHTLY, {**WEEKLY, "enabled": False})
+    gradsift("schedule", "apply", "-f", path)
+    before = dict(kfp_api.recurring_runs)
+    kfp_api.requests.clear()
+    kfp_api.max_page_size = 1
+    code, output, _ = gradsift("schedule", "apply", "-f", path)
+    assert (code, output) == (
+        0,
+        "nightly: unchanged (0 0 2 * * * UTC)\nweekly: unchanged (30 0 4 * * sun UTC)\n",
+    )
+    assert kfp_api.recurring_runs == before
+    assert _writes(kfp_api) == []
+    assert _state(kfp_api) == [
+        ("nightly", "0 0 2 * * *", "ENABLED"),
+        ("weekly", "30 0 4 * * sun", "DISABLED"),
+    ]
+
+
+def test_a_changed_schedule_is_replaced_and_never_there_twice(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    gradsift("schedule", "apply", "-f", file(NIGHTLY))
+    enabled = []
+    kfp_api.before = lambda request: enabled.append(
+        sum(run["status"] == "ENABLED" for run in kfp_api.recurring_runs.values())
+    )
+    _, output, _ = gradsift("schedule", "apply", "-f", file({**NIGHTLY, "cron": "0 3 * * *"}))
+    assert output == "nightly: replaced (0 0 3 * * * UTC)\n"
+    assert _state(kfp_api) == [("nightly", "0 0 3 * * *", "ENABLED")]
+    assert set(enabled) == {0, 1}
+
+
+@pytest.mark.parametrize("knows_orphans", [True, False])
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_run_that_goes_on_is_not_killed(
+    kfp_api: KfpApi,
+    kfp_host: str,
+    gradsift: CommandLine,
+    file: Callable[..., str],
+    knows_orphans: bool,
+    removed: bool,
+) -> None:
+    kfp_api.knows_orphans = knows_orphans
+    gradsift("schedule", "apply", "-f", file(NIGHTLY))
+    (old,) = kfp_api.recurring_runs
+    run = kfp_api.fire(old)
+    assert run
+    path = file() if removed else file({**NIGHTLY, "cron": "0 3 * * *"})
+    code, output, _ = gradsift("schedule", "apply", "-f", path)
+    done = "disabled" if removed else "replaced (0 0 3 * * * UTC)"
+    assert (code, output) == (
+        0,
+        f"nightly: {done}\n"
+        f"    the recurring run {old} is disabled and stays until its runs have ended: "
+        "the next `apply` deletes it\n",
+    )
+    assert kfp_api.runs[run]["state"] == "RUNNING"
+    assert kfp_api.fire(old) is None
+    kfp_api.runs[run]["state"] = "SUCCEEDED"
+    gradsift("schedule", "apply", "-f", path)
+    assert _state(kfp_api) == ([] if removed else [("nightly", "0 0 3 * * *", "ENABLED")])
+    assert kfp_api.runs[run]["state"] == "SUCCEEDED"
+
+
+def test_a_run_that_starts_at_the_last_moment_is_orphaned(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    gradsift("schedule", "apply", "-f", file(NIGHTLY))
+
+    def start(request: str) -> None:
+        if request.startswith("DELETE "):
+            recurring_run_id = request.split("/")[-1]
+            kfp_api.recurring_runs[recurring_run_id]["status"] = "ENABLED"
+            kfp_api.fire(recurring_run_id)
+
+    kfp_api.before = start
+    gradsift("schedule", "apply", "-f", file())
+    assert kfp_api.recurring_runs == {}
+    assert [run["state"] for run in kfp_api.runs.values()] == ["RUNNING"]
+
+
+def test_a_schedule_that_is_changed_back_takes_its_recurring_run_up_again(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    gradsift("schedule", "apply", "-f", file(NIGHTLY))
+    (old,) = kfp_api.recurring_runs
+    kfp_api.fire(old)
+    gradsift("schedule", "apply", "-f", file({**NIGHTLY, "cron": "0 3 * * *"}))
+    gradsift("schedule", "apply", "-f", file(NIGHTLY))
+    assert list(kfp_api.recurring_runs) == [old]
+    assert kfp_api.recurring_runs[old]["status"] == "ENABLED"
+
+
+def test_a_schedule_is_disabled_and_enabled_without_being_replaced(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    gradsift("schedule", "apply", "-f", file(NIGHTLY))
+    (old,) = kfp_api.recurring_runs
+    for enabled, word in ((False, "disabled"), (True, "enabled")):
+        _, output, _ = gradsift("schedule", "apply", "-f", file({**NIGHTLY, "enabled": enabled}))
+        assert output == f"nightly: {word} (0 0 2 * * * UTC)\n"
+        assert list(kfp_api.recurring_runs) == [old]
+        assert kfp_api.recurring_runs[old]["status"] == word.upper()
+
+
+def test_only_what_came_from_the_file_is_deleted(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    """Not those of another owner, one made by hand, one that copies a mark, or one with an interval."""
+    gradsift("schedule", "apply", "-f", file(NIGHTLY, owner="others"))
+    gradsift("schedule", "apply", "-f", file(NIGHTLY, WEEKLY))
+    _, nightly, _ = kfp_api.recurring_runs.values()
+    by_hand = {key: value for key, value in nightly.items() if key != "recurring_run_id"}
+    kfp_api._new(kfp_api.recurring_runs, "recurring_run_id", {**by_hand, "description": "mine"})
+    kfp_api._new(kfp_api.recurring_runs, "recurring_run_id", {**by_hand, "display_name": "Clone of nightly"})
+    periodic = {**by_hand, "description": "", "trigger": {"periodic_schedule": {"interval_second": "60"}}}
+    kfp_api._new(kfp_api.recurring_runs, "recurring_run_id", periodic)
+    kept = [id for id in kfp_api.recurring_runs if id not in {*list(kfp_api.recurring_runs)[1:3]}]
+    _, output, _ = gradsift("schedule", "apply", "-f", file())
+    assert output == "nightly: deleted\nweekly: deleted\n"
+    assert list(kfp_api.recurring_runs) == kept
+
+
+def test_a_new_pipeline_replaces_all(
+    kfp_api: KfpApi, kfp_host: str, compiled_pipeline: CompiledPipeline, file: Callable[..., str]
+) -> None:
+    changed = CompiledPipeline(compiled_pipeline.yaml.replace("image: ", "image: other/"))
+    schedules, kubeflow = read_schedules(Path(file(NIGHTLY, WEEKLY))), open_kubeflow(kfp_host, None)
+    list(apply(kubeflow, schedules, compiled_pipeline))
+    actions = [change.action for change, _ in apply(kubeflow, schedules, changed)]
+    assert actions == ["replace", "replace"]
+    assert len(kfp_api.recurring_runs) == 2
+    newest = list(kfp_api.versions)[-1]
+    assert {
+        run["pipeline_version_reference"]["pipeline_version_id"] for run in kfp_api.recurring_runs.values()
+    } == {newest}
+
+
+def _apply_at_once(
+    host: str, compiled_pipeline: CompiledPipeline, schedules: ScheduleFile
+) -> list[Exception]:
+    """Let two engineers apply a file at once; return what went wrong for them."""
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            list(apply(open_kubeflow(host, None), schedules, compiled_pipeline))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_two_engineers_who_apply_at_once_end_with_one_set(
+    kfp_api: KfpApi, kfp_host: str, compiled_pipeline: CompiledPipeline, file: Callable[..., str], seed: int
+) -> None:
+    if seed % 2:
+        before = read_schedules(Path(file({**NIGHTLY, "cron": "0 5 * * *"}, WEEKLY)))
+        list(apply(open_kubeflow(kfp_host, None), before, compiled_pipeline))
+    schedules = read_schedules(Path(file(NIGHTLY, {**WEEKLY, "enabled": False})))
+    pauses = random.Random(seed)
+    kfp_api.before = lambda request: time.sleep(pauses.random() / 100)
+    assert _apply_at_once(kfp_host, compiled_pipeline, schedules) == []
+    assert _state(kfp_api) == [
+        ("nightly", "0 0 2 * * *", "ENABLED"),
+        ("weekly", "30 0 4 * * sun", "DISABLED"),
+    ]
+
+
+def test_two_engineers_who_make_the_same_end_with_one(
+    kfp_api: KfpApi, kfp_host: str, compiled_pipeline: CompiledPipeline, file: Callable[..., str]
+) -> None:
+    """Both have looked and found nothing before either makes it."""
+    barrier = threading.Barrier(2)
+
+    def meet(request: str) -> None:
+        if request == "POST /recurringruns":
+            barrier.wait(5)
+
+    kfp_api.before = meet
+    assert _apply_at_once(kfp_host, compiled_pipeline, read_schedules(Path(file(NIGHTLY)))) == []
+    assert kfp_api.requests.count("POST /recurringruns") == 2
+    assert _state(kfp_api) == [("nightly", "0 0 2 * * *", "ENABLED")]
+
+
+def test_a_recurring_run_that_another_engineer_deletes_before_it_is_enabled(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    """The other one made the same with a smaller id, after the first had looked for duplicates."""
+
+    def replace(request: str) -> None:
+        if request.endswith(":enable"):
+            (run,) = kfp_api.recurring_runs.values()
+            kfp_api.recurring_runs.clear()
+            kfp_api._new(kfp_api.recurring_runs, "recurring_run_id", {**run, "status": "ENABLED"})
+
+    kfp_api.before = replace
+    assert gradsift("schedule", "apply", "-f", file(NIGHTLY))[::2] == (0, "")
+    assert _state(kfp_api) == [("nightly", "0 0 2 * * *", "ENABLED")]
+
+
+def test_an_apply_that_broke_off_anywhere_is_completed_by_the_next(
+    kfp_api: KfpApi, kfp_host: str, compiled_pipeline: CompiledPipeline, file: Callable[..., str]
+) -> None:
+    before = read_schedules(Path(file(NIGHTLY, WEEKLY)))
+    after = read_schedules(Path(file({**NIGHTLY, "cron": "0 3 * * *"}, {**WEEKLY, "name": "other"})))
+    kubeflow = open_kubeflow(kfp_host, None)
+    broken = 0
+    while True:
+        kfp_api.recurring_runs.clear()
+        list(apply(kubeflow, before, compiled_pipeline))
+        kfp_api.faults = [None] * broken + [400]
+        try:
+            list(apply(kubeflow, after, compiled_pipeline))
+        except InputError:
+            broken += 1
+        else:
+            break
+        list(apply(kubeflow, after, compiled_pipeline))
+        assert _state(kfp_api) == [
+            ("nightly", "0 0 3 * * *", "ENABLED"),
+            ("other", "30 0 4 * * sun", "ENABLED"),
+        ]
+    assert broken > 15
+
+
+def test_an_api_that_is_down_for_a_while_is_outlasted(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    kfp_api.faults = [None, 503, 503, None, 503] * 8
+    assert gradsift("schedule", "apply", "-f", file(NIGHTLY, WEEKLY))[::2] == (0, "")
+    assert len(kfp_api.recurring_runs) == 2
+
+
+def test_diff_says_what_apply_would_do_and_does_nothing(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    gradsift("schedule", "apply", "-f", file(NIGHTLY, WEEKLY, {**NIGHTLY, "name": "same"}))
+    kfp_api.requests.clear()
+    changed = {
+        **WEEKLY,
+        "cron": "0 5 * * *",
+        "parameters": {"meta_seed": 3},
+        "experiment": "new",
+        "no_catchup": False,
+    }
+    path = file(
+        {**NIGHTLY, "enabled": False}, changed, {**NIGHTLY, "name": "fresh"}, {**NIGHTLY, "name": "same"}
+    )
+    code, output, errors = gradsift("schedule", "diff", "-f", path)
+    assert (code, errors) == (0, "")
+    assert output.splitlines() == [
+        "nightly: disable (0 0 2 * * * UTC)",
+        "weekly: replace (0 0 5 * * * UTC)",
+        "    cron: 30 0 4 * * sun -> 0 0 5 * * *",
+        "    no_catchup: True -> False",
+        "    experiment: gradsift -> new",
+        "    prepare_target: mr -> nothing",
+        "    meta_seed: nothing -> 3",
+        "fresh: create (0 0 2 * * * UTC)",
+        "same: keep (0 0 2 * * * UTC)",
+    ]
+    assert _writes(kfp_api) == []
+
+
+def test_list_shows_all_recurring_runs(
+    kfp_api: KfpApi,
+    kfp_host: str,
+    gradsift: CommandLine,
+    file: Callable[..., str],
+    compiled_pipeline: CompiledPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    gradsift("schedule", "apply", "-f", file(NIGHTLY))
+    (run,) = kfp_api.recurring_runs.values()
+    kfp_api._new(kfp_api.recurring_runs, "recurring_run_id", {"display_name": "[x]", "status": "DISABLED"})
+    code, output, _ = gradsift("schedule", "list")
+    rows = [line.split() for line in output.splitlines()]
+    id = run["recurring_run_id"]
+    assert code == 0
+    assert " ".join(rows[1]) == f"nightly enabled 0 0 2 * * * gradsift {compiled_pipeline.version} {id}"
+    assert rows[2][:5] == ["[x]", "disabled", "-", "-", "-"]
+
+
+def test_delete_by_name_and_by_file(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    gradsift("schedule", "apply", "-f", file({**NIGHTLY, "name": "a"}, {**NIGHTLY, "name": "b"}, WEEKLY))
+    assert gradsift("schedule", "delete", "weekly") == (0, "weekly: deleted\n", "")
+    code, output, _ = gradsift("schedule", "delete", "-f", file({**NIGHTLY, "name": "a"}))
+    assert (code, output) == (0, "a: deleted\n")
+    (last,) = kfp_api.recurring_runs
+    run = kfp_api.fire(last)
+    assert run
+    _, output, _ = gradsift("schedule", "delete", "b")
+    assert output == (
+        f"b: disabled\n    the recurring run {last} is disabled and stays until its runs have ended: "
+        "`delete` it again then\n"
+    )
+    assert kfp_api.runs[run]["state"] not in FINISHED
+
+
+def test_delete_refuses_what_it_cannot_tell_apart(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, file: Callable[..., str]
+) -> None:
+    gradsift("schedule", "apply", "-f", file(NIGHTLY, owner="ann"))
+    gradsift("schedule", "apply", "-f", file(NIGHTLY, owner="bob"))
+    assert gradsift("schedule", "delete", "nightly")[::2] == (
+        2,
+        "Error: The owners ann, bob each have a schedule 'nightly': expected -f.\n",
+    )
+    assert gradsift("schedule", "delete", "x")[::2] == (
+        2,
+        "Error: There is no schedule 'x' to delete: see `gradsift schedule list`.\n",
+    )
+    assert gradsift("schedule", "delete")[0] == gradsift("schedule", "delete", "x", "-f", "y")[0] == 2
+    assert len(kfp_api.recurring_runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("schedules", "message"),
+    [
+        ([{"name": "Big", "cron": "0 2 * * *"}], "schedule 'Big', field 'name': string should match pattern"),
+        ([{"cron": "0 2 * * *"}], "schedules[0], field 'name': field required"),
+        ([{"name": "a", "cron": "0 2 * * *"}], "schedule 'a', field 'time_zone': field required"),
+        (
+            [{**NIGHTLY, "cron": "0 25 * * *"}],
+            "schedule 'nightly', field 'cron' is '0 25 * * *', with the hour '25': ",
+        ),
+        (
+            [{**NIGHTLY, "time_zone": "Mars"}],
+            "schedule 'nightly', field 'time_zone' is 'Mars': expected an IANA name",
+        ),
+        (
+            [{**NIGHTLY, "time_zone": "Europe/Berlin"}],
+            "schedule 'nightly', field 'time_zone' is 'Europe/Berlin', but Kubeflow reads every cron in one zone, "
+            "here 'UTC': expected a cron in that zone, or the cluster's own zone in 'cluster_time_zone'.",
+        ),
+        (
+            [{**NIGHTLY, "max_concurrency": 11}],
+            "schedule 'nightly', field 'max_concurrency': input should be less",
+        ),
+        (
+            [{**NIGHTLY, "start": datetime(2026, 1, 1)}],
+            "schedule 'nightly', field 'start': input should have timezone",
+        ),
+        (
+            [{**NIGHTLY, "start": datetime(2026, 1, 2, tzinfo=UTC), "end": datetime(2026, 1, 1, tzinfo=UTC)}],
+            "schedule 'nightly', field 'end' is not after 'start': expected a later time.",
+        ),
+        (
+            [{**NIGHTLY, "paused": True}],
+            "schedule 'nightly', field 'paused': extra inputs are not permitted.",
+        ),
+        ([NIGHTLY, NIGHTLY], "schedule 'nightly' is there twice: expected another name for each."),
+        (
+            [{**NIGHTLY, "parameters": {"bogus": 1}}],
+            "schedule 'nightly', field 'parameters': There is no parameter 'bogus'; see `gradsift parameters`.",
+        ),
+        (
+            [{**NIGHTLY, "parameters": {"evaluate_seeds": 0}}],
+            "schedule 'nightly', field 'parameters': Parameter evaluate_seeds is 0: expected 1 or more.",
+        ),
+        (
+            [{**NIGHTLY, "parameters": {"evaluate_seeds": None}}],
+            "schedule 'nightly', field 'parameters.evaluate_seeds': expected a text, a number, true, false or",
+        ),
+        ("nightly", "field 'schedules': input should be a valid list."),
+    ],
+)
+def test_a_wrong_file_sends_nothing(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, tmp_path: Path, schedules: Any, message: str
+) -> None:
+    path = tmp_path / "schedules.yaml"
+    path.write_text(yaml.safe_dump({"schedules": schedules}))
+    code, output, errors = gradsift("schedule", "apply", "-f", str(path))
+    assert (code, output) == (2, "")
+    assert errors.startswith(f"Error: {path}: {message}")
+    assert kfp_api.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read: [Errno 2] No such file"),
+        ("a: [", "cannot be read: while parsing"),
+        ("- a", "holds no mapping: expected one with 'schedules'."),
+    ],
+)
+def test_no_schedules_file(
+    kfp_host: str, gradsift: CommandLine, tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "schedules.yaml"
+    if text:
+        path.write_text(text)
+    code, _, errors = gradsift("schedule", "diff", "-f", str(path))
+    assert code == 2
+    assert errors.startswith(f"Error: The schedules file {path} {message}")
+
+
+def test_another_zone_of_the_cluster(file: Callable[..., str]) -> None:
+    berlin = {**NIGHTLY, "time_zone": "Europe/Berlin"}
+    schedules = read_schedules(Path(file(berlin, cluster_time_zone="Europe/Berlin")))
+    assert schedules.schedules[0].time_zone == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("0 2 * * *", "0 0 2 * * *"),
+        ("*/15 0-6,22 1,15 jan-MAR/2 mon", "0 */15 0-6,22 1,15 jan-MAR/2 mon"),
+        ("5 0 2 ? * 2-6", "5 0 2 ? * 2-6"),
+        ("0 0/5 14 * * ?", "0 0/5 14 * * ?"),
+    ],
+)
+def test_cron_gets_seconds(expression: str, expected: str) -> None:
+    assert with_seconds(expression) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("0 2 * *", "is '0 2 * *': expected 5 fields, or 6 that begin with the second"),
+        ("@daily", "is '@daily': expected 5 fields"),
+        ("0 2 * * 7", "the day of week '7': expected * or 0 to 6 or sun to sat"),
+        ("0 2 0 * *", "the day of month '0': expected * or 1 to 31"),
+        ("60 2 * * *", "the minute '60': expected * or 0 to 59"),
+        ("0 6-2 * * *", "the hour '6-2'"),
+        ("0 1-2-3 * * *", "the hour '1-2-3'"),
+        ("*/0 2 * * *", "the minute '*/0'"),
+        ("*/ 2 * * *", "the minute '*/'"),
+        ("0 2 * * tues", "the day of week 'tues'"),
+        ("0 2, * * *", "the hour '2,'"),
+        ("0 -1 * * *", "the hour '-1'"),
+    ],
+)
+def test_a_wrong_cron(expression: str, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        with_seconds(expression)
+    assert message in str(error.value)
