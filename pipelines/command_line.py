@@ -142,6 +142,21 @@ def submit(
 
 
 @app.command()
+def doctor(
+    output: Annotated[str | None, typer.Option(help="Run root to try: a folder or an s3:// address.")] = None,
+) -> None:
+    """Check this installation, MLflow and a run root; exit code 2 where something is not in order."""
+    from gradsift.pipelines.doctor import examine
+
+    findings = examine(None if output is None else _root(output))
+    for finding in findings:
+        mark = "[green]✓[/]" if finding.fine else "[red]✗[/]"
+        console.print(f"{mark} {finding.check:10} {escape(finding.words)}", highlight=False, soft_wrap=True)
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(2)
+
+
+@app.command()
 def parameters() -> None:
     """List the pipeline's parameters with their defaults."""
     from gradsift.pipelines.pipeline import gradsift_pipeline

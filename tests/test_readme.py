@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kfp_api_double import KfpApi
+from kfp_api_server import serve
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -80,7 +82,8 @@ def test_every_command_is_run_here() -> None:
         "gradsift parameters",
         "gradsift compile",
     ]
-    known += ["mlflow ui", "mlflow-sync"]
+    known += ["mlflow ui", "mlflow-sync", "gradsift submit"]
+    known += [f"gradsift schedule {verb}" for verb in ("diff", "apply", "list", "delete")]
     assert all(any(words in command for words in known) for command in COMMANDS)
     assert len(COMMANDS) == len(known)
 
@@ -177,6 +180,20 @@ def test_compile_then_the_kubeflow_example(
         assert body["runtime_config"]["parameters"]["prepare_target"] == "sst2"
         assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "gradsift"
     assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *"
+
+
+def test_submit_and_schedules(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = KfpApi()
+    (workplace / "schedules.yaml").write_text(next(block for block in blocks("yaml") if "cron:" in block))
+    with serve(api) as host:
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", host)
+        started = run(command_with("gradsift submit").removesuffix(" --wait"), workplace)
+        assert host in started
+        assert "nightly" in run(command_with("schedule diff"), workplace)
+        run(command_with("schedule apply"), workplace)
+        assert "nightly" in run(command_with("schedule list"), workplace)
+        run(command_with("schedule delete"), workplace)
+        assert "nightly" not in run(command_with("schedule list"), workplace)
 
 
 @pytest.mark.slow
