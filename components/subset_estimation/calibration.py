@@ -16,8 +16,6 @@ from gradsift.components.subset_estimation.task_statistics import BoolArray
 
 FEWEST_RUNS = 5
 """Fewer runs cannot tell a line from noise."""
-SURE = 2
-"""A candidate that is better by fewer standard errors does not replace the first."""
 ROUNDING = 1e-12
 """Estimates whose spread is below this share of their size are equal but for rounding."""
 
@@ -90,14 +88,13 @@ def calibrate(estimates: FloatArray, true: FloatArray) -> Calibrated:
 def best_candidate(estimates: FloatArray, true: FloatArray) -> int:
     """Return the candidate [C, K] whose line predicts left-out runs [K] best, by mean relative error.
 
-    The first stands unless another is clearly better, by `SURE` standard errors of the difference over the runs:
-    the smallest of many errors is often so by luck. On two targets, with 10 runs, that gave .33 of the error of
-    predicting the mean, where taking the smallest gave .38.
+    The first stands unless another is better by more than one standard error of the difference over the runs: the
+    smallest of many errors is often so by luck.
     """
     errors = np.abs(left_out(estimates, true) - true) / true
     gains = errors[0] - errors
     standard_errors = gains.std(axis=-1, ddof=1) / np.sqrt(len(true))
-    clear = gains.mean(axis=-1) > SURE * standard_errors
+    clear = gains.mean(axis=-1) > standard_errors
     return int(np.where(clear, errors.mean(axis=-1), errors[0].mean()).argmin())
 
 
