@@ -24,6 +24,7 @@ from gradsift.components.subset_estimation.constraints import Constraints
 from gradsift.components.subset_estimation.fidelity_metrics import (
     additive_estimates,
     calibrated,
+    mean_score_estimates,
     noise_ceiling,
     rank_correlations,
     spearman_interval,
@@ -116,6 +117,7 @@ def _judged(
         yield Judged(own.estimator, "estimator", expansion, estimator.mean_losses(masks), own.ridge)
     for name, scores in _scores(config, store, statistics).items():
         yield Judged(name, "baseline", expansion, additive_estimates(masks, scores))
+        yield Judged(f"{name}_mean", "baseline", expansion, mean_score_estimates(masks, scores))
 
 
 def _estimator(

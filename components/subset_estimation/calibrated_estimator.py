@@ -93,7 +93,8 @@ def open_calibrated(
 
 def candidate_settings(config: SubsetEstimationConfig) -> list[SubsetEstimationConfig]:
     """Return the candidates' settings, the configured ones first: they are taken where others are no better."""
-    others = [replace(config, estimator=name, ridge=ridge) for name in ESTIMATORS for ridge in RIDGES]
+    ridges = sorted({*RIDGES, config.ridge})
+    others = [replace(config, estimator=name, ridge=ridge) for name in ESTIMATORS for ridge in ridges]
     return [config, *(other for other in others if other != config)]
 
 

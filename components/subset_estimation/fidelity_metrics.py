@@ -114,6 +114,12 @@ def additive_estimates(masks: BoolArray, scores: FloatArray) -> FloatArray:
     return -(masks.astype(float) @ scores)
 
 
+def mean_score_estimates(masks: BoolArray, scores: FloatArray) -> FloatArray:
+    """Return minus the mean of the members' scores [n] for subsets [m, n], 0 for none: scores blind to size."""
+    sizes = np.maximum(masks.sum(axis=1), 1)
+    return additive_estimates(masks, scores) / sizes
+
+
 def spearman(one: FloatArray, other: FloatArray) -> FloatArray:
     """Return rank correlations along the last axis [..., M] -> [...], 0 where either side is constant."""
     ranks = [rankdata(each, axis=-1) - (each.shape[-1] + 1) / 2 for each in (one, other)]

@@ -153,7 +153,8 @@ def test_every_estimator_ridge_baseline_and_expansion_is_judged(judged: list[Tru
     }
     baselines = {
         (name, at, None)
-        for name in ("gradient_cosine", "gradient_dot", "less", "trak")
+        for baseline in ("gradient_cosine", "gradient_dot", "less", "trak")
+        for name in (baseline, f"{baseline}_mean")
         for at in ("meta", "base")
     }
     assert found == estimators | baselines | {(CHOSEN, None, None)}

@@ -9,6 +9,7 @@ from scipy.stats import kendalltau, spearmanr
 from gradsift.components.subset_estimation.fidelity_metrics import (
     additive_estimates,
     calibrated,
+    mean_score_estimates,
     noise_ceiling,
     rank_correlations,
     spearman,
@@ -111,3 +112,4 @@ def test_intervals_hold_the_correlation() -> None:
 def test_scores_add_up_over_a_subset_and_higher_is_a_lower_loss() -> None:
     masks = np.array([[True, False, True], [False, False, False]])
     assert additive_estimates(masks, np.array([0.5, 9.0, -0.2])) == pytest.approx([-0.3, 0.0])
+    assert mean_score_estimates(masks, np.array([0.5, 9.0, -0.2])) == pytest.approx([-0.15, 0.0])
