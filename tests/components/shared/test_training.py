@@ -329,7 +329,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_nothing_had_happen
     assert 4 * LONG.checkpoint_steps <= last < LONG.steps
     (interrupted.checkpoints / "checkpoint-999").mkdir()
 
-    assert interrupted.start().wait(timeout=120) == 0
+    assert interrupted.start().wait(timeout=600) == 0
     assert interrupted.first_step_done() > last
     assert result(tmp_path / "long")["losses"] == result(trained / "long")["losses"]
     assert_same_model(tmp_path / "long", trained / "long", 1e-6)
