@@ -60,7 +60,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(command: str, place: Path, *more: str) -> str:
     environment = {**os.environ, "GRADSIFT_MLFLOW": "on"}
     done = subprocess.run(
-        [*command.split(), *more], cwd=place, env=environment, capture_output=True, text=True, timeout=600
+        [*command.split(), *more], cwd=place, env=environment, capture_output=True, text=True, timeout=1500
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -197,6 +197,7 @@ def test_submit_and_schedules(workplace: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_calibrated_run_reports_its_errors(workplace: Path) -> None:
     quick = [f"--set={setting}" for setting in [*QUICK[1:], "calibrate_runs=5"]]
     printed = run(command_with("gradsift run --output calibrated-run"), workplace, *quick)
@@ -208,6 +209,7 @@ def test_a_calibrated_run_reports_its_errors(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_fidelity_study_prints_its_table(workplace: Path) -> None:
     quick = [*(f"--set={setting}" for setting in QUICK[1:4]), "--subsets", "8", "--seeds", "1"]
     printed = run(command_with("gradsift fidelity"), workplace, *quick)
