@@ -9,15 +9,8 @@ from threadpoolctl import threadpool_limits
 
 from gradsift.components.shared.gradient_store import GradientStore
 from gradsift.components.shared.true_losses import TrueLosses
-from gradsift.components.subset_estimation.baselines import (
-    BaselineInputs,
-    gradient_cosine,
-    gradient_dot,
-    less,
-    representation_similarity,
-    trak,
-)
-from gradsift.components.subset_estimation.calibrated_estimator import candidate_settings
+from gradsift.components.subset_estimation.baselines import SCORES, BaselineInputs
+from gradsift.components.subset_estimation.calibrated_estimator import open_candidates
 from gradsift.components.subset_estimation.calibration import relative_error
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.constraints import Constraints
@@ -29,14 +22,12 @@ from gradsift.components.subset_estimation.fidelity_metrics import (
     rank_correlations,
     spearman_interval,
 )
-from gradsift.components.subset_estimation.loss_estimator import LossEstimator
+from gradsift.components.subset_estimation.loss_estimator import open_estimator
 from gradsift.components.subset_estimation.margins import FloatArray
 from gradsift.components.subset_estimation.ridge import ridge_of
-from gradsift.components.subset_estimation.store_reading import read_statistics, read_train_rows
-from gradsift.components.subset_estimation.task_statistics import BoolArray, TaskStatistics
+from gradsift.components.subset_estimation.task_statistics import TaskStatistics
 from gradsift.pipelines.fidelity_results import Ceiling, Kind, Ledger, MethodFidelity, TruthFidelity
 
-SCORES = (gradient_cosine, gradient_dot, less, trak, representation_similarity)
 TIMED_SUBSETS = 1000
 CHOSEN = "chosen by calibration"
 
@@ -89,11 +80,10 @@ def ledger_of(
     """
     with threadpool_limits(1, "blas"):
         began = time.perf_counter()
-        statistics = read_statistics(store)
-        estimator = _estimator(config, store, statistics)
+        estimator = open_estimator(config, store)
         read = time.perf_counter()
         generator = np.random.default_rng(0)
-        estimator.mean_losses(generator.random((TIMED_SUBSETS, len(statistics.tasks))) < 0.5)
+        estimator.mean_losses(generator.random((TIMED_SUBSETS, len(estimator.statistics.tasks))) < 0.5)
         ended = time.perf_counter()
     true_run = float(np.mean([run.seconds for true in truths for run in true.runs]))
     once = seconds["meta_training"] + seconds["gradient_extraction"] + read - began
@@ -110,35 +100,20 @@ def ledger_of(
 def _judged(
     config: SubsetEstimationConfig, expansion: str, store: GradientStore, subsets: Sequence[Sequence[str]]
 ) -> Iterator[Judged]:
-    statistics = read_statistics(store)
-    masks = np.stack([statistics.mask(list(subset)) for subset in subsets])
-    for own in candidate_settings(config):
-        estimator = _estimator(own, store, statistics)
+    for own, estimator in open_candidates(config, store):
+        statistics = estimator.statistics
+        masks = np.stack([statistics.mask(list(subset)) for subset in subsets])
         yield Judged(own.estimator, "estimator", expansion, estimator.mean_losses(masks), own.ridge)
     for name, scores in _scores(config, store, statistics).items():
         yield Judged(name, "baseline", expansion, additive_estimates(masks, scores))
         yield Judged(f"{name}_mean", "baseline", expansion, mean_score_estimates(masks, scores))
 
 
-def _estimator(
-    config: SubsetEstimationConfig, store: GradientStore, statistics: TaskStatistics
-) -> LossEstimator:
-    train = read_train_rows(store) if config.estimator == "logistic" else None
-    return LossEstimator(config, statistics, train)
-
-
-class _ScoreInputs(BaselineInputs):
-    """Makes baselines return the scores of the tasks in place of those with the highest."""
-
-    def highest(self, scores: FloatArray) -> BoolArray:
-        return scores  # type: ignore[return-value]
-
-
 def _scores(
     config: SubsetEstimationConfig, store: GradientStore, statistics: TaskStatistics
 ) -> dict[str, FloatArray]:
     nothing = np.zeros(len(statistics.tasks), bool)
-    inputs = _ScoreInputs(
+    inputs = BaselineInputs(
         statistics=statistics,
         store=store,
         ridge=ridge_of(config, statistics),
@@ -146,8 +121,8 @@ def _scores(
         selected=nothing,
         generator=np.random.default_rng(0),
     )
-    scores = {baseline.__name__: baseline(inputs) for baseline in SCORES}
-    return {name: np.asarray(found, np.float64) for name, found in scores.items() if found is not None}
+    scores = {name: score(inputs) for name, score in SCORES.items()}
+    return {name: found for name, found in scores.items() if found is not None}
 
 
 def _against(

@@ -48,10 +48,6 @@ class BaselineInputs:
         """Number of tasks in the selection."""
         return int(self.selected.sum())
 
-    def highest(self, scores: FloatArray) -> BoolArray:
-        """Return as many tasks [n] as the selection has, those with the highest scores [n]."""
-        return self.constraints.highest(scores, self.size)
-
 
 Baseline = Callable[[BaselineInputs], BoolArray | None]
 
@@ -75,20 +71,20 @@ def random_tasks(inputs: BaselineInputs) -> BoolArray:
     return drawn
 
 
-def gradient_cosine(inputs: BaselineInputs) -> BoolArray:
-    """Return the tasks with the largest cosine of mean gradients with the target's; 0 for a zero gradient."""
+def gradient_cosine(inputs: BaselineInputs) -> FloatArray:
+    """Return each task's [n] cosine of its mean gradient with the target's; 0 for a zero gradient."""
     means, target = _task_means(inputs.statistics), inputs.statistics.validation_gradient.mean(axis=0)
-    return inputs.highest(unit(means) @ unit(target))
+    return unit(means) @ unit(target)
 
 
-def gradient_dot(inputs: BaselineInputs) -> BoolArray:
-    """Return the tasks with the largest inner product of mean gradients with the target's."""
+def gradient_dot(inputs: BaselineInputs) -> FloatArray:
+    """Return each task's [n] inner product of its mean gradient with the target's."""
     target = inputs.statistics.validation_gradient.mean(axis=0)
-    return inputs.highest(_task_means(inputs.statistics) @ target)
+    return _task_means(inputs.statistics) @ target
 
 
-def less(inputs: BaselineInputs) -> BoolArray:
-    """Return the tasks whose rows are most like the target's validation rows, as LESS measures it.
+def less(inputs: BaselineInputs) -> FloatArray:
+    """Return how much each task's [n] rows are like the target's validation rows, as LESS measures it.
 
     A train row's influence is the mean over validation rows of the cosine of their gradients; a task's score is
     the mean over its rows. LESS (Xia et al., arXiv 2402.04333) sums this over checkpoints and divides train
@@ -97,11 +93,11 @@ def less(inputs: BaselineInputs) -> BoolArray:
     """
     target = unit(inputs.statistics.validation_gradient).mean(axis=0)
     directions = [_mean(unit(shard.gradient) for shard in shards) for shards in _train_shards(inputs)]
-    return inputs.highest(np.stack(directions) @ target)
+    return np.stack(directions) @ target
 
 
-def trak(inputs: BaselineInputs) -> BoolArray:
-    """Return the tasks that lower the target's validation loss most by one preconditioned step, as TRAK does.
+def trak(inputs: BaselineInputs) -> FloatArray:
+    """Return how much each task [n] lowers the target's validation loss by one preconditioned step, as TRAK does.
 
     TRAK (Park et al., arXiv 2303.14186) scores train row i, with margin gradient m_i, for a model output with
     gradient o as o.(H + R I)^-1 m_i (1 - p_i), where m_i (1 - p_i) is minus the loss gradient; the output here is
@@ -112,11 +108,11 @@ def trak(inputs: BaselineInputs) -> BoolArray:
     matrix = statistics.curvature.sum(axis=0, dtype=np.float64)
     matrix[np.diag_indices_from(matrix)] += inputs.ridge.of_rows(statistics.rows.sum(keepdims=True))
     step = cho_solve(cho_factor(matrix), statistics.validation_gradient.mean(axis=0))
-    return inputs.highest(_task_means(statistics) @ step)
+    return _task_means(statistics) @ step
 
 
-def representation_similarity(inputs: BaselineInputs) -> BoolArray | None:
-    """Return the tasks with the largest cosine of mean hidden states with the target's validation rows.
+def representation_similarity(inputs: BaselineInputs) -> FloatArray | None:
+    """Return each task's [n] cosine of its mean hidden state with that of the target's validation rows.
 
     None where the store has no hidden states.
     """
@@ -129,18 +125,33 @@ def representation_similarity(inputs: BaselineInputs) -> BoolArray | None:
     means = [
         _mean(np.asarray(shard.hidden, np.float64) for shard in shards) for shards in _train_shards(inputs)
     ]
-    return inputs.highest(unit(np.stack(means)) @ unit(target))
+    return unit(np.stack(means)) @ unit(target)
 
 
-BASELINES: dict[str, Baseline] = {
-    "all": all_tasks,
-    "target_only": target_only,
-    "random": random_tasks,
+def _highest_by(score: Callable[[BaselineInputs], FloatArray | None]) -> Baseline:
+    """Return the baseline that takes as many tasks as the selection has, those with the highest scores."""
+
+    def choose(inputs: BaselineInputs) -> BoolArray | None:
+        scores = score(inputs)
+        return None if scores is None else inputs.constraints.highest(scores, inputs.size)
+
+    return choose
+
+
+SCORES: dict[str, Callable[[BaselineInputs], FloatArray | None]] = {
     "gradient_cosine": gradient_cosine,
     "gradient_dot": gradient_dot,
     "less": less,
     "trak": trak,
     "representation_similarity": representation_similarity,
+}
+"""What ranks tasks by a score of each, the higher the better."""
+
+BASELINES: dict[str, Baseline] = {
+    "all": all_tasks,
+    "target_only": target_only,
+    "random": random_tasks,
+    **{name: _highest_by(score) for name, score in SCORES.items()},
 }
 
 

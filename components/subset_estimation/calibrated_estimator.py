@@ -1,6 +1,6 @@
 """The estimator that calibration runs choose: its kind, its ridge, its expansion point, and its scale."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,14 +72,14 @@ def open_calibrated(
     losses = np.array([np.mean([run.val_loss for run in runs]) for runs in subsets.values()])
     candidates, estimates = [], []
     for expansion, store in stores.items():
-        statistics, train = read_statistics(store), read_train_rows(store)
-        if statistics.target != true.target:
-            raise InputError(
-                f"The calibration runs are of the target {true.target!r}: expected runs of {statistics.target!r}."
-            )
-        masks = np.stack([statistics.mask(list(subset)) for subset in subsets])
-        for own in candidate_settings(config):
-            estimator = LossEstimator(own, statistics, train if own.estimator == "logistic" else None)
+        for own, estimator in open_candidates(config, store):
+            statistics = estimator.statistics
+            if statistics.target != true.target:
+                raise InputError(
+                    f"The calibration runs are of the target {true.target!r}: expected runs of "
+                    f"{statistics.target!r}."
+                )
+            masks = np.stack([statistics.mask(list(subset)) for subset in subsets])
             candidates.append((own, expansion, estimator))
             estimates.append(estimator.mean_losses(masks))
     chosen = calibrate(np.stack(estimates), losses)
@@ -91,11 +91,19 @@ def open_calibrated(
     return CalibratedEstimator(own, estimator, expansion, record, masks, residuals)
 
 
-def candidate_settings(config: SubsetEstimationConfig) -> list[SubsetEstimationConfig]:
-    """Return the candidates' settings, the configured ones first: they are taken where others are no better."""
+def open_candidates(
+    config: SubsetEstimationConfig, store: GradientStore
+) -> Iterator[tuple[SubsetEstimationConfig, LossEstimator]]:
+    """Yield both estimators with every ridge and their settings, the configured ones first, from one reading.
+
+    Raises:
+        GradientStoreError: the store cannot be used.
+    """
+    statistics, train = read_statistics(store), read_train_rows(store)
     ridges = sorted({*RIDGES, config.ridge})
     others = [replace(config, estimator=name, ridge=ridge) for name in ESTIMATORS for ridge in ridges]
-    return [config, *(other for other in others if other != config)]
+    for own in [config, *(other for other in others if other != config)]:
+        yield own, LossEstimator(own, statistics, train if own.estimator == "logistic" else None)
 
 
 def _runs_by_subset(true: TrueLosses) -> dict[frozenset[str], list[TrueRun]]:
