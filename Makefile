@@ -31,7 +31,8 @@ bench-gradients: setup
 	$(BIN)/python tests/benchmarks/print_table.py build/gradients.json
 
 bench-estimation: setup
-	$(BIN)/pytest tests/benchmarks/test_estimation_benchmark.py $(MEASURE)/estimation.json
+	$(BIN)/pytest tests/benchmarks/test_estimation_benchmark.py \
+		tests/benchmarks/test_estimation_scale_benchmark.py $(MEASURE)/estimation.json
 	$(BIN)/python tests/benchmarks/print_table.py build/estimation.json
 
 lint: setup
