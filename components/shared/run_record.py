@@ -1,5 +1,6 @@
 """Reads what the steps of a pipeline run recorded (see `tracking`)."""
 
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -26,16 +27,23 @@ def step_events(root_uri: str, run: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def run_settings(root_uri: str, run: str) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
-    """Return each step's settings, and the seconds each took that has ended, of a run so far."""
-    settings, seconds = {}, {}
-    for step, events in step_events(root_uri, run).items():
-        if step == PIPELINE:
+    """Return each step's settings, and the seconds each took that has ended, of a run so far.
+
+    The parts of a step that ran beside each other (`calibration-0`, `calibration-1`, ...) count as one step, with
+    the first part's settings and the sum of their seconds.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    seconds: dict[str, float] = {}
+    for log, events in step_events(root_uri, run).items():
+        if log == PIPELINE:
             continue
-        for event in events:
-            if event["event"] == "start":
-                settings[step] = event["params"]
-            elif event["event"] == "end":
-                seconds[step] = event["seconds"]
+        step = re.sub(r"-\d+$", "", log)
+        starts = [event["params"] for event in events if event["event"] == "start"]
+        ends = [event["seconds"] for event in events if event["event"] == "end"]
+        if starts:
+            settings.setdefault(step, starts[-1])
+        if ends:
+            seconds[step] = seconds.get(step, 0.0) + ends[-1]
     return settings, seconds
 
 
