@@ -25,12 +25,14 @@ bench: setup
 	$(BIN)/pytest tests/benchmarks --benchmark-only
 
 bench-gradients: setup
+	mkdir -p build
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -r tests/benchmarks/peers.txt
 	$(BIN)/pytest tests/benchmarks/test_gradient_benchmark.py tests/benchmarks/test_store_benchmark.py \
 		tests/benchmarks/bench_gradient_peers.py $(MEASURE)/gradients.json
 	$(BIN)/python tests/benchmarks/print_table.py build/gradients.json
 
 bench-estimation: setup
+	mkdir -p build
 	$(BIN)/pytest tests/benchmarks/test_estimation_benchmark.py \
 		tests/benchmarks/test_estimation_scale_benchmark.py $(MEASURE)/estimation.json
 	$(BIN)/python tests/benchmarks/print_table.py build/estimation.json
