@@ -27,7 +27,7 @@ start = time.perf_counter()
 rows = read_statistics(store).rows.sum()
 seconds = time.perf_counter() - start
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(json.dumps({"rows": rows, "seconds": seconds, "peak_memory_gib": peak}))
+print(json.dumps({"examples": rows, "seconds": seconds, "peak_memory_gib": peak}))
 """
 
 
@@ -52,7 +52,7 @@ def test_sums_of_a_million_rows(benchmark: Any, capsys: Any, store: GradientStor
     gigabytes = sum(shard.bytes for shard in store.shards) / 1e9
     figures["gigabytes_a_second"] = gigabytes / figures["seconds"]
     _report(benchmark, capsys, figures)
-    assert figures["rows"] == (TASKS + 1) * ROWS
+    assert figures["examples"] == (TASKS + 1) * ROWS
     assert figures["peak_memory_gib"] < 8
 
 
