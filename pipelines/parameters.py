@@ -98,12 +98,12 @@ def _parsed(name: str, text: str, default: Any) -> Any:
     if isinstance(default, str):
         return text
     try:
-        value = json.loads(text) if isinstance(default, bool | list) else type(default)(text)
+        value = json.loads(text) if isinstance(default, bool | list | dict) else type(default)(text)
     except ValueError:
         value = None
     if isinstance(default, list) and not isinstance(value, list):
         value = [part.strip() for part in text.split(",") if part.strip()]
     if type(value) is not type(default):
-        kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+        kinds = {bool: "true or false", int: "a whole number", float: "a number", dict: "a JSON mapping"}
         raise InputError(f"Parameter {name} is {text!r}: expected {kinds[type(default)]}.")
     return value

@@ -1,6 +1,6 @@
 """The pipeline: its steps, wired."""
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
 from gradsift.components.calibration.component import calibrate, plan_calibration
 from gradsift.components.data_preparation.component import prepare_data
@@ -9,27 +9,13 @@ from gradsift.components.gradient_extraction.component import extract_gradients
 from gradsift.components.meta_training.component import meta_train
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
+from gradsift.pipelines.platform import give_credentials, let_compute, let_train
 
 DESCRIPTION = (
     "Fine-tunes a language model for a target task by choosing which other data sources to train on: trains "
     "once on everything, estimates thousands of subsets from projected gradients, fine-tunes on the best one, "
     "and proves on held-out data what that bought."
 )
-RETRIES = 2
-SHARED_MEMORY = "8Gi"
-
-
-def _let_train(task: dsl.PipelineTask, cpu: str, memory: str, gpus: int, gpu_type: str) -> None:
-    """Give a task what training and gradient extraction need."""
-    task.set_cpu_request(cpu).set_memory_request(memory)
-    task.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
-    kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=SHARED_MEMORY)
-
-
-def _let_retry(task: dsl.PipelineTask) -> None:
-    """Try a task again where its machine fails, and tell it whose run it is."""
-    task.set_retry(num_retries=RETRIES, backoff_duration="30s", backoff_factor=2.0)
-    kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
 
 
 @dsl.pipeline(name="calibrate-group")
@@ -41,6 +27,12 @@ def calibrate_group(
     memory: str,
     gpus: int,
     gpu_type: str,
+    node_selector: dict,
+    tolerations: list,
+    s3_secret: str,
+    mlflow_secret: str,
+    hub_secret: str,
+    settings: str,
 ) -> None:
     """Some of the calibration runs: a pipeline of its own, as KFP gives a task in a loop no resources by parameter.
 
@@ -52,10 +44,16 @@ def calibrate_group(
         memory: memory requested.
         gpus: GPUs; 0 computes on the CPU.
         gpu_type: resource name of a GPU.
+        node_selector: labels that its node must have.
+        tolerations: taints that its node may have.
+        s3_secret: name of the Secret for S3.
+        mlflow_secret: name of the Secret for MLflow.
+        hub_secret: name of the Secret for the Hugging Face hub.
+        settings: name of the ConfigMap with addresses.
     """
     task = calibrate(data=data, output_uri=output_uri, planned=planned)
-    _let_train(task, cpu, memory, gpus, gpu_type)
-    _let_retry(task)
+    let_train(task, cpu, memory, gpus, gpu_type, node_selector, tolerations)
+    give_credentials(task, s3_secret, mlflow_secret, hub_secret, settings)
 
 
 @dsl.pipeline(name="gradsift", description=DESCRIPTION)
@@ -127,6 +125,12 @@ def gradsift_pipeline(
     resources_gpu_type: str = "nvidia.com/gpu",
     resources_small_cpu: str = "2",
     resources_small_memory: str = "8Gi",
+    platform_s3_secret: str = "gradsift-s3",
+    platform_mlflow_secret: str = "gradsift-mlflow",
+    platform_hub_secret: str = "gradsift-hub",
+    platform_settings: str = "gradsift-settings",
+    platform_node_selector: dict = {},
+    platform_tolerations: list = [],
 ) -> None:
     """Choose the sources for a target task and fine-tune on them.
 
@@ -223,12 +227,37 @@ def gradsift_pipeline(
         evaluate_bootstrap: bootstrap samples behind every interval.
         evaluate_seed: seed of the bootstrap.
         resources_cpu: CPU cores requested by the steps that train or extract gradients.
-        resources_memory: memory requested by them.
+        resources_memory: memory requested by and allowed to them; shared memory, which GPUs talk through,
+            counts.
         resources_gpus: GPUs of each of them; 0 computes on the CPU.
         resources_gpu_type: resource name of a GPU.
         resources_small_cpu: CPU cores requested by the other steps.
-        resources_small_memory: memory requested by the other steps.
+        resources_small_memory: memory requested by and allowed to the other steps.
+        platform_s3_secret: name of the Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; it may be
+            missing where pods have an identity of their own.
+        platform_mlflow_secret: name of the Secret with MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD; it
+            may be missing.
+        platform_hub_secret: name of the Secret with HF_TOKEN, for gated models; it may be missing.
+        platform_settings: name of the ConfigMap with the addresses of S3 and MLflow; it may be missing.
+        platform_node_selector: labels that nodes must have for the steps that train or extract gradients, a
+            mapping such as {"pool": "gpu"}.
+        platform_tolerations: taints that those nodes may have, a list of Kubernetes' tolerations.
     """
+    credentials = {
+        "s3_secret": platform_s3_secret,
+        "mlflow_secret": platform_mlflow_secret,
+        "hub_secret": platform_hub_secret,
+        "settings": platform_settings,
+    }
+    small = {"cpu": resources_small_cpu, "memory": resources_small_memory}
+    large = {
+        "cpu": resources_cpu,
+        "memory": resources_memory,
+        "gpus": resources_gpus,
+        "gpu_type": resources_gpu_type,
+        "node_selector": platform_node_selector,
+        "tolerations": platform_tolerations,
+    }
     data = prepare_data(
         output_uri=output_uri,
         suite=prepare_suite,
@@ -304,10 +333,8 @@ def gradsift_pipeline(
             data=data.outputs["data"],
             output_uri=output_uri,
             planned=planned,
-            cpu=resources_cpu,
-            memory=resources_memory,
-            gpus=resources_gpus,
-            gpu_type=resources_gpu_type,
+            **large,
+            **credentials,
         )
     estimates = estimate_subsets(
         data=data.outputs["data"],
@@ -363,8 +390,8 @@ def gradsift_pipeline(
         seed=evaluate_seed,
     )
     for task in (data, plan, estimates):
-        task.set_cpu_request(resources_small_cpu).set_memory_request(resources_small_memory)
-        _let_retry(task)
+        let_compute(task, **small)
     for task in (theta, store, tuned, evaluation):
-        _let_train(task, resources_cpu, resources_memory, resources_gpus, resources_gpu_type)
-        _let_retry(task)
+        let_train(task, **large)
+    for task in (data, plan, estimates, theta, store, tuned, evaluation):
+        give_credentials(task, **credentials)

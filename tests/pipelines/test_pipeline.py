@@ -76,7 +76,7 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
 
 def test_every_parameter_is_typed_described_and_has_a_default() -> None:
     for name, definition in gradsift_pipeline.component_spec.inputs.items():
-        assert definition.type in {"String", "Integer", "Float", "Boolean", "List"}, name
+        assert definition.type in {"String", "Integer", "Float", "Boolean", "List", "Dict"}, name
         assert definition.description, name
         assert definition.optional, name
 
@@ -99,7 +99,7 @@ def test_parameters_are_those_of_the_settings_with_their_defaults_and_sentences(
     assert others == {
         "output_uri",
         "extract_base_weights",
-        *(name for name in inputs if name.startswith("resources_")),
+        *(name for name in inputs if name.startswith(("resources_", "platform_"))),
     }
 
 
@@ -126,33 +126,6 @@ def test_components_run_in_our_images_without_installing_anything(compiled: list
         assert "pip install" not in " ".join(container["command"])
 
 
-def test_resources_retries_shared_memory_and_run_id(compiled: list[dict[str, Any]]) -> None:
-    spec, platform = compiled
-    kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    tasks = {**spec["root"]["dag"]["tasks"], **spec["components"]["comp-calibrate-group"]["dag"]["tasks"]}
-    del tasks["for-loop-1"]
-    for name, task in tasks.items():
-        assert task["retryPolicy"]["maxRetryCount"] == 2
-        assert task.get("cachingOptions", {}).get("enableCache") is True
-        executor = kubernetes[f"exec-{name}"]
-        assert executor["fieldPathAsEnv"] == [
-            {"name": "KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
-        ]
-        resources = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]["resources"]
-        if name in LARGE:
-            assert executor["emptyDirMounts"][0] == {
-                "medium": "Memory",
-                "mountPath": "/dev/shm",
-                "sizeLimit": "8Gi",
-                "volumeName": "dshm",
-            }
-            assert "gpus" in str(resources["accelerator"])
-            assert "memory" in str(resources)
-        else:
-            assert "accelerator" not in resources
-            assert "resources_small_memory" in str(resources)
-
-
 def test_calibration_runs_are_given_the_resources_of_training(compiled: list[dict[str, Any]]) -> None:
     [group] = compiled[0]["components"]["comp-for-loop-1"]["dag"]["tasks"].values()
     given = {
@@ -160,6 +133,8 @@ def test_calibration_runs_are_given_the_resources_of_training(compiled: list[dic
     }
     for name in ("cpu", "memory", "gpus", "gpu_type"):
         assert given[name].endswith(f"resources_{name}")
+    for name in ("s3_secret", "mlflow_secret", "hub_secret", "settings", "node_selector", "tolerations"):
+        assert given[name].endswith(f"platform_{name}")
     loop = compiled[0]["root"]["dag"]["tasks"]["for-loop-1"]
     items = loop["inputs"]["parameters"][loop["parameterIterator"]["items"]["inputParameter"]]
     assert items["taskOutputParameter"]["producerTask"] == "plan-calibration"
