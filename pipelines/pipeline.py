@@ -1,5 +1,7 @@
 """The pipeline: its steps, wired."""
 
+from typing import Any
+
 from kfp import dsl
 
 from gradsift.components.calibration.component import calibrate, plan_calibration
@@ -249,7 +251,7 @@ def gradsift_pipeline(
         "hub_secret": platform_hub_secret,
         "settings": platform_settings,
     }
-    small = {"cpu": resources_small_cpu, "memory": resources_small_memory}
+    small: dict[str, Any] = {"cpu": resources_small_cpu, "memory": resources_small_memory}
     large = {
         "cpu": resources_cpu,
         "memory": resources_memory,

@@ -22,7 +22,7 @@ SETTINGS_KEYS = (
     "TRITON_CACHE_DIR",
     "TORCHINDUCTOR_CACHE_DIR",
 )
-"""No variables of the tasks themselves, as the local runner would set those, and a laptop's `HOME` is the user's."""
+"""No variables of the tasks themselves, as the local runner would set them and a laptop's `HOME` is the user's."""
 
 RETRIES = 2
 SMALL_HOURS, LARGE_HOURS = 12, 7 * 24
