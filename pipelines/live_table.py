@@ -15,6 +15,7 @@ from gradsift.components.calibration.plan import GROUPS
 from gradsift.components.shared.tracking import PIPELINE
 
 STEPS = {
+    "preflight": "preflight",
     "data_preparation": "prepare data",
     "meta_training": "meta-train",
     "gradient_extraction": "extract gradients",

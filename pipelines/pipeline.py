@@ -9,9 +9,10 @@ from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
 from gradsift.components.gradient_extraction.component import extract_gradients
 from gradsift.components.meta_training.component import meta_train
+from gradsift.components.preflight.component import preflight
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
-from gradsift.pipelines.platform import give_credentials, let_compute, let_train
+from gradsift.pipelines.platform import give_credentials, let_compute, let_load_models, let_train
 
 DESCRIPTION = (
     "Fine-tunes a language model for a target task by choosing which other data sources to train on: trains "
@@ -245,6 +246,7 @@ def gradsift_pipeline(
             mapping such as {"pool": "gpu"}.
         platform_tolerations: taints that those nodes may have, a list of Kubernetes' tolerations.
     """
+    check = preflight(**locals())
     credentials = {
         "s3_secret": platform_s3_secret,
         "mlflow_secret": platform_mlflow_secret,
@@ -267,7 +269,7 @@ def gradsift_pipeline(
         auxiliary_tasks=prepare_auxiliary_tasks,
         max_rows_per_task=prepare_max_rows_per_task,
         seed=prepare_seed,
-    )
+    ).after(check)
     theta = meta_train(
         data=data.outputs["data"],
         output_uri=output_uri,
@@ -391,9 +393,11 @@ def gradsift_pipeline(
         bootstrap=evaluate_bootstrap,
         seed=evaluate_seed,
     )
+    let_compute(check, **small, retries=0)
+    let_load_models(check)
     for task in (data, plan, estimates):
         let_compute(task, **small)
     for task in (theta, store, tuned, evaluation):
         let_train(task, **large)
-    for task in (data, plan, estimates, theta, store, tuned, evaluation):
+    for task in (check, data, plan, estimates, theta, store, tuned, evaluation):
         give_credentials(task, **credentials)

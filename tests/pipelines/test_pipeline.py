@@ -15,10 +15,12 @@ from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
 from gradsift.components.gradient_extraction.component import extract_gradients
 from gradsift.components.meta_training.component import meta_train
+from gradsift.components.preflight.component import preflight
+from gradsift.components.preflight.parameter_checks import CONFIGS
 from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
-from gradsift.pipelines.parameters import CONFIGS, defaults
+from gradsift.pipelines.parameters import defaults
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
@@ -57,7 +59,8 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
     tasks = compiled[0]["root"]["dag"]["tasks"]
     needs = {name: set(task.get("dependentTasks", [])) for name, task in tasks.items()}
     assert needs == {
-        "prepare-data": set(),
+        "preflight": set(),
+        "prepare-data": {"preflight"},
         "meta-train": {"prepare-data"},
         "extract-gradients": {"prepare-data", "meta-train"},
         "plan-calibration": {"prepare-data", "meta-train"},
@@ -95,12 +98,17 @@ def test_parameters_are_those_of_the_settings_with_their_defaults_and_sentences(
     for name, (default, sentence) in expected.items():
         assert inputs[name].default == OWN_DEFAULTS.get(name, default), name
         assert " ".join(inputs[name].description.split()) == sentence, name
-    others = {name for name in inputs if name not in expected}
-    assert others == {
-        "output_uri",
-        "extract_base_weights",
-        *(name for name in inputs if name.startswith(("resources_", "platform_"))),
+    assert {name for name in inputs if name not in expected} == {"output_uri", "extract_base_weights"}
+
+
+def test_preflight_checks_every_parameter_before_anything_else() -> None:
+    inputs = gradsift_pipeline.component_spec.inputs
+    checked = preflight.component_spec.inputs
+    assert {name: each.type for name, each in checked.items()} == {
+        name: each.type for name, each in inputs.items()
     }
+    given = gradsift_pipeline.pipeline_spec.root.dag.tasks["preflight"].inputs.parameters
+    assert {name: given[name].component_input_parameter for name in inputs} == {name: name for name in inputs}
 
 
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.name)
@@ -144,7 +152,9 @@ def test_calibration_runs_are_given_the_resources_of_training(compiled: list[dic
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
-    return field.default if field.default is not dataclasses.MISSING else []
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _sentences(config: type[Any]) -> dict[str, str]:
