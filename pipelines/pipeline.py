@@ -10,6 +10,7 @@ from gradsift.components.evaluation.component import evaluate
 from gradsift.components.gradient_extraction.component import extract_gradients
 from gradsift.components.meta_training.component import meta_train
 from gradsift.components.preflight.component import preflight
+from gradsift.components.promotion.component import compare_with_champion, promote_model
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
 from gradsift.pipelines.platform import give_credentials, let_compute, let_load_models, let_train
@@ -122,6 +123,8 @@ def gradsift_pipeline(
     evaluate_max_runs: int = 12,
     evaluate_bootstrap: int = 2000,
     evaluate_seed: int = 0,
+    promote_model_name: str = "",
+    promote_min_gain: float = 0.0,
     resources_cpu: str = "4",
     resources_memory: str = "16Gi",
     resources_gpus: int = 1,
@@ -229,6 +232,12 @@ def gradsift_pipeline(
             each.
         evaluate_bootstrap: bootstrap samples behind every interval.
         evaluate_seed: seed of the bootstrap.
+        promote_model_name: registered model in MLflow that the fine-tuned model becomes a version of, by the
+            aliases `candidate` and `champion`; a run whose data and settings are those of a version that was
+            judged ends early. Empty registers nothing.
+        promote_min_gain: what a candidate's accuracy on the target's test split must be above the
+            champion's, on the same rows, to take its place; 0 lets an equal one, a negative number a
+            slightly worse one.
         resources_cpu: CPU cores requested by the steps that train or extract gradients.
         resources_memory: memory requested by and allowed to them; shared memory, which GPUs talk through,
             counts.
@@ -270,134 +279,150 @@ def gradsift_pipeline(
         max_rows_per_task=prepare_max_rows_per_task,
         seed=prepare_seed,
     ).after(check)
-    theta = meta_train(
+    news = compare_with_champion(
         data=data.outputs["data"],
         output_uri=output_uri,
-        base_model=model_base_model,
-        head=model_head,
-        score_scale=model_score_scale,
-        max_length=model_max_length,
-        train_embeddings=model_train_embeddings,
-        epochs=meta_epochs,
-        steps=meta_steps,
-        learning_rate=meta_learning_rate,
-        batch_size=train_batch_size,
-        sampling_exponent=meta_sampling_exponent,
-        weight_decay=train_weight_decay,
-        zero_stage=train_zero_stage,
-        precision=train_precision,
-        processes=train_processes,
-        checkpoint_steps=train_checkpoint_steps,
-        seed=meta_seed,
+        settings=check.outputs["Output"],
+        model_name=promote_model_name,
     )
-    store = extract_gradients(
-        data=data.outputs["data"],
-        model=theta.outputs["model"],
-        output_uri=output_uri,
-        dimension=extract_dimension,
-        blocks=extract_blocks,
-        probes=extract_probes,
-        projection_width=extract_projection_width,
-        parameters=extract_parameters,
-        tokens_per_batch=extract_tokens_per_batch,
-        shard_rows=extract_shard_rows,
-        dtype=extract_dtype,
-        hidden_states=extract_hidden_states,
-        base_weights=extract_base_weights,
-        precision=extract_precision,
-        processes=extract_processes,
-        seed=extract_seed,
-    )
-    plan = plan_calibration(
-        data=data.outputs["data"],
-        meta_model=theta.outputs["model"],
-        output_uri=output_uri,
-        runs=calibrate_runs,
-        seeds=calibrate_seeds,
-        seed=calibrate_seed,
-        base_model=model_base_model,
-        head=model_head,
-        score_scale=model_score_scale,
-        max_length=model_max_length,
-        train_embeddings=model_train_embeddings,
-        epochs=fine_tune_epochs,
-        steps=fine_tune_steps,
-        learning_rate=fine_tune_learning_rate,
-        batch_size=train_batch_size,
-        sampling_exponent=fine_tune_sampling_exponent,
-        weight_decay=train_weight_decay,
-        zero_stage=train_zero_stage,
-        precision=train_precision,
-        processes=train_processes,
-        checkpoint_steps=train_checkpoint_steps,
-        fine_tune_seed=fine_tune_seed,
-    )
-    with dsl.ParallelFor(plan.output) as planned:
-        calibration = calibrate_group(
+    with dsl.If(news.output == "changed", name="if-changed"):
+        theta = meta_train(
             data=data.outputs["data"],
             output_uri=output_uri,
-            planned=planned,
-            **large,
-            **credentials,
+            base_model=model_base_model,
+            head=model_head,
+            score_scale=model_score_scale,
+            max_length=model_max_length,
+            train_embeddings=model_train_embeddings,
+            epochs=meta_epochs,
+            steps=meta_steps,
+            learning_rate=meta_learning_rate,
+            batch_size=train_batch_size,
+            sampling_exponent=meta_sampling_exponent,
+            weight_decay=train_weight_decay,
+            zero_stage=train_zero_stage,
+            precision=train_precision,
+            processes=train_processes,
+            checkpoint_steps=train_checkpoint_steps,
+            seed=meta_seed,
         )
-    estimates = estimate_subsets(
-        data=data.outputs["data"],
-        model=theta.outputs["model"],
-        gradients=store.outputs["gradients"],
-        calibration=plan.output,
-        output_uri=output_uri,
-        fine_tune_steps=fine_tune_steps,
-        estimator=estimate_estimator,
-        method=estimate_method,
-        ridge=estimate_ridge,
-        stopping=estimate_stopping,
-        required_tasks=estimate_required_tasks,
-        excluded_tasks=estimate_excluded_tasks,
-        max_tasks=estimate_max_tasks,
-        max_rows=estimate_max_rows,
-        random_subsets=estimate_random_subsets,
-        subset_fraction=estimate_subset_fraction,
-        ensemble_top=estimate_ensemble_top,
-        ensemble_threshold=estimate_ensemble_threshold,
-        random_baseline_draws=estimate_random_baseline_draws,
-        seed=estimate_seed,
-    ).after(calibration)
-    tuned = fine_tune_target(
-        data=data.outputs["data"],
-        selection=estimates.outputs["selection"],
-        output_uri=output_uri,
-        base_model=model_base_model,
-        head=model_head,
-        score_scale=model_score_scale,
-        max_length=model_max_length,
-        train_embeddings=model_train_embeddings,
-        epochs=fine_tune_epochs,
-        steps=fine_tune_steps,
-        learning_rate=fine_tune_learning_rate,
-        batch_size=train_batch_size,
-        sampling_exponent=fine_tune_sampling_exponent,
-        weight_decay=train_weight_decay,
-        zero_stage=train_zero_stage,
-        precision=train_precision,
-        processes=train_processes,
-        checkpoint_steps=train_checkpoint_steps,
-        seed=fine_tune_seed,
-    )
-    evaluation = evaluate(
-        data=data.outputs["data"],
-        selection=estimates.outputs["selection"],
-        model=tuned.outputs["model"],
-        output_uri=output_uri,
-        seeds=evaluate_seeds,
-        max_runs=evaluate_max_runs,
-        bootstrap=evaluate_bootstrap,
-        seed=evaluate_seed,
-    )
+        store = extract_gradients(
+            data=data.outputs["data"],
+            model=theta.outputs["model"],
+            output_uri=output_uri,
+            dimension=extract_dimension,
+            blocks=extract_blocks,
+            probes=extract_probes,
+            projection_width=extract_projection_width,
+            parameters=extract_parameters,
+            tokens_per_batch=extract_tokens_per_batch,
+            shard_rows=extract_shard_rows,
+            dtype=extract_dtype,
+            hidden_states=extract_hidden_states,
+            base_weights=extract_base_weights,
+            precision=extract_precision,
+            processes=extract_processes,
+            seed=extract_seed,
+        )
+        plan = plan_calibration(
+            data=data.outputs["data"],
+            meta_model=theta.outputs["model"],
+            output_uri=output_uri,
+            runs=calibrate_runs,
+            seeds=calibrate_seeds,
+            seed=calibrate_seed,
+            base_model=model_base_model,
+            head=model_head,
+            score_scale=model_score_scale,
+            max_length=model_max_length,
+            train_embeddings=model_train_embeddings,
+            epochs=fine_tune_epochs,
+            steps=fine_tune_steps,
+            learning_rate=fine_tune_learning_rate,
+            batch_size=train_batch_size,
+            sampling_exponent=fine_tune_sampling_exponent,
+            weight_decay=train_weight_decay,
+            zero_stage=train_zero_stage,
+            precision=train_precision,
+            processes=train_processes,
+            checkpoint_steps=train_checkpoint_steps,
+            fine_tune_seed=fine_tune_seed,
+        )
+        with dsl.ParallelFor(plan.output) as planned:
+            calibration = calibrate_group(
+                data=data.outputs["data"],
+                output_uri=output_uri,
+                planned=planned,
+                **large,
+                **credentials,
+            )
+        estimates = estimate_subsets(
+            data=data.outputs["data"],
+            model=theta.outputs["model"],
+            gradients=store.outputs["gradients"],
+            calibration=plan.output,
+            output_uri=output_uri,
+            fine_tune_steps=fine_tune_steps,
+            estimator=estimate_estimator,
+            method=estimate_method,
+            ridge=estimate_ridge,
+            stopping=estimate_stopping,
+            required_tasks=estimate_required_tasks,
+            excluded_tasks=estimate_excluded_tasks,
+            max_tasks=estimate_max_tasks,
+            max_rows=estimate_max_rows,
+            random_subsets=estimate_random_subsets,
+            subset_fraction=estimate_subset_fraction,
+            ensemble_top=estimate_ensemble_top,
+            ensemble_threshold=estimate_ensemble_threshold,
+            random_baseline_draws=estimate_random_baseline_draws,
+            seed=estimate_seed,
+        ).after(calibration)
+        tuned = fine_tune_target(
+            data=data.outputs["data"],
+            selection=estimates.outputs["selection"],
+            output_uri=output_uri,
+            base_model=model_base_model,
+            head=model_head,
+            score_scale=model_score_scale,
+            max_length=model_max_length,
+            train_embeddings=model_train_embeddings,
+            epochs=fine_tune_epochs,
+            steps=fine_tune_steps,
+            learning_rate=fine_tune_learning_rate,
+            batch_size=train_batch_size,
+            sampling_exponent=fine_tune_sampling_exponent,
+            weight_decay=train_weight_decay,
+            zero_stage=train_zero_stage,
+            precision=train_precision,
+            processes=train_processes,
+            checkpoint_steps=train_checkpoint_steps,
+            seed=fine_tune_seed,
+        )
+        evaluation = evaluate(
+            data=data.outputs["data"],
+            selection=estimates.outputs["selection"],
+            model=tuned.outputs["model"],
+            output_uri=output_uri,
+            seeds=evaluate_seeds,
+            max_runs=evaluate_max_runs,
+            bootstrap=evaluate_bootstrap,
+            seed=evaluate_seed,
+        )
+        with dsl.If(promote_model_name != "", name="if-registered"):
+            promotion = promote_model(
+                data=data.outputs["data"],
+                model=tuned.outputs["model"],
+                output_uri=output_uri,
+                settings=check.outputs["Output"],
+                model_name=promote_model_name,
+                min_gain=promote_min_gain,
+            ).after(evaluation)
     let_compute(check, **small, retries=0)
     let_load_models(check)
-    for task in (data, plan, estimates):
+    for task in (data, news, plan, estimates):
         let_compute(task, **small)
-    for task in (theta, store, tuned, evaluation):
+    for task in (theta, store, tuned, evaluation, promotion):
         let_train(task, **large)
-    for task in (check, data, plan, estimates, theta, store, tuned, evaluation):
+    for task in (check, data, news, plan, estimates, theta, store, tuned, evaluation, promotion):
         give_credentials(task, **credentials)

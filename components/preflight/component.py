@@ -69,6 +69,8 @@ def preflight(
     evaluate_max_runs: int,
     evaluate_bootstrap: int,
     evaluate_seed: int,
+    promote_model_name: str,
+    promote_min_gain: float,
     resources_cpu: str,
     resources_memory: str,
     resources_gpus: int,
@@ -81,18 +83,23 @@ def preflight(
     platform_settings: str,
     platform_node_selector: dict,
     platform_tolerations: list,
-) -> None:
+) -> str:
     """Check parameters, credentials, run root, suite, base model and MLflow before GPUs are spent.
 
     The other arguments are the pipeline's parameters, under their names.
 
     Args:
         report: what was found.
+
+    Returns:
+        A digest of the parameters that decide what comes out.
     """
     parameters = {name: value for name, value in locals().items() if name != "report"}
 
     from pathlib import Path
 
     from gradsift.components.preflight import step
+    from gradsift.components.promotion.freshness import settings_digest
 
     step.preflight(parameters, Path(report.path))
+    return settings_digest(parameters)

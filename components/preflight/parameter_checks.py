@@ -10,6 +10,7 @@ from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.evaluation.config import EvaluationConfig
 from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.preflight.cluster_config import PlatformConfig, ResourcesConfig
+from gradsift.components.promotion.config import PromotionConfig
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
@@ -27,6 +28,7 @@ CONFIGS: list[tuple[tuple[str, ...], type[Any]]] = [
     (("estimate",), SubsetEstimationConfig),
     (("fine_tune", "train"), TrainingRecipe),
     (("evaluate",), EvaluationConfig),
+    (("promote",), PromotionConfig),
     (("resources",), ResourcesConfig),
     (("platform",), PlatformConfig),
 ]

@@ -35,7 +35,8 @@ SECRETS = [*(name for pair in PAIRS for name in pair), "MLFLOW_TRACKING_TOKEN", 
 def preflight(parameters: Mapping[str, Any], report: Path) -> None:
     """Check everything that can be known to be wrong by now.
 
-    An MLflow server that does not answer is a warning: a run loses nothing by it.
+    An MLflow server that does not answer is a warning, as a run loses nothing by it, but where a model is to be
+    registered.
 
     Args:
         parameters: all parameters of the pipeline.
@@ -53,7 +54,10 @@ def preflight(parameters: Mapping[str, Any], report: Path) -> None:
         findings = [root_finding, *examine(parameters)]
         with atomic_file(report) as path:
             path.write_text(markdown(findings), encoding="utf-8")
-        problems = [each.words for each in findings if not each.fine and each.check != MLFLOW]
+        needs_mlflow = bool(parameters["promote_model_name"])
+        problems = [
+            each.words for each in findings if not each.fine and (each.check != MLFLOW or needs_mlflow)
+        ]
         if problems:
             raise InputError(numbered(problems))
 
@@ -111,5 +115,7 @@ def _check_secrets() -> str:
 
 def _check_mlflow(parameters: Mapping[str, Any]) -> str:
     if is_remote(parameters["output_uri"]) and not os.environ.get(TRACKING):
+        if name := parameters["promote_model_name"]:
+            raise InputError(f"{TRACKING} is not set: expected the server to register the model {name!r} in.")
         return f"{TRACKING} is not set: nothing is sent, the record stays in the run root"
     return check_mlflow()

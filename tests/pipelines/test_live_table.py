@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from gradsift.pipelines.live_table import read_states, render, summary_lines
+from gradsift.pipelines.live_table import found_nothing_new, read_states, render, summary_lines
 
 NOW = 1_700_000_000.0
 EVENTS = {
@@ -120,3 +120,29 @@ def test_a_failed_group_fails_calibration() -> None:
     failed = {"status": "failed", "error": "The loss is not finite.", "input_error": False}
     state = read_states(calibrated(DONE, failed))["calibration"]
     assert (state.status, state.error) == ("failed", "The loss is not finite.")
+
+
+def registering(changed: float) -> dict[str, list[dict[str, object]]]:
+    """Return the events of a run that registers its model, up to the look for news."""
+    started = {"time": NOW, "event": "start", "params": {"promote_model_name": "reviews"}}
+    freshness = [
+        {"time": NOW, "event": "start", "params": {}},
+        {"time": NOW, "event": "metric", "values": {"changed": changed}},
+        {"time": NOW, "event": "end", "status": "finished", "seconds": 1.0},
+    ]
+    before = {name: EVENTS[name] for name in ("preflight", "data_preparation")}
+    return {**before, "pipeline": [started], "freshness": freshness}
+
+
+def test_a_run_that_registers_looks_for_news_first_and_promotes_last() -> None:
+    states = read_states(registering(changed=1.0))
+    assert list(states)[1:4] == ["data_preparation", "freshness", "meta_training"]
+    assert list(states)[-2:] == ["evaluation", "promotion"]
+    assert not found_nothing_new(states)
+    assert "freshness" not in read_states(EVENTS)
+
+
+def test_a_run_without_news_has_no_steps_after_the_look() -> None:
+    states = read_states(registering(changed=0.0))
+    assert list(states) == ["preflight", "data_preparation", "freshness"]
+    assert found_nothing_new(states)

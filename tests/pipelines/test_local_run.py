@@ -153,6 +153,25 @@ def test_calibration_runs_choose_the_estimator(finished: tuple[Path, str], tiny_
     assert again.stdout.count("reused") == len(STEPS)
 
 
+@pytest.mark.slow
+def test_a_run_that_registers_its_model_ends_early_where_nothing_is_new(
+    finished: tuple[Path, str], tiny_encoder: Path
+) -> None:
+    root, _ = finished
+    first = call(command(root, tiny_encoder, promote_model_name="reviews"), mlflow_on=True)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "promote model" in first.stdout
+    client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
+    assert set(client.get_registered_model("reviews").aliases) == {"candidate", "champion"}
+    again = call(command(root, tiny_encoder, promote_model_name="reviews", evaluate_seed=0), mlflow_on=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "Nothing new: data and settings are those of a judged version of reviews." in again.stdout
+    assert "meta-train" not in again.stdout
+    changed = call(command(root, tiny_encoder, promote_model_name="reviews", evaluate_seed=1), mlflow_on=True)
+    assert "promote model" in changed.stdout, changed.stdout + changed.stderr
+    assert len(client.search_model_versions("name = 'reviews'")) == 1, "the same model as before"
+
+
 @pytest.mark.parametrize("form", ["source", "committed YAML"])
 def test_source_and_committed_yaml_run_under_the_local_runner(
     form: str, finished: tuple[Path, str], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

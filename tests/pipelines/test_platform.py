@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
-LARGE = {"meta-train", "extract-gradients", "calibrate", "fine-tune-target", "evaluate"}
-SMALL = {"preflight", "prepare-data", "plan-calibration", "estimate-subsets"}
+LARGE = {"meta-train", "extract-gradients", "calibrate", "fine-tune-target", "evaluate", "promote-model"}
+SMALL = {"preflight", "prepare-data", "compare-with-champion", "plan-calibration", "estimate-subsets"}
 SECRETS = {
     "s3_secret": {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"},
     "mlflow_secret": {"MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"},
