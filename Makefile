@@ -8,9 +8,12 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LOCK := $(BIN)/pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url \
+	--no-emit-find-links --no-emit-trusted-host --no-emit-options
+WITHOUT_TORCH := sed -e '/^torch==/d' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^\#/d'
 MEASURE := --quiet --benchmark-disable-gc --benchmark-columns=median --benchmark-json=build
 
-.PHONY: run test test-slow bench bench-gradients bench-estimation lint compile lock setup
+.PHONY: run test test-slow bench bench-gradients bench-estimation lint compile lock images test-containers setup
 
 run: setup
 	$(BIN)/gradsift run
@@ -20,6 +23,9 @@ test: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+test-containers: setup
+	$(BIN)/pytest tests/images/container_demo.py
 
 bench: setup
 	$(BIN)/pytest tests/benchmarks --benchmark-only
@@ -50,11 +56,18 @@ compile: setup
 
 lock: setup
 	mkdir -p build && echo "$(TORCH)" > build/torch.txt
-	$(BIN)/pip-compile --quiet --extra train --extra demo --extra dev --strip-extras --no-annotate --no-header \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-		--constraint build/torch.txt --output-file build/requirements.lock pyproject.toml
-	sed -e '/^torch==/d' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^#/d' \
-		build/requirements.lock > requirements.lock
+	$(LOCK) --extra train --extra demo --extra dev --constraint build/torch.txt \
+		--output-file build/requirements.lock pyproject.toml
+	$(WITHOUT_TORCH) build/requirements.lock > requirements.lock
+	$(LOCK) --constraint requirements.lock --output-file build/cpu.lock pyproject.toml
+	$(WITHOUT_TORCH) build/cpu.lock > images/cpu/requirements.lock
+	$(LOCK) --extra train --extra demo --constraint requirements.lock --constraint build/torch.txt \
+		--output-file build/train.lock pyproject.toml
+	$(WITHOUT_TORCH) build/train.lock > images/train/requirements.lock
+
+images:
+	images/build cpu
+	images/build train --build-arg "TORCH=$(TORCH)" --build-arg "TORCH_INDEX=$(TORCH_INDEX)"
 
 setup: $(INSTALLED)
 

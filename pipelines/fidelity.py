@@ -17,6 +17,7 @@ from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.step import extract_gradients
 from gradsift.components.meta_training.step import meta_train
+from gradsift.components.preflight.parameter_checks import config_of
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store import GradientStore
 from gradsift.components.shared.prepared_data import PreparedData
@@ -33,7 +34,6 @@ from gradsift.pipelines.fidelity_judging import judge, ledger_of
 from gradsift.pipelines.fidelity_report import write_report
 from gradsift.pipelines.fidelity_results import Fidelity
 from gradsift.pipelines.live_table import render, state_of
-from gradsift.pipelines.parameters import config_of
 
 Truth = Literal["base", "meta", "both"]
 Result = TypeVar("Result")

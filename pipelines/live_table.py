@@ -15,6 +15,7 @@ from gradsift.components.calibration.plan import GROUPS
 from gradsift.components.shared.tracking import PIPELINE
 
 STEPS = {
+    "preflight": "preflight",
     "data_preparation": "prepare data",
     "meta_training": "meta-train",
     "gradient_extraction": "extract gradients",
@@ -24,8 +25,12 @@ STEPS = {
 }
 CALIBRATION = "calibration"
 """Row of the calibration runs, if any: they log as `calibration-plan`, `calibration-0` and so on."""
+FRESHNESS, PROMOTION = "freshness", "promotion"
+"""Rows of what is done where a model is to be registered: is there anything new, and is it the best so far?"""
 NAMES = {
     **STEPS,
+    FRESHNESS: "look for news",
+    PROMOTION: "promote model",
     CALIBRATION: "calibrate",
     "true_losses_base": "fine-tune truly",
     "true_losses_meta": "... from theta*",
@@ -41,6 +46,7 @@ KEY_NUMBERS = {
     },
     "target_finetuning": {"train_loss": "loss {:.3f}"},
     "evaluation": {"test_accuracy": "accuracy {:.1%}", "test_loss": "loss {:.3f}"},
+    PROMOTION: {"accuracy": "accuracy {:.1%}", "champion_accuracy": "champion's {:.1%}"},
 }
 MARKS = {"finished": ("✓", "green"), "reused": ("✓", "cyan"), "failed": ("✗", "red")}
 
@@ -88,14 +94,29 @@ class StepState:
 def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) -> dict[str, StepState]:
     """Return the state of every step, from the events recorded since a unix time.
 
-    Calibration is a step of its own only in a run that asks for it.
+    Calibration and promotion are steps of their own only in a run that asks for them. In one that has found nothing
+    new, the steps after that are left out.
     """
+    calibration_runs = int(_parameter(events, "calibrate_runs", 0))
+    registers = bool(_parameter(events, "promote_model_name", ""))
     states = {}
     for step in STEPS:
-        if step == "subset_estimation" and (runs := _calibration_runs(events)):
-            states[CALIBRATION] = _calibration(events, min(GROUPS, runs + 1), since)
+        if step == "subset_estimation" and calibration_runs:
+            states[CALIBRATION] = _calibration(events, min(GROUPS, calibration_runs + 1), since)
         states[step] = state_of(events.get(step, []), since)
+        if step == "data_preparation" and registers:
+            states[FRESHNESS] = state_of(events.get(FRESHNESS, []), since)
+            if found_nothing_new(states):
+                return states
+    if registers:
+        states[PROMOTION] = state_of(events.get(PROMOTION, []), since)
     return states
+
+
+def found_nothing_new(states: Mapping[str, StepState]) -> bool:
+    """Say whether the run ended early, as its data and settings are those of a registered model."""
+    freshness = states.get(FRESHNESS, StepState())
+    return freshness.status == "finished" and freshness.numbers.get("changed") == 0
 
 
 def state_of(events: list[dict[str, Any]], since: float = 0.0) -> StepState:
@@ -107,9 +128,10 @@ def state_of(events: list[dict[str, Any]], since: float = 0.0) -> StepState:
     return state
 
 
-def _calibration_runs(events: Mapping[str, list[dict[str, Any]]]) -> int:
+def _parameter(events: Mapping[str, list[dict[str, Any]]], name: str, default: Any) -> Any:
+    """Return a parameter of the pipeline run."""
     starts = [event for event in events.get(PIPELINE, []) if event["event"] == "start"]
-    return int(starts[-1]["params"].get("calibrate_runs", 0)) if starts else 0
+    return starts[-1]["params"].get(name, default) if starts else default
 
 
 def _calibration(events: Mapping[str, list[dict[str, Any]]], groups: int, since: float) -> StepState:

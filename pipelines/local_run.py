@@ -19,7 +19,13 @@ from gradsift.components.shared.step_output import StepOutput, fetch, read_file,
 from gradsift.components.shared.storage import atomic_file, is_remote, open_storage
 from gradsift.components.shared.tracking import FOLDER, record_pipeline_end, record_pipeline_start
 from gradsift.pipelines import local_runner
-from gradsift.pipelines.live_table import StepState, read_states, render, summary_lines
+from gradsift.pipelines.live_table import (
+    StepState,
+    found_nothing_new,
+    read_states,
+    render,
+    summary_lines,
+)
 
 REPORT = "report.html"
 RUN = "run.json"
@@ -57,7 +63,11 @@ def run_pipeline(parameters: dict[str, Any], console: Console) -> None:
             raise
         record_pipeline_end(root, "finished")
         _write_run(home, run_id, parameters, finished=True)
-        _sum_up(states, home, console)
+        if found_nothing_new(states):
+            model = parameters["promote_model_name"]
+            console.print(f"\nNothing new: data and settings are those of a judged version of {model}.")
+        else:
+            _sum_up(states, home, console)
 
 
 def newest_report(root: str) -> bytes:

@@ -1,34 +1,12 @@
 """The pipeline's parameters: read from the pipeline, given on the command line, checked before a run."""
 
-import dataclasses
 import json
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from gradsift.components.calibration.config import CalibrationConfig
-from gradsift.components.data_preparation.config import DataPreparationConfig
-from gradsift.components.evaluation.config import EvaluationConfig
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
-from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.preflight.parameter_checks import parameter_problems
+from gradsift.components.shared.errors import InputError, numbered
 from gradsift.pipelines.pipeline import gradsift_pipeline
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Config = TypeVar("Config", bound="DataclassInstance")
-CONFIGS: list[tuple[tuple[str, ...], type[Any]]] = [
-    (("prepare",), DataPreparationConfig),
-    (("model",), ModelConfig),
-    (("meta", "train"), TrainingRecipe),
-    (("extract",), GradientExtractionConfig),
-    (("calibrate",), CalibrationConfig),
-    (("estimate",), SubsetEstimationConfig),
-    (("fine_tune", "train"), TrainingRecipe),
-    (("evaluate",), EvaluationConfig),
-]
 
 
 def defaults() -> dict[str, Any]:
@@ -61,49 +39,22 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     """Check all parameters before anything runs.
 
     Raises:
-        InputError: a value is impossible; the message names the pipeline's parameter.
+        InputError: values are impossible; the message names the pipeline's parameters.
     """
-    for prefixes, config in CONFIGS:
-        config_of(config, prefixes, parameters)
-    if parameters["extract_base_weights"] and parameters["model_head"] != "label_embedding":
-        raise InputError(
-            f"Parameter model_head is {parameters['model_head']!r}: expected 'label_embedding' where "
-            "extract_base_weights is true, as another head means nothing before it is trained."
-        )
-
-
-def config_of(config: type[Config], prefixes: tuple[str, ...], parameters: Mapping[str, Any]) -> Config:
-    """Return a step's settings from the pipeline's parameters that begin with one of the prefixes.
-
-    Raises:
-        InputError: a value is impossible; the message names the pipeline's parameter.
-    """
-    names = {
-        field.name: f"{prefix}_{field.name}"
-        for field in dataclasses.fields(config)
-        for prefix in prefixes
-        if f"{prefix}_{field.name}" in parameters
-    }
-    try:
-        return config(**{field: parameters[name] for field, name in names.items()})
-    except InputError as error:
-        raise InputError(_with_full_names(str(error), names)) from None
-
-
-def _with_full_names(message: str, names: Mapping[str, str]) -> str:
-    return re.sub(r"^(Parameter )?(\w+)", lambda m: (m[1] or "") + names.get(m[2], m[2]), message)
+    if problems := parameter_problems(parameters):
+        raise InputError(numbered(problems))
 
 
 def _parsed(name: str, text: str, default: Any) -> Any:
     if isinstance(default, str):
         return text
     try:
-        value = json.loads(text) if isinstance(default, bool | list) else type(default)(text)
+        value = json.loads(text) if isinstance(default, bool | list | dict) else type(default)(text)
     except ValueError:
         value = None
     if isinstance(default, list) and not isinstance(value, list):
         value = [part.strip() for part in text.split(",") if part.strip()]
     if type(value) is not type(default):
-        kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+        kinds = {bool: "true or false", int: "a whole number", float: "a number", dict: "a JSON mapping"}
         raise InputError(f"Parameter {name} is {text!r}: expected {kinds[type(default)]}.")
     return value

@@ -1,35 +1,25 @@
 """The pipeline: its steps, wired."""
 
-from kfp import dsl, kubernetes
+from typing import Any
+
+from kfp import dsl
 
 from gradsift.components.calibration.component import calibrate, plan_calibration
 from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
 from gradsift.components.gradient_extraction.component import extract_gradients
 from gradsift.components.meta_training.component import meta_train
+from gradsift.components.preflight.component import preflight
+from gradsift.components.promotion.component import compare_with_champion, promote_model
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
+from gradsift.pipelines.platform import give_credentials, let_compute, let_load_models, let_train
 
 DESCRIPTION = (
     "Fine-tunes a language model for a target task by choosing which other data sources to train on: trains "
     "once on everything, estimates thousands of subsets from projected gradients, fine-tunes on the best one, "
     "and proves on held-out data what that bought."
 )
-RETRIES = 2
-SHARED_MEMORY = "8Gi"
-
-
-def _let_train(task: dsl.PipelineTask, cpu: str, memory: str, gpus: int, gpu_type: str) -> None:
-    """Give a task what training and gradient extraction need."""
-    task.set_cpu_request(cpu).set_memory_request(memory)
-    task.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
-    kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=SHARED_MEMORY)
-
-
-def _let_retry(task: dsl.PipelineTask) -> None:
-    """Try a task again where its machine fails, and tell it whose run it is."""
-    task.set_retry(num_retries=RETRIES, backoff_duration="30s", backoff_factor=2.0)
-    kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
 
 
 @dsl.pipeline(name="calibrate-group")
@@ -41,6 +31,12 @@ def calibrate_group(
     memory: str,
     gpus: int,
     gpu_type: str,
+    node_selector: dict,
+    tolerations: list,
+    s3_secret: str,
+    mlflow_secret: str,
+    hub_secret: str,
+    settings: str,
 ) -> None:
     """Some of the calibration runs: a pipeline of its own, as KFP gives a task in a loop no resources by parameter.
 
@@ -52,10 +48,16 @@ def calibrate_group(
         memory: memory requested.
         gpus: GPUs; 0 computes on the CPU.
         gpu_type: resource name of a GPU.
+        node_selector: labels that its node must have.
+        tolerations: taints that its node may have.
+        s3_secret: name of the Secret for S3.
+        mlflow_secret: name of the Secret for MLflow.
+        hub_secret: name of the Secret for the Hugging Face hub.
+        settings: name of the ConfigMap with addresses.
     """
     task = calibrate(data=data, output_uri=output_uri, planned=planned)
-    _let_train(task, cpu, memory, gpus, gpu_type)
-    _let_retry(task)
+    let_train(task, cpu, memory, gpus, gpu_type, node_selector, tolerations)
+    give_credentials(task, s3_secret, mlflow_secret, hub_secret, settings)
 
 
 @dsl.pipeline(name="gradsift", description=DESCRIPTION)
@@ -121,12 +123,20 @@ def gradsift_pipeline(
     evaluate_max_runs: int = 12,
     evaluate_bootstrap: int = 2000,
     evaluate_seed: int = 0,
+    promote_model_name: str = "",
+    promote_min_gain: float = 0.0,
     resources_cpu: str = "4",
     resources_memory: str = "16Gi",
     resources_gpus: int = 1,
     resources_gpu_type: str = "nvidia.com/gpu",
     resources_small_cpu: str = "2",
     resources_small_memory: str = "8Gi",
+    platform_s3_secret: str = "gradsift-s3",
+    platform_mlflow_secret: str = "gradsift-mlflow",
+    platform_hub_secret: str = "gradsift-hub",
+    platform_settings: str = "gradsift-settings",
+    platform_node_selector: dict = {},
+    platform_tolerations: list = [],
 ) -> None:
     """Choose the sources for a target task and fine-tune on them.
 
@@ -222,13 +232,45 @@ def gradsift_pipeline(
             each.
         evaluate_bootstrap: bootstrap samples behind every interval.
         evaluate_seed: seed of the bootstrap.
+        promote_model_name: registered model in MLflow that the fine-tuned model becomes a version of, by the
+            aliases `candidate` and `champion`; a run whose data and settings are those of a version that was
+            judged ends early. Empty registers nothing.
+        promote_min_gain: what a candidate's accuracy on the target's test split must be above the
+            champion's, on the same rows, to take its place; 0 lets an equal one, a negative number a
+            slightly worse one.
         resources_cpu: CPU cores requested by the steps that train or extract gradients.
-        resources_memory: memory requested by them.
+        resources_memory: memory requested by and allowed to them; shared memory, which GPUs talk through,
+            counts.
         resources_gpus: GPUs of each of them; 0 computes on the CPU.
         resources_gpu_type: resource name of a GPU.
         resources_small_cpu: CPU cores requested by the other steps.
-        resources_small_memory: memory requested by the other steps.
+        resources_small_memory: memory requested by and allowed to the other steps.
+        platform_s3_secret: name of the Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; it may be
+            missing where pods have an identity of their own.
+        platform_mlflow_secret: name of the Secret with MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD; it
+            may be missing.
+        platform_hub_secret: name of the Secret with HF_TOKEN, for gated models; it may be missing.
+        platform_settings: name of the ConfigMap with the addresses of S3 and MLflow; it may be missing.
+        platform_node_selector: labels that nodes must have for the steps that train or extract gradients, a
+            mapping such as {"pool": "gpu"}.
+        platform_tolerations: taints that those nodes may have, a list of Kubernetes' tolerations.
     """
+    check = preflight(**locals())
+    credentials = {
+        "s3_secret": platform_s3_secret,
+        "mlflow_secret": platform_mlflow_secret,
+        "hub_secret": platform_hub_secret,
+        "settings": platform_settings,
+    }
+    small: dict[str, Any] = {"cpu": resources_small_cpu, "memory": resources_small_memory}
+    large = {
+        "cpu": resources_cpu,
+        "memory": resources_memory,
+        "gpus": resources_gpus,
+        "gpu_type": resources_gpu_type,
+        "node_selector": platform_node_selector,
+        "tolerations": platform_tolerations,
+    }
     data = prepare_data(
         output_uri=output_uri,
         suite=prepare_suite,
@@ -236,135 +278,151 @@ def gradsift_pipeline(
         auxiliary_tasks=prepare_auxiliary_tasks,
         max_rows_per_task=prepare_max_rows_per_task,
         seed=prepare_seed,
-    )
-    theta = meta_train(
+    ).after(check)
+    news = compare_with_champion(
         data=data.outputs["data"],
         output_uri=output_uri,
-        base_model=model_base_model,
-        head=model_head,
-        score_scale=model_score_scale,
-        max_length=model_max_length,
-        train_embeddings=model_train_embeddings,
-        epochs=meta_epochs,
-        steps=meta_steps,
-        learning_rate=meta_learning_rate,
-        batch_size=train_batch_size,
-        sampling_exponent=meta_sampling_exponent,
-        weight_decay=train_weight_decay,
-        zero_stage=train_zero_stage,
-        precision=train_precision,
-        processes=train_processes,
-        checkpoint_steps=train_checkpoint_steps,
-        seed=meta_seed,
+        settings=check.outputs["Output"],
+        model_name=promote_model_name,
     )
-    store = extract_gradients(
-        data=data.outputs["data"],
-        model=theta.outputs["model"],
-        output_uri=output_uri,
-        dimension=extract_dimension,
-        blocks=extract_blocks,
-        probes=extract_probes,
-        projection_width=extract_projection_width,
-        parameters=extract_parameters,
-        tokens_per_batch=extract_tokens_per_batch,
-        shard_rows=extract_shard_rows,
-        dtype=extract_dtype,
-        hidden_states=extract_hidden_states,
-        base_weights=extract_base_weights,
-        precision=extract_precision,
-        processes=extract_processes,
-        seed=extract_seed,
-    )
-    plan = plan_calibration(
-        data=data.outputs["data"],
-        meta_model=theta.outputs["model"],
-        output_uri=output_uri,
-        runs=calibrate_runs,
-        seeds=calibrate_seeds,
-        seed=calibrate_seed,
-        base_model=model_base_model,
-        head=model_head,
-        score_scale=model_score_scale,
-        max_length=model_max_length,
-        train_embeddings=model_train_embeddings,
-        epochs=fine_tune_epochs,
-        steps=fine_tune_steps,
-        learning_rate=fine_tune_learning_rate,
-        batch_size=train_batch_size,
-        sampling_exponent=fine_tune_sampling_exponent,
-        weight_decay=train_weight_decay,
-        zero_stage=train_zero_stage,
-        precision=train_precision,
-        processes=train_processes,
-        checkpoint_steps=train_checkpoint_steps,
-        fine_tune_seed=fine_tune_seed,
-    )
-    with dsl.ParallelFor(plan.output) as planned:
-        calibration = calibrate_group(
+    with dsl.If(news.output == "changed", name="if-changed"):
+        theta = meta_train(
             data=data.outputs["data"],
             output_uri=output_uri,
-            planned=planned,
-            cpu=resources_cpu,
-            memory=resources_memory,
-            gpus=resources_gpus,
-            gpu_type=resources_gpu_type,
+            base_model=model_base_model,
+            head=model_head,
+            score_scale=model_score_scale,
+            max_length=model_max_length,
+            train_embeddings=model_train_embeddings,
+            epochs=meta_epochs,
+            steps=meta_steps,
+            learning_rate=meta_learning_rate,
+            batch_size=train_batch_size,
+            sampling_exponent=meta_sampling_exponent,
+            weight_decay=train_weight_decay,
+            zero_stage=train_zero_stage,
+            precision=train_precision,
+            processes=train_processes,
+            checkpoint_steps=train_checkpoint_steps,
+            seed=meta_seed,
         )
-    estimates = estimate_subsets(
-        data=data.outputs["data"],
-        model=theta.outputs["model"],
-        gradients=store.outputs["gradients"],
-        calibration=plan.output,
-        output_uri=output_uri,
-        fine_tune_steps=fine_tune_steps,
-        estimator=estimate_estimator,
-        method=estimate_method,
-        ridge=estimate_ridge,
-        stopping=estimate_stopping,
-        required_tasks=estimate_required_tasks,
-        excluded_tasks=estimate_excluded_tasks,
-        max_tasks=estimate_max_tasks,
-        max_rows=estimate_max_rows,
-        random_subsets=estimate_random_subsets,
-        subset_fraction=estimate_subset_fraction,
-        ensemble_top=estimate_ensemble_top,
-        ensemble_threshold=estimate_ensemble_threshold,
-        random_baseline_draws=estimate_random_baseline_draws,
-        seed=estimate_seed,
-    ).after(calibration)
-    tuned = fine_tune_target(
-        data=data.outputs["data"],
-        selection=estimates.outputs["selection"],
-        output_uri=output_uri,
-        base_model=model_base_model,
-        head=model_head,
-        score_scale=model_score_scale,
-        max_length=model_max_length,
-        train_embeddings=model_train_embeddings,
-        epochs=fine_tune_epochs,
-        steps=fine_tune_steps,
-        learning_rate=fine_tune_learning_rate,
-        batch_size=train_batch_size,
-        sampling_exponent=fine_tune_sampling_exponent,
-        weight_decay=train_weight_decay,
-        zero_stage=train_zero_stage,
-        precision=train_precision,
-        processes=train_processes,
-        checkpoint_steps=train_checkpoint_steps,
-        seed=fine_tune_seed,
-    )
-    evaluation = evaluate(
-        data=data.outputs["data"],
-        selection=estimates.outputs["selection"],
-        model=tuned.outputs["model"],
-        output_uri=output_uri,
-        seeds=evaluate_seeds,
-        max_runs=evaluate_max_runs,
-        bootstrap=evaluate_bootstrap,
-        seed=evaluate_seed,
-    )
-    for task in (data, plan, estimates):
-        task.set_cpu_request(resources_small_cpu).set_memory_request(resources_small_memory)
-        _let_retry(task)
-    for task in (theta, store, tuned, evaluation):
-        _let_train(task, resources_cpu, resources_memory, resources_gpus, resources_gpu_type)
-        _let_retry(task)
+        store = extract_gradients(
+            data=data.outputs["data"],
+            model=theta.outputs["model"],
+            output_uri=output_uri,
+            dimension=extract_dimension,
+            blocks=extract_blocks,
+            probes=extract_probes,
+            projection_width=extract_projection_width,
+            parameters=extract_parameters,
+            tokens_per_batch=extract_tokens_per_batch,
+            shard_rows=extract_shard_rows,
+            dtype=extract_dtype,
+            hidden_states=extract_hidden_states,
+            base_weights=extract_base_weights,
+            precision=extract_precision,
+            processes=extract_processes,
+            seed=extract_seed,
+        )
+        plan = plan_calibration(
+            data=data.outputs["data"],
+            meta_model=theta.outputs["model"],
+            output_uri=output_uri,
+            runs=calibrate_runs,
+            seeds=calibrate_seeds,
+            seed=calibrate_seed,
+            base_model=model_base_model,
+            head=model_head,
+            score_scale=model_score_scale,
+            max_length=model_max_length,
+            train_embeddings=model_train_embeddings,
+            epochs=fine_tune_epochs,
+            steps=fine_tune_steps,
+            learning_rate=fine_tune_learning_rate,
+            batch_size=train_batch_size,
+            sampling_exponent=fine_tune_sampling_exponent,
+            weight_decay=train_weight_decay,
+            zero_stage=train_zero_stage,
+            precision=train_precision,
+            processes=train_processes,
+            checkpoint_steps=train_checkpoint_steps,
+            fine_tune_seed=fine_tune_seed,
+        )
+        with dsl.ParallelFor(plan.output) as planned:
+            calibration = calibrate_group(
+                data=data.outputs["data"],
+                output_uri=output_uri,
+                planned=planned,
+                **large,
+                **credentials,
+            )
+        estimates = estimate_subsets(
+            data=data.outputs["data"],
+            model=theta.outputs["model"],
+            gradients=store.outputs["gradients"],
+            calibration=plan.output,
+            output_uri=output_uri,
+            fine_tune_steps=fine_tune_steps,
+            estimator=estimate_estimator,
+            method=estimate_method,
+            ridge=estimate_ridge,
+            stopping=estimate_stopping,
+            required_tasks=estimate_required_tasks,
+            excluded_tasks=estimate_excluded_tasks,
+            max_tasks=estimate_max_tasks,
+            max_rows=estimate_max_rows,
+            random_subsets=estimate_random_subsets,
+            subset_fraction=estimate_subset_fraction,
+            ensemble_top=estimate_ensemble_top,
+            ensemble_threshold=estimate_ensemble_threshold,
+            random_baseline_draws=estimate_random_baseline_draws,
+            seed=estimate_seed,
+        ).after(calibration)
+        tuned = fine_tune_target(
+            data=data.outputs["data"],
+            selection=estimates.outputs["selection"],
+            output_uri=output_uri,
+            base_model=model_base_model,
+            head=model_head,
+            score_scale=model_score_scale,
+            max_length=model_max_length,
+            train_embeddings=model_train_embeddings,
+            epochs=fine_tune_epochs,
+            steps=fine_tune_steps,
+            learning_rate=fine_tune_learning_rate,
+            batch_size=train_batch_size,
+            sampling_exponent=fine_tune_sampling_exponent,
+            weight_decay=train_weight_decay,
+            zero_stage=train_zero_stage,
+            precision=train_precision,
+            processes=train_processes,
+            checkpoint_steps=train_checkpoint_steps,
+            seed=fine_tune_seed,
+        )
+        evaluation = evaluate(
+            data=data.outputs["data"],
+            selection=estimates.outputs["selection"],
+            model=tuned.outputs["model"],
+            output_uri=output_uri,
+            seeds=evaluate_seeds,
+            max_runs=evaluate_max_runs,
+            bootstrap=evaluate_bootstrap,
+            seed=evaluate_seed,
+        )
+        with dsl.If(promote_model_name != "", name="if-registered"):
+            promotion = promote_model(
+                data=data.outputs["data"],
+                model=tuned.outputs["model"],
+                output_uri=output_uri,
+                settings=check.outputs["Output"],
+                model_name=promote_model_name,
+                min_gain=promote_min_gain,
+            ).after(evaluation)
+    let_compute(check, **small, retries=0)
+    let_load_models(check)
+    for task in (data, news, plan, estimates):
+        let_compute(task, **small)
+    for task in (theta, store, tuned, evaluation, promotion):
+        let_train(task, **large)
+    for task in (check, data, news, plan, estimates, theta, store, tuned, evaluation, promotion):
+        give_credentials(task, **credentials)

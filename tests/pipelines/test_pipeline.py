@@ -15,10 +15,13 @@ from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
 from gradsift.components.gradient_extraction.component import extract_gradients
 from gradsift.components.meta_training.component import meta_train
+from gradsift.components.preflight.component import preflight
+from gradsift.components.preflight.parameter_checks import CONFIGS
+from gradsift.components.promotion.component import compare_with_champion, promote_model
 from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
-from gradsift.pipelines.parameters import CONFIGS, defaults
+from gradsift.pipelines.parameters import defaults
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
@@ -30,10 +33,12 @@ COMPONENTS = [
     estimate_subsets,
     fine_tune_target,
     evaluate,
+    compare_with_champion,
+    promote_model,
 ]
 # The final fine-tuning is short, gentle and counted in steps, so that every comparison costs the same.
 OWN_DEFAULTS = {"fine_tune_steps": 40, "fine_tune_learning_rate": 5e-5, "fine_tune_epochs": 3.0}
-LARGE = {"meta-train", "extract-gradients", "calibrate", "fine-tune-target", "evaluate"}
+LARGE = {"meta-train", "extract-gradients", "calibrate", "fine-tune-target", "evaluate", "promote-model"}
 
 
 @pytest.fixture(scope="module")
@@ -53,30 +58,48 @@ def test_yaml_is_ascii() -> None:
     assert COMMITTED.read_bytes().isascii()
 
 
+def needs(graph: dict[str, Any]) -> dict[str, set[str]]:
+    """Return what each task of a graph waits for."""
+    return {name: set(task.get("dependentTasks", [])) for name, task in graph["dag"]["tasks"].items()}
+
+
 def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
-    tasks = compiled[0]["root"]["dag"]["tasks"]
-    needs = {name: set(task.get("dependentTasks", [])) for name, task in tasks.items()}
-    assert needs == {
-        "prepare-data": set(),
-        "meta-train": {"prepare-data"},
-        "extract-gradients": {"prepare-data", "meta-train"},
-        "plan-calibration": {"prepare-data", "meta-train"},
-        "for-loop-1": {"prepare-data", "plan-calibration"},
-        "estimate-subsets": {
-            "prepare-data",
-            "meta-train",
-            "extract-gradients",
-            "plan-calibration",
-            "for-loop-1",
-        },
-        "fine-tune-target": {"prepare-data", "estimate-subsets"},
-        "evaluate": {"prepare-data", "estimate-subsets", "fine-tune-target"},
+    components = compiled[0]["components"]
+    assert needs(compiled[0]["root"]) == {
+        "preflight": set(),
+        "prepare-data": {"preflight"},
+        "compare-with-champion": {"preflight", "prepare-data"},
+        "condition-1": {"preflight", "prepare-data", "compare-with-champion"},
     }
+    assert needs(components["comp-condition-1"]) == {
+        "meta-train": set(),
+        "extract-gradients": {"meta-train"},
+        "plan-calibration": {"meta-train"},
+        "for-loop-2": {"plan-calibration"},
+        "estimate-subsets": {"meta-train", "extract-gradients", "plan-calibration", "for-loop-2"},
+        "fine-tune-target": {"estimate-subsets"},
+        "evaluate": {"estimate-subsets", "fine-tune-target"},
+        "condition-3": {"fine-tune-target", "evaluate"},
+    }
+    assert needs(components["comp-condition-3"]) == {"promote-model": set()}
+
+
+def test_nothing_is_trained_without_news_and_nothing_promoted_without_a_name(
+    compiled: list[dict[str, Any]],
+) -> None:
+    tasks = compiled[0]["root"]["dag"]["tasks"]
+    assert tasks["condition-1"]["triggerPolicy"]["condition"] == (
+        "inputs.parameter_values['pipelinechannel--compare-with-champion-Output'] == 'changed'"
+    )
+    inner = compiled[0]["components"]["comp-condition-1"]["dag"]["tasks"]["condition-3"]
+    assert inner["triggerPolicy"]["condition"] == (
+        "inputs.parameter_values['pipelinechannel--promote_model_name'] != ''"
+    )
 
 
 def test_every_parameter_is_typed_described_and_has_a_default() -> None:
     for name, definition in gradsift_pipeline.component_spec.inputs.items():
-        assert definition.type in {"String", "Integer", "Float", "Boolean", "List"}, name
+        assert definition.type in {"String", "Integer", "Float", "Boolean", "List", "Dict"}, name
         assert definition.description, name
         assert definition.optional, name
 
@@ -95,25 +118,32 @@ def test_parameters_are_those_of_the_settings_with_their_defaults_and_sentences(
     for name, (default, sentence) in expected.items():
         assert inputs[name].default == OWN_DEFAULTS.get(name, default), name
         assert " ".join(inputs[name].description.split()) == sentence, name
-    others = {name for name in inputs if name not in expected}
-    assert others == {
-        "output_uri",
-        "extract_base_weights",
-        *(name for name in inputs if name.startswith("resources_")),
+    assert {name for name in inputs if name not in expected} == {"output_uri", "extract_base_weights"}
+
+
+def test_preflight_checks_every_parameter_before_anything_else() -> None:
+    inputs = gradsift_pipeline.component_spec.inputs
+    checked = preflight.component_spec.inputs
+    assert {name: each.type for name, each in checked.items()} == {
+        name: each.type for name, each in inputs.items()
     }
+    given = gradsift_pipeline.pipeline_spec.root.dag.tasks["preflight"].inputs.parameters
+    assert {name: given[name].component_input_parameter for name in inputs} == {name: name for name in inputs}
 
 
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.name)
 def test_component_defaults_are_the_pipelines(component: Any) -> None:
     known = defaults()
+    spec = gradsift_pipeline.pipeline_spec
     task = next(
         task
-        for task in gradsift_pipeline.pipeline_spec.root.dag.tasks.values()
+        for graph in (spec.root, *spec.components.values())
+        for task in graph.dag.tasks.values()
         if task.component_ref.name == f"comp-{component.name}"
     )
     for name, definition in component.component_spec.inputs.items():
         if definition.optional and name != "calibration":
-            source = task.inputs.parameters[name].component_input_parameter
+            source = task.inputs.parameters[name].component_input_parameter.removeprefix("pipelinechannel--")
             assert known[source] == definition.default or source in OWN_DEFAULTS, name
 
 
@@ -126,50 +156,28 @@ def test_components_run_in_our_images_without_installing_anything(compiled: list
         assert "pip install" not in " ".join(container["command"])
 
 
-def test_resources_retries_shared_memory_and_run_id(compiled: list[dict[str, Any]]) -> None:
-    spec, platform = compiled
-    kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    tasks = {**spec["root"]["dag"]["tasks"], **spec["components"]["comp-calibrate-group"]["dag"]["tasks"]}
-    del tasks["for-loop-1"]
-    for name, task in tasks.items():
-        assert task["retryPolicy"]["maxRetryCount"] == 2
-        assert task.get("cachingOptions", {}).get("enableCache") is True
-        executor = kubernetes[f"exec-{name}"]
-        assert executor["fieldPathAsEnv"] == [
-            {"name": "KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
-        ]
-        resources = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]["resources"]
-        if name in LARGE:
-            assert executor["emptyDirMounts"][0] == {
-                "medium": "Memory",
-                "mountPath": "/dev/shm",
-                "sizeLimit": "8Gi",
-                "volumeName": "dshm",
-            }
-            assert "gpus" in str(resources["accelerator"])
-            assert "memory" in str(resources)
-        else:
-            assert "accelerator" not in resources
-            assert "resources_small_memory" in str(resources)
-
-
 def test_calibration_runs_are_given_the_resources_of_training(compiled: list[dict[str, Any]]) -> None:
-    [group] = compiled[0]["components"]["comp-for-loop-1"]["dag"]["tasks"].values()
+    components = compiled[0]["components"]
+    [group] = components["comp-for-loop-2"]["dag"]["tasks"].values()
     given = {
         name: source["componentInputParameter"] for name, source in group["inputs"]["parameters"].items()
     }
     for name in ("cpu", "memory", "gpus", "gpu_type"):
         assert given[name].endswith(f"resources_{name}")
-    loop = compiled[0]["root"]["dag"]["tasks"]["for-loop-1"]
+    for name in ("s3_secret", "mlflow_secret", "hub_secret", "settings", "node_selector", "tolerations"):
+        assert given[name].endswith(f"platform_{name}")
+    tasks = components["comp-condition-1"]["dag"]["tasks"]
+    loop = tasks["for-loop-2"]
     items = loop["inputs"]["parameters"][loop["parameterIterator"]["items"]["inputParameter"]]
     assert items["taskOutputParameter"]["producerTask"] == "plan-calibration"
-    estimate = compiled[0]["root"]["dag"]["tasks"]["estimate-subsets"]["inputs"]["parameters"]
-    assert estimate["calibration"] == items
+    assert tasks["estimate-subsets"]["inputs"]["parameters"]["calibration"] == items
     assert calibrate.name == "calibrate"
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
-    return field.default if field.default is not dataclasses.MISSING else []
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _sentences(config: type[Any]) -> dict[str, str]:

@@ -478,7 +478,7 @@ def test_delete_refuses_what_it_cannot_tell_apart(
         ),
         (
             [{**NIGHTLY, "parameters": {"evaluate_seeds": None}}],
-            "schedule 'nightly', field 'parameters.evaluate_seeds': expected a text, a number, true, false or",
+            "schedule 'nightly', field 'parameters.evaluate_seeds': expected a text, a number, true, false, a",
         ),
         ("nightly", "field 'schedules': input should be a valid list."),
     ],

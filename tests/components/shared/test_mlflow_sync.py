@@ -16,7 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Run
 
 from gradsift.components.shared.errors import TrackingError
-from gradsift.components.shared.mlflow_sync import SyncResult, sync, tracking_uri
+from gradsift.components.shared.mlflow_connection import tracking_uri
+from gradsift.components.shared.mlflow_sync import SyncResult, sync
 from gradsift.components.shared.step_output import produce
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.tracking import read_events, record_pipeline_end, track_step

@@ -1,0 +1,121 @@
+"""The step: check parameters, run root, suite, base model and MLflow, and report all that is wrong at once."""
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from gradsift.components.data_preparation.config import DataPreparationConfig
+from gradsift.components.data_preparation.task_suite import find_tasks
+from gradsift.components.preflight.parameter_checks import config_of, parameter_problems
+from gradsift.components.shared.base_model import check_base_model
+from gradsift.components.shared.checks import (
+    TRACKING,
+    Check,
+    Finding,
+    check_mlflow,
+    check_run_root,
+    make_checks,
+)
+from gradsift.components.shared.errors import InputError, StorageError, numbered
+from gradsift.components.shared.lifeline import hold_lifeline
+from gradsift.components.shared.storage import atomic_file, is_remote
+from gradsift.components.shared.tracking import track_step
+
+STEP = "preflight"
+RUN_ROOT, MLFLOW = "run root", "MLflow"
+PAIRS = [
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+]
+SECRETS = [*(name for pair in PAIRS for name in pair), "MLFLOW_TRACKING_TOKEN", "HF_TOKEN"]
+
+
+def preflight(parameters: Mapping[str, Any], report: Path) -> None:
+    """Check everything that can be known to be wrong by now.
+
+    An MLflow server that does not answer is a warning, as a run loses nothing by it, but where a model is to be
+    registered.
+
+    Args:
+        parameters: all parameters of the pipeline.
+        report: file for the findings, in Markdown; it is written whatever they are.
+
+    Raises:
+        InputError: things are wrong; the message has a sentence for each.
+    """
+    hold_lifeline()
+    root = parameters["output_uri"]
+    [root_finding] = make_checks({RUN_ROOT: lambda: _check_run_root(parameters)})
+    with ExitStack() as stack:
+        if root_finding.fine:  # otherwise there is no place for a record
+            stack.enter_context(track_step(STEP, root, parameters))
+        findings = [root_finding, *examine(parameters)]
+        with atomic_file(report) as path:
+            path.write_text(markdown(findings), encoding="utf-8")
+        needs_mlflow = bool(parameters["promote_model_name"])
+        problems = [
+            each.words for each in findings if not each.fine and (each.check != MLFLOW or needs_mlflow)
+        ]
+        if problems:
+            raise InputError(numbered(problems))
+
+
+def examine(parameters: Mapping[str, Any]) -> list[Finding]:
+    """Make every check but that of the run root."""
+    checks: dict[str, Check] = {"secrets": _check_secrets, MLFLOW: lambda: _check_mlflow(parameters)}
+    problems = parameter_problems(parameters)
+    if not any(problem.removeprefix("Parameter ").startswith("prepare_") for problem in problems):
+        preparation = config_of(DataPreparationConfig, ("prepare",), parameters)
+        checks["suite"] = lambda: find_tasks(preparation)
+    checks["base model"] = lambda: check_base_model(parameters["model_base_model"])
+    found = [Finding("parameters", False, problem) for problem in problems]
+    fine = [Finding("parameters", True, f"all {len(parameters)} are possible")]
+    return [*(found or fine), *make_checks(checks)]
+
+
+def markdown(findings: list[Finding]) -> str:
+    """Return a table of the findings."""
+    rows = "\n".join(
+        f"| {_mark(each)} | {each.check} | {' '.join(each.words.split()).replace('|', '&#124;')} |"
+        for each in findings
+    )
+    return f"# Preflight\n\n| | check | finding |\n|---|---|---|\n{rows}\n"
+
+
+def _mark(finding: Finding) -> str:
+    if finding.fine:
+        return "ok"
+    return "warning" if finding.check == MLFLOW else "**wrong**"
+
+
+def _check_run_root(parameters: Mapping[str, Any]) -> str:
+    root = parameters["output_uri"]
+    try:
+        return check_run_root(root)
+    except StorageError as error:
+        if not is_remote(root) or "AWS_ACCESS_KEY_ID" in os.environ:
+            raise
+        secret = parameters["platform_s3_secret"]
+        raise InputError(
+            f"{error} On Kubernetes, credentials come from the Secret {secret!r} (parameter platform_s3_secret), "
+            "or from the pod's identity."
+        ) from error
+
+
+def _check_secrets() -> str:
+    """Say which credentials the environment holds; their values are not looked at."""
+    for one, other in [*PAIRS, *((second, first) for first, second in PAIRS)]:
+        if os.environ.get(one) and not os.environ.get(other):
+            raise InputError(f"The secret that holds {one} does not hold {other}: expected both or neither.")
+    present = [name for name in SECRETS if os.environ.get(name)]
+    return f"{', '.join(present)} given" if present else "none given in the environment"
+
+
+def _check_mlflow(parameters: Mapping[str, Any]) -> str:
+    if is_remote(parameters["output_uri"]) and not os.environ.get(TRACKING):
+        if name := parameters["promote_model_name"]:
+            raise InputError(f"{TRACKING} is not set: expected the server to register the model {name!r} in.")
+        return f"{TRACKING} is not set: nothing is sent, the record stays in the run root"
+    return check_mlflow()

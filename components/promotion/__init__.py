@@ -1,0 +1,1 @@
+"""Finished model -> candidate and perhaps champion of a registered model; unchanged data -> no new model."""

@@ -1,0 +1,127 @@
+"""The preflight step: what it finds wrong, all of it at once, and what is only a warning."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradsift.components.preflight.step import examine, preflight
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.run_record import step_events
+from gradsift.components.shared.storage import open_storage
+from gradsift.pipelines.parameters import defaults
+
+AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CONFIG_FILE")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*AWS, "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("KFP_RUN_ID", "some-run")
+
+
+def problem(tmp_path: Path, **changes: Any) -> str:
+    """Return what preflight says is wrong."""
+    parameters = {**defaults(), "output_uri": str(tmp_path / "root"), **changes}
+    with pytest.raises(InputError) as error:
+        preflight(parameters, tmp_path / "report.md")
+    assert "wrong" in (tmp_path / "report.md").read_text()
+    return str(error.value)
+
+
+def test_all_in_order_is_a_table_and_leaves_nothing_but_its_record(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    began = time.monotonic()
+    preflight({**defaults(), "output_uri": str(root)}, tmp_path / "report.md")
+    assert time.monotonic() - began < 2
+    report = (tmp_path / "report.md").read_text()
+    assert report.count("| ok |") == 6
+    assert "demo has the target sst2 and 11 auxiliary tasks" in report
+    assert {path.name for path in root.rglob("*") if path.is_file()} == {"preflight.jsonl"}
+    assert step_events(str(root), "some-run")["preflight"][-1]["status"] == "finished"
+
+
+def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
+    said = problem(
+        tmp_path,
+        evaluate_seeds=0,
+        extract_probes=0,
+        extract_dtype="int8",
+        train_batch_size=0,
+        platform_s3_secret="No name",
+        prepare_target="sst3",
+        model_base_model="/no/such/folder",
+    )
+    assert said.startswith("7 things are wrong. (1) ")
+    for words in (
+        "extract_probes is 0",
+        "extract_dtype is 'int8'",
+        "evaluate_seeds is 0",
+        "train_batch_size is 0",
+        "platform_s3_secret is 'No name'",
+        "no task 'sst3'",
+        "'/no/such/folder' was not found",
+    ):
+        assert said.count(words) == 1, words
+    assert step_events(str(tmp_path / "root"), "some-run")["preflight"][-1]["error"] == said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prepare_auxiliary_tasks": ["mr", "other"]}, "no task 'other', which was given as auxiliary task"),
+        ({"prepare_suite": "/no/suite"}, "There is no task suite at /no/suite"),
+        ({"model_base_model": "no/such-model"}, "'no/such-model' was not found"),
+        ({"resources_memory": "16 GB"}, "resources_memory is '16 GB': expected a quantity"),
+        ({"resources_gpus": -1}, "resources_gpus is -1: expected 0 or more."),
+        ({"resources_gpu_type": "A100"}, "resources_gpu_type is 'A100': expected a resource's name"),
+        ({"platform_node_selector": {"gpu": True}}, "gives the label 'gpu' the value True: expected a text."),
+        ({"platform_tolerations": ["gpu"]}, "platform_tolerations holds 'gpu': expected mappings"),
+        ({"prepare_auxiliary_tasks": ["sst2"]}, "prepare_auxiliary_tasks holds the target 'sst2'"),
+        ({"extract_base_weights": True, "model_head": "linear"}, "expected 'label_embedding' where"),
+    ],
+)
+def test_one_thing_wrong_is_one_sentence(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    said = problem(tmp_path, **changes)
+    assert words in said
+    assert "things are wrong" not in said
+
+
+def test_a_run_root_that_cannot_be_written_is_reported_without_a_record(tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("a file")
+    said = problem(tmp_path, evaluate_seeds=0)
+    assert str(tmp_path / "root") in said
+    assert "evaluate_seeds is 0" in said
+
+
+def test_s3_is_written_read_and_deleted_from(s3_root: str, tmp_path: Path) -> None:
+    preflight({**defaults(), "output_uri": s3_root}, tmp_path / "report.md")
+    assert open_storage(s3_root).keys() == ["tracking/some-run/preflight.jsonl"]
+    assert "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY given" in (tmp_path / "report.md").read_text()
+
+
+def test_missing_s3_credentials_name_the_secret(tmp_path: Path) -> None:
+    said = problem(tmp_path, output_uri="s3://bucket/root", platform_s3_secret="team-s3")
+    assert "come from the Secret 'team-s3' (parameter platform_s3_secret)" in said
+
+
+def test_half_of_a_pair_of_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "planted-name")
+    said = problem(tmp_path)
+    assert "holds MLFLOW_TRACKING_USERNAME does not hold MLFLOW_TRACKING_PASSWORD" in said
+    assert "planted-name" not in said + (tmp_path / "report.md").read_text()
+
+
+def test_an_mlflow_server_that_is_down_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    preflight({**defaults(), "output_uri": str(tmp_path / "root")}, tmp_path / "report.md")
+    assert "| warning | MLflow |" in (tmp_path / "report.md").read_text()
+
+
+def test_an_mlflow_server_that_answers(mlflow_experiment: str, tmp_path: Path) -> None:
+    findings = {each.check: each for each in examine({**defaults(), "output_uri": str(tmp_path)})}
+    assert findings["MLflow"].fine
+    assert findings["MLflow"].words == "the tracking server answers"

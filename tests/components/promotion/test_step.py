@@ -1,0 +1,202 @@
+"""Promotion against a real MLflow server: who becomes champion, and what a killed step leaves to its next try."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from gradsift.components.promotion.config import PromotionConfig
+from gradsift.components.promotion.freshness import fingerprint, is_changed, settings_digest
+from gradsift.components.promotion.registry import ModelRegistry
+from gradsift.components.promotion.step import promote
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.step_output import StepOutput, fetch
+from gradsift.components.shared.tracking import EventLog, StepTracker
+from gradsift.pipelines.parameters import defaults
+
+SETTINGS = "settings"
+
+
+@pytest.fixture
+def name(mlflow_experiment: str) -> str:
+    return f"model-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> StepTracker:
+    return StepTracker(EventLog(str(tmp_path / "root"), "promotion"))
+
+
+@pytest.fixture
+def better_and_worse(prepared_data: StepOutput) -> tuple[str, str, float]:
+    """Return the label that most test rows have, the other one, and the first one's share."""
+    data = PreparedData(fetch(prepared_data))
+    share = float(np.mean(data.split(data.target, "test")["label"][:]))
+    negative, positive = data.task(data.target).labels
+    return (positive, negative, share) if share > 0.5 else (negative, positive, 1 - share)
+
+
+def aliases(name: str) -> dict[str, str]:
+    return {alias: str(number) for alias, number in MlflowClient().get_registered_model(name).aliases.items()}
+
+
+def test_the_first_model_is_champion_and_can_be_loaded_by_its_alias(
+    prepared_data: StepOutput, fine_tune: Any, name: str, tracker: StepTracker, tmp_path: Path
+) -> None:
+    model = fine_tune("run-1", "positive")
+    made = promote(PromotionConfig(name), prepared_data, model, SETTINGS, str(tmp_path / "root"), tracker)
+    assert made.promoted
+    assert made.words == f"Version 1 of {name} is champion: it is the first."
+    assert aliases(name) == {"candidate": "1", "champion": "1"}
+    tags = MlflowClient().get_model_version(name, "1").tags
+    assert tags["gradsift.run_id"] == "run-1"
+    assert tags["gradsift.model_digest"] == model.digest
+    assert tags["gradsift.fingerprint"] == fingerprint(prepared_data, SETTINGS)
+    answers = mlflow.pyfunc.load_model(f"models:/{name}@champion").predict(["a text"])
+    assert answers["label"].tolist() == ["positive"]
+
+
+@pytest.mark.parametrize(
+    ("min_gain", "champion_answers", "promoted"),
+    [(0.0, "worse", True), (0.0, "better", False), (0.0, "equal", True), (0.5, "worse", False)],
+)
+def test_a_candidate_takes_the_champions_place_where_it_gains_enough_on_the_same_rows(
+    min_gain: float,
+    champion_answers: str,
+    promoted: bool,
+    prepared_data: StepOutput,
+    better_and_worse: tuple[str, str, float],
+    fine_tune: Any,
+    name: str,
+    tracker: StepTracker,
+    tmp_path: Path,
+) -> None:
+    better, worse, share = better_and_worse
+    champion, candidate = {"worse": (worse, better), "better": (better, worse), "equal": (better, better)}[
+        champion_answers
+    ]
+    root, config = str(tmp_path / "root"), PromotionConfig(name, min_gain)
+    promote(config, prepared_data, fine_tune("run-1", champion), SETTINGS, root, tracker)
+    made = promote(config, prepared_data, fine_tune("run-2", candidate), SETTINGS, root, tracker)
+    assert made.promoted is promoted
+    assert aliases(name) == {"candidate": "2", "champion": "2" if promoted else "1"}
+    shares = {better: f"{share:.2%}", worse: f"{1 - share:.2%}"}
+    assert f"accuracy {shares[candidate]} against {shares[champion]} of version 1" in made.words
+    assert MlflowClient().get_model_version(name, "2").tags["gradsift.decision"] == made.words
+
+
+def test_a_champion_of_other_labels_cannot_be_compared(
+    prepared_data: StepOutput, fine_tune: Any, name: str, tracker: StepTracker, tmp_path: Path
+) -> None:
+    root, config = str(tmp_path / "root"), PromotionConfig(name)
+    other = fine_tune("run-1", "good", labels=["bad", "good"])
+    promote(config, prepared_data, other, SETTINGS, root, tracker)
+    made = promote(config, prepared_data, fine_tune("run-2", "positive"), SETTINGS, root, tracker)
+    assert "knows other labels than the test rows" in made.words
+    assert aliases(name) == {"candidate": "2", "champion": "1"}
+
+
+@pytest.mark.parametrize("call", [0, 1, 3])
+def test_killed_after_any_change_and_tried_again_it_ends_as_undisturbed(
+    call: int,
+    prepared_data: StepOutput,
+    better_and_worse: tuple[str, str, float],
+    fine_tune: Any,
+    name: str,
+    tracker: StepTracker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    better, worse, _ = better_and_worse
+    root, config = str(tmp_path / "root"), PromotionConfig(name)
+    promote(config, prepared_data, fine_tune("run-1", worse), "before", root, tracker)
+    model = fine_tune("run-2", better)
+    changes: list[str] = []
+    with monkeypatch.context() as patch:
+        for method in ("set_alias", "set_tags"):
+            real = getattr(ModelRegistry, method)
+
+            def interrupted(self: Any, *given: Any, real: Any = real) -> None:
+                real(self, *given)
+                changes.append(real.__name__)
+                if len(changes) == call + 1:
+                    raise KeyboardInterrupt
+
+            patch.setattr(ModelRegistry, method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            promote(config, prepared_data, model, SETTINGS, root, tracker)
+    unjudged = call < 3
+    assert is_changed(config, prepared_data, SETTINGS, root, tracker) is unjudged
+    made = promote(config, prepared_data, model, SETTINGS, root, tracker)
+    assert made.promoted
+    assert aliases(name) == {"candidate": "2", "champion": "2"}
+    assert not is_changed(config, prepared_data, SETTINGS, root, tracker)
+    assert len(MlflowClient().search_model_versions(f"name = '{name}'")) == 2
+
+
+def test_there_is_news_unless_a_judged_version_is_of_the_same_data_and_settings(
+    prepared_data: StepOutput,
+    better_and_worse: tuple[str, str, float],
+    fine_tune: Any,
+    name: str,
+    tracker: StepTracker,
+    tmp_path: Path,
+) -> None:
+    better, worse, _ = better_and_worse
+    root, config = str(tmp_path / "root"), PromotionConfig(name)
+
+    def changed(data: StepOutput, settings: str) -> bool:
+        return is_changed(config, data, settings, root, tracker)
+
+    assert changed(prepared_data, SETTINGS), "nothing is registered"
+    promote(config, prepared_data, fine_tune("run-1", better), SETTINGS, root, tracker)
+    assert not changed(prepared_data, SETTINGS)
+    assert changed(prepared_data, "other settings")
+    assert changed(StepOutput("uri", "other digest", {}), SETTINGS)
+    promote(config, prepared_data, fine_tune("run-2", worse), "other settings", root, tracker)
+    assert not changed(prepared_data, "other settings"), "the candidate was judged, and is not champion"
+    assert not changed(prepared_data, SETTINGS), "the champion is the same"
+
+
+def test_without_mlflow_there_is_news_and_a_warning(
+    prepared_data: StepOutput,
+    tracker: StepTracker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:s3cret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert is_changed(PromotionConfig("model"), prepared_data, SETTINGS, str(tmp_path / "root"), tracker)
+    assert "could not serve the registered model 'model'" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+def test_a_remote_run_root_without_a_server_has_no_registry(
+    prepared_data: StepOutput, tracker: StepTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_URI is not set"):
+        is_changed(PromotionConfig("model"), prepared_data, SETTINGS, "s3://bucket/root", tracker)
+
+
+def test_the_digest_of_settings_leaves_out_what_does_not_decide_the_result() -> None:
+    known = defaults()
+    digest = settings_digest(known)
+    for name, value in known.items():
+        changed = settings_digest({**known, name: f"{value}x"})
+        same = name.startswith(("output_uri", "prepare_", "resources_", "platform_", "promote_"))
+        assert (changed == digest) is (same or name == "extract_processes"), name
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("model_name", "a/b"), ("model_name", "it's"), ("min_gain", 2.0)]
+)
+def test_impossible_settings_are_named(field: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"Parameter {field} is "):
+        PromotionConfig(**{field: value})

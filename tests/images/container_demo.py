@@ -1,0 +1,253 @@
+"""The images built for real, and the demo's pipeline in them, from S3 to MLflow: what `make test-containers` runs.
+
+Not collected by itself, as it needs root and Debian's packages. It asks for what CI has: two cores, 10 GB of disk.
+"""
+
+import json
+import mmap
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from conftest import BUCKET, S3Server
+from images.container_machine import ROOT, Engine
+from images.mlflow_on_postgresql import mlflow_on_postgresql
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from gradsift.components.shared.results import Selection
+from gradsift.components.shared.run_record import step_events
+from gradsift.pipelines.live_table import STEPS
+from images import container_machine
+
+pytestmark = pytest.mark.timeout(3600)
+COMMITTED = ROOT / "pipelines" / "pipeline.yaml"
+IMAGES = ("cpu", "train")
+RUNNERS = ("docker", "subprocess")
+TORCH = f"torch=={version('torch').partition('+')[0]}"
+USER = "admin"
+SETTINGS: dict[str, Any] = {
+    "prepare_auxiliary_tasks": ["mr", "trec", "mr_flipped"],
+    "prepare_max_rows_per_task": 32,
+    "meta_steps": 4,
+    "extract_dimension": 64,
+    "extract_projection_width": 1024,
+    "estimate_random_subsets": 20,
+    "fine_tune_steps": 4,
+    "evaluate_seeds": 1,
+    "evaluate_max_runs": 1,
+    "train_precision": "float32",
+    "extract_precision": "float32",
+}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What two runs of the same pipeline left behind: one in containers, one in processes of this machine."""
+
+    storage: dict[str, bytes]
+    selections: dict[str, Selection]
+    statuses: dict[str, dict[str, str]]
+    logs: dict[str, str]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def planted(s3_server: S3Server) -> dict[str, str]:
+    """Return secrets by the variable that each is given in; they must be found nowhere else."""
+    keys = {name: s3_server.environment[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    return {
+        **keys,
+        "HF_TOKEN": f"hf_{secrets.token_hex(16)}",
+        "MLFLOW_TRACKING_PASSWORD": secrets.token_urlsafe(24),
+    }
+
+
+@pytest.fixture(scope="module")
+def engine(planted: dict[str, str]) -> Iterator[Engine]:
+    """Build both images, in an environment full of secrets."""
+    if lacking := container_machine.missing():
+        pytest.exit(lacking, returncode=2)
+    with container_machine.container_engine(planted) as engine:
+        container_machine.import_base(engine)
+        wheels = container_machine.collect_wheels(engine, TORCH)
+        for image in IMAGES:
+            container_machine.build(engine, image, wheels, TORCH)
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def mlflow_uri(planted: dict[str, str], s3_server: S3Server) -> Iterator[str]:
+    """Start an MLflow server that asks for a password, on PostgreSQL, with its artifacts on S3."""
+    settings = {**s3_server.environment, "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{BUCKET}/mlflow"}
+    with mlflow_on_postgresql(USER, planted["MLFLOW_TRACKING_PASSWORD"], settings) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="module")
+def demo(engine: Engine, planted: dict[str, str], s3_server: S3Server, mlflow_uri: str) -> Iterator[Demo]:
+    """Run the committed pipeline by both runners, with the same arguments."""
+    environment = {
+        **engine.environment,
+        **s3_server.environment,
+        "GRADSIFT_MLFLOW": "on",
+        "HF_HUB_OFFLINE": "1",
+        "MLFLOW_EXPERIMENT_NAME": "containers",
+        "MLFLOW_TRACKING_URI": mlflow_uri,
+        "MLFLOW_TRACKING_USERNAME": USER,
+        "OMP_NUM_THREADS": "1",
+    }
+    with tempfile.TemporaryDirectory() as name, engine.service() as address:
+        folder = Path(name)
+        # Podman calls an image of this machine's own localhost/...
+        compiled = folder / "pipeline.yaml"
+        compiled.write_text(COMMITTED.read_text().replace("image: gradsift/", "image: localhost/gradsift/"))
+        logs = {}
+        for runner in RUNNERS:
+            work = folder / runner
+            work.mkdir()
+            os.chown(work, 1000, 1000)
+            arguments = json.dumps({"output_uri": f"s3://{BUCKET}/{runner}", **SETTINGS})
+            command = [sys.executable, str(Path(__file__).with_name("run_pipeline.py"))]
+            done = subprocess.run(
+                [*command, runner, str(compiled), str(work), arguments],
+                env={**environment, "DOCKER_HOST": address, "KFP_RUN_ID": runner},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            assert done.returncode == 0, done.stdout
+            logs[runner] = done.stdout
+        storage = _everything_in_storage(s3_server)
+        with pytest.MonkeyPatch.context() as patch:
+            for variable, value in s3_server.environment.items():
+                patch.setenv(variable, value)
+            events = {runner: step_events(f"s3://{BUCKET}/{runner}", runner) for runner in RUNNERS}
+        statuses = {
+            runner: {step: log[-1]["status"] for step, log in steps.items()}
+            for runner, steps in events.items()
+        }
+        selections = {runner: _selection(storage, runner) for runner in RUNNERS}
+        yield Demo(storage, selections, statuses, logs, folder)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_is_healthy_as_any_user_on_a_root_that_cannot_be_written(engine: Engine, image: str) -> None:
+    restricted = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "all", "--user", "123456:0"]
+    found = engine.run("podman", "run", "--rm", *restricted, f"gradsift/{image}:{version('gradsift')}")
+    assert ("no torch" in found) == (image == "cpu"), found
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_says_what_it_is_and_holds_nothing_of_its_making(engine: Engine, image: str) -> None:
+    name = f"gradsift/{image}:{version('gradsift')}"
+    [described] = json.loads(engine.run("podman", "image", "inspect", name))
+    assert described["User"] == "1000:1000"
+    labels = {key.rpartition(".")[2]: value for key, value in described["Labels"].items()}
+    assert labels["title"] == f"gradsift/{image}"
+    assert labels["version"] == version("gradsift")
+    assert labels["licenses"] == "Apache-2.0"
+    assert len(labels["revision"]) == 40
+    leftovers = "gcc cc g++ clang nvcc make git"
+    script = f"command -v {leftovers}; ls /mnt /tmp /src /wheels /etc/pip.conf /opt/gradsift/src; true"
+    found = engine.run("podman", "run", "--rm", "--user", "0", name, "sh", "-c", f"({script}) 2>/dev/null")
+    assert found.split() == ["/mnt:", "/tmp:"]
+    zone = "from zoneinfo import ZoneInfo; print(ZoneInfo('Europe/Berlin'))"
+    assert engine.run("podman", "run", "--rm", name, "python", "-c", zone).strip() == "Europe/Berlin"
+    assert (
+        engine.run("podman", "run", "--rm", name, "sh", "-c", "test -d /usr/share/zoneinfo && id -u")
+        == "1000\n"
+    )
+
+
+def test_containers_select_what_processes_of_this_machine_select(demo: Demo) -> None:
+    assert demo.statuses == dict.fromkeys(RUNNERS, dict.fromkeys(STEPS, "finished"))
+    ours, theirs = (demo.selections[runner].model_dump(exclude={"seconds"}) for runner in RUNNERS)
+    assert ours == theirs
+
+
+def test_mlflow_has_a_parent_run_with_its_steps(
+    demo: Demo, mlflow_uri: str, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = _mlflow_runs(mlflow_uri, planted, monkeypatch)
+    [parent] = [run for run in runs if run.data.tags.get("kfp.pipeline_run_id") == "docker"]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert {run.data.tags["gradsift.step"] for run in children} == set(STEPS)
+    assert {run.info.status for run in children} == {"FINISHED"}
+    assert any(key.startswith("mlflow/") for key in demo.storage)
+
+
+def test_no_secret_is_in_a_log_an_artifact_or_a_tag(
+    demo: Demo, mlflow_uri: str, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {
+        **{f"log of {runner}": log.encode() for runner, log in demo.logs.items()},
+        **{f"s3://{BUCKET}/{key}": content for key, content in demo.storage.items()},
+        **{str(path): path.read_bytes() for path in demo.folder.rglob("*") if path.is_file()},
+        "compiled pipeline": COMMITTED.read_bytes(),
+        "MLflow": repr(
+            [run.to_dictionary() for run in _mlflow_runs(mlflow_uri, planted, monkeypatch)]
+        ).encode(),
+    }
+    assert len(places) > 50
+    assert _found(planted, places) == []
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_no_secret_is_in_a_layer_of_an_image(
+    engine: Engine, planted: dict[str, str], image: str, tmp_path: Path
+) -> None:
+    archive = tmp_path / "image.tar"
+    name = f"gradsift/{image}:{version('gradsift')}"
+    engine.run("podman", "save", "--format", "docker-archive", "--output", str(archive), name)
+    with archive.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        assert content.find(b"gradsift/components/subset_estimation/step.py") >= 0
+        assert _found(planted, {name: content}) == []
+
+
+def _found(planted: dict[str, str], places: Mapping[str, bytes | mmap.mmap]) -> list[str]:
+    return [
+        f"{variable} in {place}"
+        for place, content in places.items()
+        for variable, value in planted.items()
+        if content.find(value.encode()) >= 0
+    ]
+
+
+def _mlflow_runs(uri: str, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", planted["MLFLOW_TRACKING_PASSWORD"])
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("containers")
+    return client.search_runs([experiment.experiment_id])
+
+
+def _everything_in_storage(server: S3Server) -> dict[str, bytes]:
+    names = {
+        "AWS_ENDPOINT_URL": "endpoint_url",
+        "AWS_ACCESS_KEY_ID": "aws_access_key_id",
+        "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
+        "AWS_DEFAULT_REGION": "region_name",
+    }
+    s3 = boto3.client("s3", **{names[variable]: value for variable, value in server.environment.items()})
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    return {key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+
+
+def _selection(storage: dict[str, bytes], runner: str) -> Selection:
+    [content] = [
+        content
+        for key, content in storage.items()
+        if key.startswith(f"{runner}/subset_estimation/") and key.endswith("/selection.json")
+    ]
+    return Selection.model_validate_json(content)

@@ -1,0 +1,131 @@
+"""What is known of the images before they are built: what goes in, and that each step finds its packages."""
+
+import ast
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = ROOT / "pipelines" / "pipeline.yaml"
+EXTRAS: dict[str, set[str]] = {"cpu": set(), "train": {"train", "demo"}}
+# Chosen by the one who builds the image, and therefore in no lock.
+TORCH = re.compile(r"torch|triton|nvidia-.*|cuda-.*|setuptools")
+# What else the images are for: the chart's doctor and schedules, and what a user calls in a shell.
+COMMANDS = [
+    "gradsift.pipelines.command_line",
+    "gradsift.pipelines.doctor",
+    "gradsift.pipelines.schedule_commands",
+]
+REFUSE_OTHERS = """
+import sys
+allowed = set(sys.argv[1].split())
+class Refusal:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if path is None and top in owners and not owners[top] & allowed:
+            raise ModuleNotFoundError(f"No module named {name!r}: its package is not in the image", name=name)
+from importlib.metadata import packages_distributions
+from packaging.utils import canonicalize_name
+owners = {top: {canonicalize_name(name) for name in names} for top, names in packages_distributions().items()}
+for top in owners:
+    for name in [name for name in sys.modules if name.split(".")[0] == top and not owners[top] & allowed]:
+        del sys.modules[name]
+sys.meta_path.insert(0, Refusal())
+exec(sys.argv[2])
+"""
+
+
+def pins(path: Path) -> dict[str, str]:
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def lock(image: str) -> dict[str, str]:
+    return pins(ROOT / "images" / image / "requirements.lock")
+
+
+def needed(image: str) -> set[str]:
+    """Walk from the project's requirements along those of the installed packages."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = project["dependencies"] + [
+        line for extra in EXTRAS[image] for line in project["optional-dependencies"][extra]
+    ]
+    waiting = [Requirement(line) for line in lines]
+    found: set[tuple[str, str]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in {"", *requirement.extras}:
+            if (name, extra) not in found:
+                found.add((name, extra))
+                inner = [Requirement(line) for line in importlib.metadata.requires(name) or []]
+                waiting += [
+                    each for each in inner if not each.marker or each.marker.evaluate({"extra": extra})
+                ]
+    return {name for name, _ in found if not TORCH.fullmatch(name)}
+
+
+@pytest.mark.parametrize("image", EXTRAS)
+def test_an_images_lock_holds_what_the_project_needs_at_the_projects_versions(image: str) -> None:
+    assert lock(image).items() <= pins(ROOT / "requirements.lock").items()
+    assert set(lock(image)) == needed(image), "run `make lock`"
+
+
+def test_the_cpu_image_has_no_torch() -> None:
+    assert not {"torch", "transformers", "deepspeed"} & set(lock("cpu"))
+
+
+def test_images_carry_the_projects_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    images = {
+        executor["container"]["image"]
+        for executor in next(yaml.safe_load_all(COMMITTED.read_text()))["deploymentSpec"][
+            "executors"
+        ].values()
+    }
+    assert images == {f"gradsift/cpu:{version}", f"gradsift/train:{version}"}
+
+
+@pytest.mark.parametrize("image", EXTRAS)
+def test_every_step_finds_the_packages_it_imports_in_its_image(image: str) -> None:
+    """Run the imports of every component's body where all other packages are refused."""
+    executors = next(yaml.safe_load_all(COMMITTED.read_text()))["deploymentSpec"]["executors"]
+    sources = [
+        executor["container"]["command"][-1]
+        for executor in executors.values()
+        if executor["container"]["image"].startswith(f"gradsift/{image}:")
+    ]
+    imports = {
+        ast.unparse(node)
+        for source in sources
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert any("gradsift" in statement for statement in imports)
+    program = "\n".join(sorted(imports) + [f"import {name}" for name in COMMANDS])
+    allowed = " ".join({"gradsift", *lock(image), *(["torch"] if image == "train" else [])})
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSE_OTHERS, allowed, program], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_registry_of_ones_own_changes_the_images_and_nothing_else(tmp_path: Path) -> None:
+    mirrored = "registry.example.com/gradsift/cpu@sha256:" + "a" * 64
+    environment = {**os.environ, "GRADSIFT_CPU_IMAGE": mirrored}
+    command = [sys.executable, "-m", "gradsift.pipelines.command_line", "compile", "--to"]
+    compiled = tmp_path / "pipeline.yaml"
+    subprocess.run([*command, str(compiled)], check=True, env=environment, timeout=120)
+    found = compiled.read_text()
+    assert mirrored in found
+    expected = COMMITTED.read_text().replace("image: gradsift/cpu:0.1.0", f"image: {mirrored}")
+    assert list(yaml.safe_load_all(found)) == list(yaml.safe_load_all(expected))
