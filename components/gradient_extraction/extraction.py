@@ -55,7 +55,7 @@ class GradientExtractor:
         Raises:
             InputError: a single row does not fit into the GPU's memory.
         """
-        encoded = self.model.encode(rows["text"][:], rows["text_pair"][:])
+        encoded = self.model.encode_texts(rows["text"][:], rows["text_pair"][:])
         classes = torch.tensor(self.model.head.tasks[task])
         answers = classes[torch.tensor(rows["label"][:])]
         ids: list[str] = list(rows["id"])
@@ -85,7 +85,7 @@ class GradientExtractor:
             ExtractionError: they are wrong, or silently zero.
         """
         check_projection(self.sketcher.projection, self.shapes)
-        encoded = self.model.encode(rows["text"][:], rows["text_pair"][:])
+        encoded = self.model.encode_texts(rows["text"][:], rows["text_pair"][:])
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]["input_ids"]))
         chosen = [encoded[order[0]], encoded[order[len(order) // 2]]]
         index = self.model.head.task_names.index(task)

@@ -15,7 +15,10 @@ TOKENIZER_FILES = [
     "merges.txt",
     "*.model",
     "added_tokens.json",
+    "chat_template.jinja",
 ]
+HUB_SNAPSHOTS = "snapshots"
+"""The folder of the hub's cache in which a commit's files lie in a folder named by it."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class BaseModel:
         folder: where the files are.
         digest: digest over the weights' and the configuration's content.
         tokenizer_digest: digest over the tokenizer's files.
+        revision: git commit of a model of the hub, else None.
     """
 
     name: str
     folder: Path
     digest: str
     tokenizer_digest: str
+    revision: str | None = None
 
 
 def find_base_model(name: str) -> BaseModel:
@@ -50,7 +55,8 @@ def find_base_model(name: str) -> BaseModel:
     tokenizer = _files(folder, TOKENIZER_FILES)
     if not tokenizer:
         raise InputError(f"The base model {name!r} in {folder} has no tokenizer files.")
-    return BaseModel(name, folder, _digest(folder, weights), _digest(folder, tokenizer))
+    revision = folder.name if folder.parent.name == HUB_SNAPSHOTS else None
+    return BaseModel(name, folder, _digest(folder, weights), _digest(folder, tokenizer), revision)
 
 
 def _folder(name: str) -> Path:

@@ -94,7 +94,7 @@ def make_model(workload: str) -> EncoderClassifier:
 
 def make_batches(model: EncoderClassifier, rows: int = ROWS, tokens: int = TOKENS) -> list[Batch]:
     """Return real sentences, their lengths as they come, in batches of like lengths."""
-    encoded = model.encode([text for text, _ in _rows(rows)])
+    encoded = model.encode_texts([text for text, _ in _rows(rows)])
     answers = torch.tensor([label for _, label in _rows(rows)])
     lengths = [len(each["input_ids"]) for each in encoded]
     return [
