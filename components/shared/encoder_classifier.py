@@ -1,7 +1,7 @@
 """An encoder with one score a class: what training trains, extraction differentiates and users deploy."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.precision import Precision, autocast, fast_attention
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.storage import atomic_file
-from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel
+from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel, by_length
 from gradsift.components.shared.training_recipe import HeadKind, ModelConfig
 
 if TYPE_CHECKING:
@@ -341,10 +341,3 @@ def load_encoder(folder: Path, name: str) -> tuple[Any, PreTrainedTokenizerBase]
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder, tokenizer
-
-
-def by_length(encoded: Sequence[Mapping[str, list[int]]], batch_size: int) -> Iterable[list[int]]:
-    """Yield batches of row indices, rows of like length together, so that little padding is computed."""
-    order = sorted(range(len(encoded)), key=lambda row: (len(encoded[row]["input_ids"]), row))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]

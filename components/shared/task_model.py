@@ -1,7 +1,7 @@
 """What every step asks of a model, whatever its kind: rows in, scores at answer positions out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,13 @@ class TaskModel(nn.Module, ABC):
         return {name: value.to(self.device) for name, value in self.collate(examples).items()}
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
-        """Return `loss`, the mean over rows of each row's mean loss in nats, and `logits` [n, C, V]."""
+        """Return `loss`, the mean over rows of each row's loss in nats, and the answers' `logits` and `label`."""
         answers = self.answers(batch)
-        return {"loss": answers.losses().mean(), "logits": answers.logits}
+        return {"loss": answers.losses().mean(), "logits": answers.logits, "label": answers.label}
+
+
+def by_length(examples: Sequence[Example], batch_size: int) -> Iterable[list[int]]:
+    """Yield batches of row indices, rows of like length together, so that little padding is computed."""
+    order = sorted(range(len(examples)), key=lambda row: (len(examples[row]["input_ids"]), row))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,22 @@ import deepspeed
 import torch
 import transformers
 from safetensors.torch import save_file
-from torch import Tensor
-from torch.nn import functional
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from gradsift.components.shared.base_model import find_base_model
-from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head, by_length
+from gradsift.components.shared.answers import Answers
 from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
 from gradsift.components.shared.lifeline import hold_lifeline
+from gradsift.components.shared.model_loading import from_base, open_model
 from gradsift.components.shared.precision import resolve_precision
 from gradsift.components.shared.prepared_data import PreparedData, Split
 from gradsift.components.shared.storage import atomic_file
+from gradsift.components.shared.task_model import Example, TaskModel, by_length
 from gradsift.components.shared.training import EVENTS, FAILURE, JOBS, PREDICTIONS, RESULT, TrainingJob
 from gradsift.components.shared.training_recipe import TrainingRecipe, example_order
 
 CHECKPOINTS = "checkpoints"
 WHOLE = "whole"
-PREDICTED_AT_ONCE = 64
 
 
 class OrderedExamples(torch.utils.data.Dataset):
@@ -53,6 +50,9 @@ class OrderedExamples(torch.utils.data.Dataset):
 
 class OrderedTrainer(Trainer):
     """The Hugging Face Trainer, taking the examples in the order of its dataset."""
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write no weights into a checkpoint beside those that DeepSpeed writes there."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
         return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
@@ -137,7 +137,7 @@ def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> N
     data = PreparedData(job.data)
     unset_hf_deepspeed_config()  # else, after a job under ZeRO-3, the next one's weights load in pieces
     transformers.set_seed(recipe.seed)
-    model = _start(job, data)
+    model = from_base(job.model, data) if job.start is None else open_model(job.start)
     if not job.model.train_embeddings:
         model.freeze_embeddings()
     steps = recipe.optimizer_steps(_rows(job))
@@ -146,8 +146,8 @@ def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> N
     trainer = OrderedTrainer(
         model=model,
         args=training_arguments(recipe, steps, checkpoints),
-        train_dataset=OrderedExamples(_tokenised(model, data, job.tasks, "train"), order.tolist()),
-        data_collator=partial(collate, model),
+        train_dataset=OrderedExamples(_encoded(model, data, job.tasks, "train"), order.tolist()),
+        data_collator=model.collate,
         callbacks=[CheckpointCallback(), callback],
     )
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
@@ -157,7 +157,7 @@ def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> N
             f"The training loss of {job.folder.name} is not finite: expected a smaller learning rate than "
             f"{recipe.learning_rate}."
         )
-    trained: EncoderClassifier = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    trained: TaskModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if job.predict_only:
         _save_predictions(job, trainer, trained, data, started)
     else:
@@ -171,39 +171,27 @@ def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> N
     trainer.accelerator.free_memory()
 
 
-def _start(job: TrainingJob, data: PreparedData) -> EncoderClassifier:
-    if job.start is not None:
-        return EncoderClassifier.load(job.start)
-    base = find_base_model(job.model.base_model)
-    labels = {task.name: task.labels for task in data.tasks}
-    head = Head.for_tasks(
-        job.model.head,  # type: ignore[arg-type]  # checked by ModelConfig
-        job.model.score_scale,
-        job.model.max_length,
-        data.target,
-        labels,
-    )
-    return EncoderClassifier.from_base(base, head)
-
-
 @torch.no_grad()
 def _save_predictions(
-    job: TrainingJob, trainer: Trainer, model: EncoderClassifier, data: PreparedData, started: float
+    job: TrainingJob, trainer: Trainer, model: TaskModel, data: PreparedData, started: float
 ) -> None:
     """Predict through DeepSpeed in every process, as ZeRO-3 spreads the weights over all; the first one writes."""
     engine: Any = trainer.model_wrapped
     engine.eval()
-    examples = _tokenised(model, data, [data.target], "val")
-    classes = model.head.tasks[data.target]
-    predicted = torch.empty(len(examples), len(classes))
-    for rows in by_length(examples, PREDICTED_AT_ONCE):
-        batch = collate(model, [examples[row] for row in rows])
-        logits = engine(**{name: value.to(engine.device) for name, value in batch.items()})["logits"]
-        predicted[rows] = functional.log_softmax(logits[:, classes].float(), dim=-1).cpu()
+    examples = _encoded(model, data, [data.target], "val")
+    loss, right = torch.empty(len(examples)), torch.empty(len(examples), dtype=torch.bool)
+    for rows in by_length(examples, trainer.args.per_device_train_batch_size):
+        batch = {
+            name: value.to(engine.device)
+            for name, value in model.collate([examples[row] for row in rows]).items()
+        }
+        output = engine(**batch)
+        answers = Answers(output["logits"], output["label"])
+        loss[rows], right[rows] = answers.losses().cpu(), answers.right().cpu()
     if trainer.is_world_process_zero():
         seconds = torch.tensor(time.monotonic() - started, dtype=torch.float32)
         with atomic_file(job.folder / PREDICTIONS) as path:
-            save_file({"log_probabilities": predicted, "seconds": seconds}, path)
+            save_file({"loss": loss, "right": right, "seconds": seconds}, path)
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -262,32 +250,8 @@ def deepspeed_config(recipe: TrainingRecipe) -> dict[str, Any]:
     return config
 
 
-def collate(model: EncoderClassifier, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """Pad a batch of tokenised rows and stack their task and class indices."""
-    encoded = [
-        {name: value for name, value in example.items() if name not in {"task", "label"}}
-        for example in examples
-    ]
-    batch = dict(model.tokenizer.pad(encoded, return_tensors="pt"))
-    for name in ("task", "label"):
-        batch[name] = torch.tensor([example[name] for example in examples])
-    return batch
-
-
-def _tokenised(
-    model: EncoderClassifier, data: PreparedData, tasks: list[str], split: Split
-) -> list[dict[str, Any]]:
-    examples: list[dict[str, Any]] = []
-    for name in tasks:
-        rows = data.split(name, split)
-        classes = model.head.tasks[name]
-        index = model.head.task_names.index(name)
-        encoded = model.encode(rows["text"][:], rows["text_pair"][:])
-        examples += [
-            {**inputs, "task": index, "label": classes[label]}
-            for inputs, label in zip(encoded, rows["label"][:], strict=True)
-        ]
-    return examples
+def _encoded(model: TaskModel, data: PreparedData, tasks: list[str], split: Split) -> list[Example]:
+    return [example for task in tasks for example in model.encode(data.split(task, split), task)]
 
 
 def _use_gloo_between_cpu_processes() -> None:
