@@ -8,6 +8,8 @@ from torch.nn import functional
 
 NO_ANSWER = -100
 """The label of a position that holds no answer, which is PyTorch's `ignore_index`."""
+SAMPLED_AT_ONCE = 2**24
+"""Scores that labels are drawn from at a time: several numbers in float64 are held for each of them."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,18 @@ class Answers:
         return self._cross_entropy(label).sum(1) / self.positions.sqrt()
 
     def margins(self) -> Tensor:
-        """Return each row's mean over answer positions of log p/(1-p) of the right answer, [n].
+        """Return log P/(1-P) of each row's whole answer, [n], P being the product over its positions.
 
-        It is computed as the right score minus the logsumexp of all others, which no probability near 1 can spoil.
+        At one position it is the right score minus the logsumexp of all others, which no probability near 1 can
+        spoil. The row's loss is softplus of minus the margin over the number of positions.
         """
         right = self._right_places()
         others = self.logits.scatter(2, right, -torch.inf).logsumexp(2)
-        margins = self.logits.gather(2, right).squeeze(2) - others
-        return margins.masked_fill(~self.is_answer, 0.0).sum(1) / self.positions
+        margins = (self.logits.gather(2, right).squeeze(2) - others).masked_fill(~self.is_answer, 0.0)
+        surprise = functional.softplus(-margins.double()).masked_fill(~self.is_answer, 0.0).sum(1)
+        improbability = -torch.expm1(-surprise.clamp(min=torch.finfo(torch.float64).tiny))
+        whole = -(surprise + improbability.log())
+        return torch.where(self.positions == 1, margins.sum(1), whole.float())
 
     def right(self) -> Tensor:
         """Return whether the right answer has the highest score at every answer position, [n].
@@ -79,11 +85,15 @@ class Answers:
         Args:
             draws: the numbers, [n, C] float64.
         """
-        cumulative = functional.softmax(self.logits.double(), dim=-1).cumsum(-1)
-        possible = torch.isfinite(self.logits)
-        last = self.logits.shape[-1] - 1 - possible.flip(-1).int().argmax(-1)
-        drawn = torch.minimum((cumulative <= draws.unsqueeze(-1)).sum(-1), last)
-        return drawn.masked_fill(~self.is_answer, NO_ANSWER)
+        at_once = max(1, SAMPLED_AT_ONCE // self.logits.shape[2])
+        parts = zip(self.logits.flatten(0, 1).split(at_once), draws.flatten().split(at_once), strict=True)
+        drawn = torch.cat([_drawn(logits, numbers) for logits, numbers in parts])
+        return drawn.view_as(self.label).masked_fill(~self.is_answer, NO_ANSWER)
+
+    def least_likely(self) -> Tensor:
+        """Return the possible answer with the lowest score at each position [n, C], as labels."""
+        scores = self.logits.detach().nan_to_num(neginf=torch.inf)
+        return scores.argmin(2).masked_fill(~self.is_answer, NO_ANSWER)
 
     def detached(self) -> "Answers":
         """Return the same numbers, cut off from the graph that made them."""
@@ -99,3 +109,10 @@ class Answers:
 
     def _right_places(self) -> Tensor:
         return self.label.clamp(min=0).unsqueeze(2)
+
+
+def _drawn(logits: Tensor, draws: Tensor) -> Tensor:
+    """Return the classes [N] that numbers in [0, 1) pick from distributions [N, V], impossible ones never."""
+    cumulative = functional.softmax(logits.double(), dim=-1).cumsum(-1)
+    last = logits.shape[-1] - 1 - torch.isfinite(logits).flip(-1).int().argmax(-1)
+    return torch.minimum((cumulative <= draws.unsqueeze(-1)).sum(-1), last)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from gradsift.components import data_preparation
-from gradsift.components.gradient_extraction.extraction import batches_by_tokens, sample_labels
+from gradsift.components.gradient_extraction.extraction import batches_by_tokens
 from gradsift.components.gradient_extraction.per_example import GradientSketcher
 from gradsift.components.shared.base_model import PACKAGED_MINILM, find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
@@ -145,12 +145,12 @@ def _gradients(
     """Return the loss gradients of a batch, and compute so many probes too."""
     sketcher.rows = len(batch)
     with autocast(CPU, precision):
-        logits = model.scores(batch.tasks, **batch.inputs)
-    draws = torch.full((len(batch),), 0.5, dtype=torch.float64)
-    labels = [*(sample_labels(logits.detach(), draws) for _ in range(probes)), batch.answers]
-    for left, label in zip(reversed(range(len(labels))), labels, strict=True):
-        total = nn.functional.cross_entropy(logits, label, reduction="sum")
-        gradients = sketcher.gradients(total, keep_graph=left > 0)
+        answers = model.answers(batch.keywords())
+    draws = torch.full(answers.label.shape, 0.5, dtype=torch.float64)
+    gradients = sketcher.gradients(answers.losses().sum(), keep_graph=probes > 0)
+    for left in reversed(range(probes)):
+        sampled = answers.detached().sample(draws)
+        sketcher.gradients(answers.probe_losses(sampled).sum(), keep_graph=left > 0)
     return gradients
 
 
