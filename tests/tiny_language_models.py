@@ -20,6 +20,8 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from gradsift.components.shared.prepared_data import PreparedTask, Split, write_index, write_split
+
 TRAINING_TEXT = [
     "add the two numbers and reply with the number only",
     "which is larger , a mouse or a whale ? the whale is larger",
@@ -79,6 +81,49 @@ CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
     ),
 }
 """A configuration by name: grouped-query attention, tied and untied weights, Conv1D, sliding windows."""
+
+
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+
+
+def write_prepared_data(folder: Path) -> Path:
+    """Write prepared data: counting on by one (with a rationale in every other row), backwards, and sizes.
+
+    The target `next` has val and test rows; `before` is of generation too, `size` of classification.
+    """
+    sizes: dict[Split, int] = {"train": 16, "val": 6, "test": 4}
+    for split, count in sizes.items():
+        write_split(folder, "next", split, [_counting(split, row, 1) for row in range(count)], "generation")
+    write_split(folder, "before", "train", [_counting("train", row, -1) for row in range(16)], "generation")
+    labelled = [
+        {
+            "id": f"size-{row}",
+            "text": f"{WORDS[row % 10]} mice",
+            "text_pair": None,
+            "label": int(row % 10 > 4),
+        }
+        for row in range(16)
+    ]
+    write_split(folder, "size", "train", labelled)
+    tasks = [
+        PreparedTask(name="next", kind="generation", labels=[], rows=sizes),
+        PreparedTask(name="before", kind="generation", labels=[], rows={"train": 16}),
+        PreparedTask(name="size", labels=["few", "very_many"], rows={"train": 16}),
+    ]
+    write_index(folder, "counting", "next", tasks)
+    return folder
+
+
+def _counting(split: str, row: int, step: int) -> dict[str, Any]:
+    first, answer = WORDS[row % 10], WORDS[(row + step) % 10]
+    asked = "next" if step > 0 else "before"
+    return {
+        "id": f"{asked}-{split}-{row}",
+        "prompt": f"number {row} , what comes {asked} {first} ?",
+        "completion": answer,
+        "rationale": f"{first} and {answer}" if row % 2 else None,
+        "references": [answer],
+    }
 
 
 def make_tokenizer(padding: bool = True, chat: bool = False) -> Any:

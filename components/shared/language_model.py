@@ -78,7 +78,7 @@ class LanguageModel(TaskModel):
             InputError: it cannot be loaded, takes fewer tokens than `max_length`, has no chat template where one
                 is asked for, or has no module that an adapter was asked for.
         """
-        encoder_decoder = kind_of(base) == "seq2seq"
+        encoder_decoder = kind_of(base.folder, base.name) == "seq2seq"
         lm, tokenizer = load_language_model(base.folder, base.name, encoder_decoder)
         positions = getattr(lm.config, "max_position_embeddings", None) or config.max_length
         if config.max_length > positions:

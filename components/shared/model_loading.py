@@ -19,7 +19,7 @@ def from_base(config: ModelConfig, data: PreparedData) -> TaskModel:
         InputError: the base model cannot be used, or not for these tasks.
     """
     base = find_base_model(config.base_model)
-    if kind_of(base) != "encoder":
+    if kind_of(base.folder, base.name) != "encoder":
         return LanguageModel.from_base(base, config, data)
     if config.lora_rank:
         raise InputError(

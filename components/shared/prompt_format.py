@@ -9,19 +9,20 @@ prompt and writes the answer.
     classification: the prompt is the text, the second text where there is one, `Options: ` with the task's label
         names, and `Answer:`, each on a line of its own; the answer is the label's name.
 
-A prompt that is too long loses the beginning of the row's own text, never the template or the options. An answer
-is never cut.
+Prompts lose white space at their end. One that is too long loses the beginning of the row's own text, never the
+template or the options. An answer is never cut.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.training_recipe import PromptForm
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ANSWER = "Answer:"
 
@@ -52,7 +53,7 @@ class PromptFormat:
         max_length: largest number of tokens of prompt and answer together, or of each with `encoder_decoder`.
     """
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     encoder_decoder: bool
     chat: bool
     max_length: int
@@ -60,7 +61,7 @@ class PromptFormat:
     @classmethod
     def of(
         cls,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         encoder_decoder: bool,
         form: PromptForm,
         max_length: int,
@@ -91,10 +92,14 @@ class PromptFormat:
         whole = cut(0)
         if self._fits(whole):
             return whole
-        most = len(question.text)
-        if not self._fits(cut(most)):
+        if not self.has_room(question):
             return None
+        most = len(question.text) - 1
         return cut(bisect_left(range(most), True, key=lambda characters: self._fits(cut(characters))))
+
+    def has_room(self, question: Question) -> bool:
+        """Return whether the answer fits beside the last character of the text."""
+        return self._fits(self._whole_tokens(question._replace(text=question.text[-1:])))
 
     def _fits(self, tokens: Tokens) -> bool:
         if self.encoder_decoder:
@@ -111,8 +116,7 @@ class PromptFormat:
             prompt, whole = self._chat_texts(asked, question.answer)
         else:
             start = self._start_tokens()
-            prompt = asked.rstrip()
-            whole = f"{prompt} {question.answer}"
+            prompt, whole = asked, f"{asked} {question.answer}"
         read, both = self._ids(prompt), self._ids(whole)
         written = both[len(read) :] if both[: len(read)] == read else self._ids(whole[len(prompt) :])
         return Tokens(start + read, self._ended(written))
@@ -158,7 +162,7 @@ def questions(rows: Any, labels: Sequence[str]) -> Iterator[Question]:
     else:
         columns = (rows["prompt"][:], rows["completion"][:], rows["rationale"][:])
         for prompt, completion, rationale in zip(*columns, strict=True):
-            yield Question(prompt, "", with_rationale(completion, rationale))
+            yield generation_question(prompt, completion, rationale)
 
 
 def classification_question(text: str, pair: str | None, labels: Sequence[str], label: int) -> Question:
@@ -168,14 +172,15 @@ def classification_question(text: str, pair: str | None, labels: Sequence[str], 
     return Question(text, f"\nOptions: {', '.join(names)}\n{ANSWER}", names[label])
 
 
+def generation_question(prompt: str, completion: str, rationale: str | None) -> Question:
+    """Return the question of a generation row, whose answer begins with the rationale where there is one."""
+    answer = completion if rationale is None else f"{rationale}\n{ANSWER} {completion}"
+    return Question(prompt.rstrip(), "", answer)
+
+
 def label_text(name: str) -> str:
     """Return a label's name as a model reads and writes it."""
     return name.replace("_", " ")
-
-
-def with_rationale(completion: str, rationale: str | None) -> str:
-    """Return the answer to write: the completion, after the rationale where there is one."""
-    return completion if rationale is None else f"{rationale}\n{ANSWER} {completion}"
 
 
 def final_answer(written: str) -> str:

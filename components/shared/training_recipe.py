@@ -14,6 +14,8 @@ HeadKind = Literal["label_embedding", "linear"]
 Precision = Literal["auto", "bf16", "float32"]
 HEADS: tuple[HeadKind, ...] = get_args(HeadKind)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Offload = Literal["none", "optimizer", "parameters"]
+OFFLOADS = ("auto", *get_args(Offload))
 PromptForm = Literal["auto", "chat", "plain"]
 PROMPT_FORMS: tuple[PromptForm, ...] = get_args(PromptForm)
 
@@ -83,7 +85,12 @@ class TrainingRecipe:
         sampling_exponent: a task with n rows is drawn with a weight of n to this power: 1 takes all rows
             equally often, 0 takes all tasks equally often.
         weight_decay: AdamW's weight decay.
-        zero_stage: DeepSpeed's ZeRO stage, 0 to 3.
+        zero_stage: DeepSpeed's ZeRO stage, 0 to 3; -1 takes the lowest whose weights, gradients and optimizer
+            states fit into the GPUs' memory.
+        offload: what ZeRO keeps in the CPU's memory: `none`; `optimizer` states, from stage 1 on; `parameters`
+            too, at stage 3; or `auto`, what does not fit into the GPUs' memory.
+        gradient_checkpointing: `on` computes activations anew in the backward pass, which takes a third more time
+            and far less memory; `off` keeps them; `auto` is on for models of a billion parameters and more.
         precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
         processes: training processes; 0 means one a GPU, or one on a machine without GPUs.
         checkpoint_steps: optimizer steps between checkpoints, from which a killed training continues.
@@ -96,7 +103,9 @@ class TrainingRecipe:
     batch_size: int = 32
     sampling_exponent: float = 1.0
     weight_decay: float = 0.01
-    zero_stage: int = 0
+    zero_stage: int = -1
+    offload: str = "auto"
+    gradient_checkpointing: str = "auto"
     precision: str = "auto"
     processes: int = 0
     checkpoint_steps: int = 200
@@ -112,8 +121,16 @@ class TrainingRecipe:
             raise InputError(f"Parameter sampling_exponent is {self.sampling_exponent}: expected 0 to 1.")
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"Parameter weight_decay is {self.weight_decay}: expected 0 or more.")
-        if self.zero_stage not in range(4):
-            raise InputError(f"Parameter zero_stage is {self.zero_stage}: expected 0, 1, 2 or 3.")
+        if self.zero_stage not in range(-1, 4):
+            raise InputError(f"Parameter zero_stage is {self.zero_stage}: expected 0, 1, 2 or 3, or -1.")
+        _one_of("offload", self.offload, OFFLOADS)
+        least = {"optimizer": 1, "parameters": 3}.get(self.offload, 0)
+        if 0 <= self.zero_stage < least:
+            raise InputError(
+                f"Parameter zero_stage is {self.zero_stage}: expected {least} or more where offload is "
+                f"{self.offload!r}."
+            )
+        _one_of("gradient_checkpointing", self.gradient_checkpointing, ("auto", "on", "off"))
         _one_of("precision", self.precision, PRECISIONS)
         _at_least("processes", self.processes, 0)
         if self.processes and self.batch_size % self.processes:

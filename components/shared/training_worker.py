@@ -16,7 +16,14 @@ import deepspeed
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gradsift.components.shared.answers import Answers
@@ -25,6 +32,7 @@ from gradsift.components.shared.lifeline import hold_lifeline
 from gradsift.components.shared.model_loading import from_base, open_model
 from gradsift.components.shared.precision import resolve_precision
 from gradsift.components.shared.prepared_data import PreparedData, Split
+from gradsift.components.shared.sharding import Sharding, choose_sharding
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.task_model import Example, TaskModel, by_length
 from gradsift.components.shared.training import EVENTS, FAILURE, JOBS, PREDICTIONS, RESULT, TrainingJob
@@ -32,6 +40,8 @@ from gradsift.components.shared.training_recipe import TrainingRecipe, example_o
 
 CHECKPOINTS = "checkpoints"
 WHOLE = "whole"
+LARGE_MODEL = 10**9
+"""Parameters from which on gradient checkpointing is on by itself."""
 
 
 class OrderedExamples(torch.utils.data.Dataset):
@@ -140,12 +150,13 @@ def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> N
     model = from_base(job.model, data) if job.start is None else open_model(job.start)
     if not job.model.train_embeddings:
         model.freeze_embeddings()
+    sharding = _prepare_memory(model, recipe)
     steps = recipe.optimizer_steps(_rows(job))
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
     order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
     trainer = OrderedTrainer(
         model=model,
-        args=training_arguments(recipe, steps, checkpoints),
+        args=training_arguments(recipe, sharding, steps, checkpoints),
         train_dataset=OrderedExamples(_encoded(model, data, job.tasks, "train"), order.tolist()),
         data_collator=model.collate,
         callbacks=[CheckpointCallback(), callback],
@@ -165,10 +176,23 @@ def train_one(job: TrainingJob, checkpoints: Path, callback: EventCallback) -> N
         if trainer.is_world_process_zero():
             trained.save(job.folder, state)
     if trainer.is_world_process_zero():
-        _write_result(job, trainer, steps, rows)
+        _write_result(job, trainer, sharding, steps, rows)
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
+
+
+def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
+    """Let a large model compute activations anew, and choose how what it needs is spread."""
+    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    frozen = sum(each.numel() for each in model.parameters()) - trained
+    if recipe.gradient_checkpointing == "on" or (
+        recipe.gradient_checkpointing == "auto" and trained + frozen >= LARGE_MODEL
+    ):
+        pretrained = next(each for each in model.modules() if isinstance(each, PreTrainedModel))
+        pretrained.gradient_checkpointing_enable({"use_reentrant": False})
+    gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+    return choose_sharding(recipe, trained, frozen, int(os.environ["WORLD_SIZE"]), gpu)
 
 
 @torch.no_grad()
@@ -200,7 +224,9 @@ def last_checkpoint(folder: Path) -> str | None:
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
 
 
-def training_arguments(recipe: TrainingRecipe, steps: int, checkpoints: Path) -> TrainingArguments:
+def training_arguments(
+    recipe: TrainingRecipe, sharding: Sharding, steps: int, checkpoints: Path
+) -> TrainingArguments:
     """Translate a recipe into the Hugging Face Trainer's arguments and DeepSpeed's configuration."""
     processes = int(os.environ["WORLD_SIZE"])
     return TrainingArguments(
@@ -219,7 +245,7 @@ def training_arguments(recipe: TrainingRecipe, steps: int, checkpoints: Path) ->
         seed=recipe.seed,
         data_seed=recipe.seed,
         use_cpu=not torch.cuda.is_available(),
-        deepspeed=deepspeed_config(recipe),
+        deepspeed=deepspeed_config(recipe, sharding),
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -229,7 +255,7 @@ def training_arguments(recipe: TrainingRecipe, steps: int, checkpoints: Path) ->
     )
 
 
-def deepspeed_config(recipe: TrainingRecipe) -> dict[str, Any]:
+def deepspeed_config(recipe: TrainingRecipe, sharding: Sharding) -> dict[str, Any]:
     """Return DeepSpeed's configuration; `auto` values are filled in by the Trainer.
 
     bf16 is computed through DeepSpeed's autocast, with weights, gradients and optimizer states in float32: the
@@ -240,11 +266,9 @@ def deepspeed_config(recipe: TrainingRecipe) -> dict[str, Any]:
         "train_batch_size": "auto",
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",
-        "zero_optimization": {"stage": recipe.zero_stage},
         "zero_allow_untested_optimizer": True,
+        **sharding.deepspeed_config(),
     }
-    if recipe.zero_stage == 3:
-        config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
     if resolve_precision(recipe.precision) == "bf16":  # type: ignore[arg-type]  # checked by TrainingRecipe
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     return config
@@ -264,7 +288,9 @@ def _rows(job: TrainingJob) -> int:
     return sum(data.task(task).rows["train"] for task in job.tasks)
 
 
-def _write_result(job: TrainingJob, trainer: Trainer, steps: int, rows: Mapping[str, int]) -> None:
+def _write_result(
+    job: TrainingJob, trainer: Trainer, sharding: Sharding, steps: int, rows: Mapping[str, int]
+) -> None:
     losses = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
     result = {
         "tasks": job.tasks,
@@ -275,6 +301,7 @@ def _write_result(job: TrainingJob, trainer: Trainer, steps: int, rows: Mapping[
         "recipe": asdict(job.recipe),
         "precision": resolve_precision(job.recipe.precision),  # type: ignore[arg-type]
         "processes": int(os.environ["WORLD_SIZE"]),
+        "sharding": asdict(sharding),
         "losses": losses,
     }
     with atomic_file(job.folder / RESULT) as path:
