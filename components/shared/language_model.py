@@ -148,8 +148,11 @@ class LanguageModel(TaskModel):
     def freeze_embeddings(self) -> None:
         """Exclude every embedding table (tokens, positions, relative positions) and the output layer from training.
 
-        The output layer is excluded with them because many models share its weight with the token embedding.
+        The output layer is excluded with them because many models share its weight with the token embedding. Where
+        adapters are trained, nothing else is.
         """
+        if self.settings.adapter:
+            return
         tables = [module for module in self.lm.modules() if isinstance(module, nn.Embedding)]
         for module in (*tables, self.lm.get_output_embeddings()):
             module.requires_grad_(False)

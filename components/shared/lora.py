@@ -47,6 +47,7 @@ def add_adapter(
 def save_adapter(lm: Any, folder: Path, state: Mapping[str, Tensor]) -> None:
     """Write `adapter_model.safetensors` and `adapter_config.json`, which names the base and its revision."""
     lm.save_pretrained(folder, state_dict=dict(state), safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink()
 
 
 def load_adapter(lm: nn.Module, folder: Path) -> Any:
