@@ -122,9 +122,12 @@ class LanguageModel(TaskModel):
 
     def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
         """Write the weights in one safetensors file, or the adapter alone, with tokenizer and settings."""
+        every = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        tied = every - {name for name, _ in self.named_parameters()}
         state = {
             name.removeprefix("lm."): value.float().contiguous()
             for name, value in (self.state_dict() if state is None else state).items()
+            if name not in tied
         }
         if self.settings.adapter:
             save_adapter(self.lm, folder, state)
