@@ -124,14 +124,18 @@ class GradientExtractor:
         """Yield the rows' losses [n]: those of the right answers, and of one sampled answer a probe.
 
         An answer is drawn position by position, by numbers that depend on the seed, the row, the probe and the
-        position alone.
+        position in the answer alone.
         """
         yield answers.losses()
-        seed, positions = self.config.seed, answers.label.shape[1]
+        counts = answers.positions.tolist()
         for probe in range(self.config.probes):
-            draws = np.stack([uniforms(seed, f"{stream}/{probe}", positions) for stream in streams])
-            sampled = answers.detached().sample(torch.from_numpy(draws).to(answers.label.device))
-            yield answers.probe_losses(sampled)
+            draws = torch.zeros(answers.label.shape, dtype=torch.float64, device=answers.label.device)
+            numbers = [
+                uniforms(self.config.seed, f"{stream}/{probe}", count)
+                for stream, count in zip(streams, counts, strict=True)
+            ]
+            draws[answers.is_answer] = torch.from_numpy(np.concatenate(numbers)).to(draws.device)
+            yield answers.probe_losses(answers.detached().sample(draws))
 
     def _halve_batches(self, example_id: str, task: str, tokens: int, rows: int, error: Exception) -> None:
         if rows == 1:

@@ -33,10 +33,15 @@ def produce_untrained_model(step: str, data: StepOutput, model: ModelConfig, roo
     inputs = {"data": data.digest, "base_model": [base.digest, base.tokenizer_digest], "model": settings}
 
     def work(output: Path) -> dict[str, Any]:
+        import torch
+
         from gradsift.components.shared.model_loading import from_base
 
         prepared = PreparedData(fetch(data, [INDEX]))
-        from_base(model, prepared).save(output)
+        # LoRA draws one of each adapter's two matrices; the other is zero, so that the model is the pretrained one.
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            from_base(model, prepared).save(output)
         return {
             "suite": prepared.suite,
             "target": prepared.target,
