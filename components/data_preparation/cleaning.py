@@ -1,23 +1,27 @@
 """Removes duplicates and what would leak into validation or test, and samples tasks larger than wanted.
 
-Two rows are the same if their normalised text and text_pair are equal, whatever their labels: of such rows
-in one split the first stays. Test rows win over val rows, val and test rows of every task over train rows.
+Two rows are the same if their normalised texts (text and text_pair, or the prompt) are equal, whatever their
+answers: of such rows in one split the first stays. Test rows win over val rows, val and test rows of every task
+over train rows.
 """
 
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from gradsift.components.data_preparation.task import Row, Task
+from gradsift.components.data_preparation.task import AnyRow, Row, Task
 from gradsift.components.data_preparation.task_suite import TaskSuite
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.prepared_data import Split
 
-Reason = Literal["duplicate", "in_test", "in_val_or_test", "over_cap"]
+Reason = Literal["duplicate", "in_test", "in_val_or_test", "too_long", "over_cap"]
 RowKey = tuple[str, str | None]
+Fits = Callable[[Task, AnyRow], bool]
+"""Says whether a row's answer fits into what the model takes."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +32,24 @@ class CleanTask:
         task: the task with the rows that stayed, in their order.
         removed: for each split, how many rows went for each reason: `duplicate` (the same row stands earlier
             in the split), `in_test` (a val row that is in the task's test split), `in_val_or_test` (a train
-            row that is in the val or test split of a task that was read), `over_cap` (not in the sample).
+            row that is in the val or test split of a task that was read), `too_long` (its answer does not fit
+            into what the model takes), `over_cap` (not in the sample).
     """
 
     task: Task
     removed: dict[Split, dict[Reason, int]]
 
 
-def clean_suite(suite: TaskSuite, max_rows_per_task: int, seed: int) -> list[CleanTask]:
+def clean_suite(
+    suite: TaskSuite, max_rows_per_task: int, seed: int, fits: Fits | None = None
+) -> list[CleanTask]:
     """Return the suite's tasks cleaned, in their order.
 
     Args:
         suite: the tasks as read.
         max_rows_per_task: largest number of train rows of a task, 0 for no limit.
         seed: seed of the sample.
+        fits: which rows are not too long; None says that all are.
 
     Raises:
         InputError: a split has no rows left, or a train split has rows of one label only.
@@ -53,15 +61,16 @@ def clean_suite(suite: TaskSuite, max_rows_per_task: int, seed: int) -> list[Cle
         if split != "train"
         for row in rows
     }
-    tasks = [_clean_task(task, held_out, max_rows_per_task, seed) for task in suite.tasks]
+    tasks = [_clean_task(task, held_out, max_rows_per_task, seed, fits) for task in suite.tasks]
     for task in tasks:
         _check_usable(task, suite.where)
     return tasks
 
 
-def row_key(row: Row) -> RowKey:
+def row_key(row: AnyRow) -> RowKey:
     """Return what two rows have in common that count as the same."""
-    return normalised(row.text), None if row.text_pair is None else normalised(row.text_pair)
+    first, second = row.asked
+    return normalised(first), None if second is None else normalised(second)
 
 
 def normalised(text: str) -> str:
@@ -94,27 +103,33 @@ def stratified_sample(labels: list[int], size: int, seed: int) -> list[int]:
     return sorted(np.concatenate(drawn).tolist())
 
 
-def _clean_task(task: Task, held_out: set[RowKey], max_rows: int, seed: int) -> CleanTask:
+def _clean_task(task: Task, held_out: set[RowKey], max_rows: int, seed: int, fits: Fits | None) -> CleanTask:
     in_test = {row_key(row) for row in task.splits.get("test", [])}
     forbidden: dict[Split, tuple[Reason, set[RowKey]]] = {
         "train": ("in_val_or_test", held_out),
         "val": ("in_test", in_test),
         "test": ("in_test", set()),
     }
-    splits: dict[Split, list[Row]] = {}
+    splits: dict[Split, list[AnyRow]] = {}
     removed: dict[Split, dict[Reason, int]] = {}
     for split, rows in task.splits.items():
-        splits[split], removed[split] = _filtered(rows, *forbidden[split])
+        kept, removed[split] = _filtered(rows, *forbidden[split])
+        splits[split] = [row for row in kept if fits is None or fits(task, row)]
+        if len(splits[split]) < len(kept):
+            removed[split]["too_long"] = len(kept) - len(splits[split])
     train = splits["train"]
     if 0 < max_rows < len(train):
-        sample = stratified_sample([row.label for row in train], max_rows, seed)
+        strata = [row.label if isinstance(row, Row) else 0 for row in train]
+        sample = stratified_sample(strata, max_rows, seed)
         splits["train"] = [train[number] for number in sample]
         removed["train"]["over_cap"] = len(train) - max_rows
     return CleanTask(replace(task, splits=splits), removed)
 
 
-def _filtered(rows: list[Row], reason: Reason, forbidden: set[RowKey]) -> tuple[list[Row], dict[Reason, int]]:
-    kept: list[Row] = []
+def _filtered(
+    rows: list[AnyRow], reason: Reason, forbidden: set[RowKey]
+) -> tuple[list[AnyRow], dict[Reason, int]]:
+    kept: list[AnyRow] = []
     removed: Counter[Reason] = Counter()
     seen: set[RowKey] = set()
     for row in rows:
@@ -137,8 +152,8 @@ def _check_usable(cleaned: CleanTask, where: str) -> None:
                 f"{where}: task {task.name!r} has no rows left in its {split} split after cleaning "
                 f"({described(cleaned.removed[split])} removed), expected at least one."
             )
-    labels = {row.label for row in task.splits["train"]}
-    if len(labels) < 2:
+    labels = {row.label for row in task.splits["train"] if isinstance(row, Row)}
+    if len(labels) == 1:
         raise InputError(
             f"{where}: the train split of task {task.name!r} holds rows of one label only, "
             f"{task.labels[labels.pop()]!r}, expected two labels or more (rows removed before: "

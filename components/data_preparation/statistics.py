@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gradsift.components.data_preparation.cleaning import CleanTask, described
-from gradsift.components.data_preparation.task import Row, Task
+from gradsift.components.data_preparation.task import AnyRow, Row, Task
 from gradsift.components.shared.prepared_data import Split
 
 COLUMNS = [
@@ -28,8 +28,9 @@ def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
     """Return one task's statistics as JSON values.
 
     Returns:
-        `task`, `role` (target or auxiliary), `rows` by split, `labels` (train rows by label name), `words`
-        (median and 95th percentile of the words in text and text_pair, over the splits here), `removed` (rows
+        `task`, `role` (target or auxiliary), `rows` by split, `labels` (train rows by label name; none where
+        answers are written), `words` (median and 95th percentile of the words in text and text_pair or in the
+        prompt, over the splits here), `removed` (rows
         by split and reason, see `CleanTask`), `corruption`, `licence`.
     """
     task = cleaned.task
@@ -63,13 +64,16 @@ def markdown_table(suite: str, statistics: list[dict[str, Any]]) -> str:
 
 def _table_row(entry: dict[str, Any]) -> list[str]:
     rows: dict[Split, int] = entry["rows"]
-    common, count = max(entry["labels"].items(), key=lambda item: item[1])
+    common = "-"
+    if entry["labels"]:
+        label, count = max(entry["labels"].items(), key=lambda item: item[1])
+        common = f"{label} ({count / rows['train']:.0%})"
     return [
         entry["task"],
         entry["role"],
         *(str(rows.get(split, "-")) for split in ("train", "val", "test")),
-        str(len(entry["labels"])),
-        f"{common} ({count / rows['train']:.0%})",
+        str(len(entry["labels"]) or "written"),
+        common,
         f"{entry['words']['median']:.0f} / {entry['words']['p95']:.0f}",
         described(entry["removed"]["train"]),
         entry["corruption"] or "-",
@@ -78,12 +82,12 @@ def _table_row(entry: dict[str, Any]) -> list[str]:
 
 
 def _label_counts(task: Task) -> dict[str, int]:
-    counts = Counter(row.label for row in task.splits["train"])
+    counts = Counter(row.label for row in task.splits["train"] if isinstance(row, Row))
     return {name: counts[index] for index, name in enumerate(task.labels)}
 
 
-def _words(row: Row) -> int:
-    return len(row.text.split()) + len((row.text_pair or "").split())
+def _words(row: AnyRow) -> int:
+    return sum(len(text.split()) for text in row.asked if text is not None)
 
 
 def _cell(text: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gradsift.components.data_preparation.answer_limit import answer_limit
 from gradsift.components.data_preparation.cleaning import CleanTask, clean_suite
 from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.data_preparation.statistics import markdown_table, task_statistics
@@ -12,9 +13,12 @@ from gradsift.components.data_preparation.task_suite import TaskSuite, read_suit
 from gradsift.components.shared.prepared_data import PreparedTask, Split, write_index, write_split
 from gradsift.components.shared.step_output import StepOutput, produce
 from gradsift.components.shared.storage import atomic_file
+from gradsift.components.shared.training_recipe import ModelConfig
 
 
-def prepare_data(config: DataPreparationConfig, root_uri: str) -> StepOutput:
+def prepare_data(
+    config: DataPreparationConfig, root_uri: str, model: ModelConfig | None = None
+) -> StepOutput:
     """Read, check and clean a task suite, and write it under the run root.
 
     Every split of the tasks is read, to find train rows that leak from one task into the held-out rows of
@@ -25,16 +29,19 @@ def prepare_data(config: DataPreparationConfig, root_uri: str) -> StepOutput:
     Args:
         config: which data, and how much of it.
         root_uri: the run root, a local path or an `s3://` address.
+        model: the model that the data is for: rows whose answer it cannot take are left out; None keeps them.
 
     Returns:
         The output; its metadata are `suite`, `suite_digest`, `target`, `tasks`, `train_rows`, `val_rows`,
         `test_rows` and `removed_rows` (rows of the written splits that were left out, for whatever reason).
 
     Raises:
-        InputError: the suite, a task or a row is not what was expected; the message names it.
+        InputError: the suite, a task or a row is not what was expected, or a task not what the model does; the
+            message names it.
         StorageError: a file cannot be read or written.
     """
     suite = read_suite(config)
+    limit = None if model is None else answer_limit(model, suite)
     digest = suite.content_digest()
     inputs = {
         "suite": digest,
@@ -42,9 +49,11 @@ def prepare_data(config: DataPreparationConfig, root_uri: str) -> StepOutput:
         "max_rows_per_task": config.max_rows_per_task,
         "seed": config.seed,
     }
+    if limit is not None:
+        inputs["answer_limit"] = limit.decided_by
 
     def work(folder: Path) -> dict[str, Any]:
-        cleaned = clean_suite(suite, config.max_rows_per_task, config.seed)
+        cleaned = clean_suite(suite, config.max_rows_per_task, config.seed, limit.fits if limit else None)
         kept = [_written_part(task, config.target) for task in cleaned]
         _write(folder, suite, config.target, kept)
         return _metadata(suite.name, digest, config.target, kept)
@@ -64,7 +73,8 @@ def _written_part(cleaned: CleanTask, target: str) -> CleanTask:
 def _write(folder: Path, suite: TaskSuite, target: str, tasks: list[CleanTask]) -> None:
     for cleaned in tasks:
         for split, rows in cleaned.task.splits.items():
-            write_split(folder, cleaned.task.name, split, [row._asdict() for row in rows])
+            records = [row._asdict() for row in rows]
+            write_split(folder, cleaned.task.name, split, records, cleaned.task.kind)
     statistics = [task_statistics(cleaned, target) for cleaned in tasks]
     with atomic_file(folder / "statistics.json") as path:
         path.write_text(json.dumps(statistics, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -77,6 +87,7 @@ def _prepared(cleaned: CleanTask) -> PreparedTask:
     task = cleaned.task
     return PreparedTask(
         name=task.name,
+        kind=task.kind,
         labels=task.labels,
         rows={split: len(rows) for split, rows in task.splits.items()},
         licence=task.licence,

@@ -13,7 +13,7 @@ from gradsift.components.data_preparation.suite_manifest import (
     SplitFile,
     parse_manifest,
 )
-from gradsift.components.data_preparation.task import Row, RowReader, Task, check_labels
+from gradsift.components.data_preparation.task import AnyRow, RowReader, Task, check_labels
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.prepared_data import Split
 from gradsift.components.shared.storage import join_uri, open_storage
@@ -50,24 +50,23 @@ class SuiteFolder:
         """Return the task with those of the `splits` that it has.
 
         Raises:
-            InputError: it is no classification task, or a file or row is not what was expected.
+            InputError: its labels, a file or a row are not what was expected.
             StorageError: a file cannot be read.
         """
-        place = f"{self.where}: task {entry.name!r}"
-        if entry.kind != "classification":
-            raise InputError(f"{place} is of kind {entry.kind!r}: this version handles classification tasks.")
-        check_labels(place, entry.labels)
-        reader = RowReader(entry.labels)
+        labels = entry.labels if entry.labelled else {}
+        if entry.labelled:
+            check_labels(f"{self.where}: task {entry.name!r}", labels)
+        reader = RowReader(labels)
         return Task(
             name=entry.name,
-            labels=list(entry.labels.values()),
+            labels=list(labels.values()),
             splits={
                 split: self._rows(entry.splits[split], reader) for split in splits if split in entry.splits
             },
             licence=entry.licence,
         )
 
-    def _rows(self, split_file: SplitFile, reader: RowReader) -> list[Row]:
+    def _rows(self, split_file: SplitFile, reader: RowReader) -> list[AnyRow]:
         where = join_uri(self._storage.uri, split_file.file)
         content = self._storage.read(split_file.file)
         found = hashlib.sha256(content).hexdigest()

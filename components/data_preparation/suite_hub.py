@@ -48,8 +48,9 @@ class HubSuite:
             InputError: a dataset, split or column cannot be read, or a row is not what was expected.
         """
         data = {split: self._load(entry, split) for split in splits if split in entry.splits}
-        labels = entry.labels or self._feature_labels(entry, data)
-        check_labels(self._place(entry), labels)
+        labels = (entry.labels or self._feature_labels(entry, data)) if entry.labelled else {}
+        if entry.labelled:
+            check_labels(self._place(entry), labels)
         reader = RowReader(labels)
         return Task(
             name=entry.name,
@@ -72,9 +73,8 @@ class HubSuite:
                 f"{self._place(entry)}: split {entry.splits[split]!r} of the dataset {entry.dataset!r} "
                 f"cannot be loaded, expected a dataset on the hub or a local folder ({reason})."
             ) from error
-        columns = {"text": entry.text, "text_pair": entry.text_pair, "label": entry.label}
-        for field, column in columns.items():
-            if column is not None and column not in dataset.column_names:
+        for field, column in entry.columns.items():
+            if column not in dataset.column_names:
                 raise InputError(
                     f"{self._place(entry)}, field {field!r}: the dataset {entry.dataset!r} has no column "
                     f"{column!r}, expected one of {shown_names(dataset.column_names)}."
@@ -98,15 +98,8 @@ class HubSuite:
 def _records(entry: HubTask, split: Split, dataset: "Dataset") -> Iterator[tuple[str, dict[str, Any]]]:
     place = f"Dataset {entry.dataset!r}, split {entry.splits[split]!r}"
     for number, row in enumerate(dataset, start=1):
-        yield (
-            f"{place}, row {number}",
-            {
-                "id": f"{entry.name}-{split}-{number}",
-                "text": row[entry.text],
-                "text_pair": None if entry.text_pair is None else row[entry.text_pair],
-                "label": row[entry.label],
-            },
-        )
+        record = {field: row[column] for field, column in entry.columns.items()}
+        yield f"{place}, row {number}", {"id": f"{entry.name}-{split}-{number}", **record}
 
 
 def _one_line(error: BaseException) -> str:

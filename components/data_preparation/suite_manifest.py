@@ -1,7 +1,7 @@
 """What a task suite says of itself: a suite folder's manifest, or a YAML file of Hugging Face datasets."""
 
 import re
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -13,11 +13,12 @@ from pydantic import (
     StringConstraints,
     Tag,
     ValidationError,
+    model_validator,
 )
 
 from gradsift.components.data_preparation.corruption import Corruption
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.prepared_data import Split
+from gradsift.components.shared.prepared_data import Split, TaskKind
 from gradsift.components.shared.storage import checked_key
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
@@ -78,17 +79,23 @@ class FolderTask(_Model):
 
     Attributes:
         name: the task's name; it becomes part of paths and addresses.
-        kind: what its rows are; this version handles classification.
-        labels: words for each label id, as the model reads them.
+        kind: what its rows are; where it is not said, tasks with labels are of classification, others of
+            generation.
+        labels: words for each label id, as the model reads them; none for generation.
         splits: the file of each split.
         licence: the terms under which the data may be used.
     """
 
     name: TaskName
-    kind: Literal["classification", "generation"] = "classification"
+    kind: TaskKind | None = None
     labels: dict[str, Words] = {}
     splits: dict[str, SplitFile] = {}
     licence: str = ""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the rows are of classification."""
+        return self.kind == "classification" if self.kind else bool(self.labels)
 
 
 class HubTask(_Model):
@@ -99,10 +106,14 @@ class HubTask(_Model):
         dataset: `owner/name` on the hub, or the path of a local folder. A bare name is refused: `datasets`
             takes some for file loaders, one of which unpickles what lies in the working directory.
         config: name of the dataset's configuration, where it has several.
-        text: column of the text.
+        text: column of the text, for classification.
         text_pair: column of a second text, where there is one.
-        label: column of the label.
+        label: column of the label, for classification.
         labels: words for each label id; without it, the names that the dataset's ClassLabel feature gives.
+        prompt: column of the prompt, for generation.
+        completion: column of the completion, for generation.
+        rationale: column of what leads to the completion, where there is one.
+        references: column of the lists of all right completions, where there is one.
         splits: the dataset's split for each of ours.
         revision: the dataset's git commit, tag or branch.
         licence: the terms under which the data may be used.
@@ -111,13 +122,35 @@ class HubTask(_Model):
     name: TaskName
     dataset: Annotated[str, AfterValidator(_dataset_name)]
     config: str | None = None
-    text: str
+    text: str | None = None
     text_pair: str | None = None
-    label: str
+    label: str | None = None
     labels: dict[str, Words] = {}
+    prompt: str | None = None
+    completion: str | None = None
+    rationale: str | None = None
+    references: str | None = None
     splits: dict[Split, str]
     revision: str | None = None
     licence: str = ""
+
+    @model_validator(mode="after")
+    def _has_one_kind(self) -> "HubTask":
+        labelled, written = {self.text, self.label} - {None}, {self.prompt, self.completion} - {None}
+        if (len(labelled), len(written)) not in {(2, 0), (0, 2)}:
+            raise ValueError("expected the columns 'text' and 'label', or 'prompt' and 'completion'")
+        return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the rows are of classification."""
+        return self.label is not None
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The dataset's column for each of our fields."""
+        fields = ("text", "text_pair", "label", "prompt", "completion", "rationale", "references")
+        return {field: column for field in fields if (column := getattr(self, field)) is not None}
 
 
 class DerivedTask(_Model):

@@ -37,6 +37,6 @@ def random_signs(seed: int, name: str, count: int) -> npt.NDArray[np.int8]:
     return (bits.astype(np.int8) << 1) - np.int8(1)
 
 
-def uniform(seed: int, name: str) -> float:
-    """Return one number in [0, 1)."""
-    return float(random_bits(seed, name, 1)[0] >> np.uint64(11)) / 2.0**53
+def uniforms(seed: int, name: str, count: int) -> npt.NDArray[np.float64]:
+    """Return `count` numbers in [0, 1), [count]."""
+    return (random_bits(seed, name, count) >> np.uint64(11)) / 2.0**53

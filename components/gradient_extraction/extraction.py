@@ -1,22 +1,23 @@
 """Loss, margin, projected loss gradient and sampled-label probes of prepared rows."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gradsift.components.gradient_extraction.config import GradientExtractionConfig
-from gradsift.components.gradient_extraction.counter_hash import uniform
+from gradsift.components.gradient_extraction.counter_hash import uniforms
 from gradsift.components.gradient_extraction.per_example import GradientSketcher
 from gradsift.components.gradient_extraction.self_check import check_gradients, check_projection
-from gradsift.components.shared.encoder_classifier import EncoderClassifier
+from gradsift.components.shared.answers import Answers
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_format import Shard
 from gradsift.components.shared.precision import autocast
+from gradsift.components.shared.task_model import Example, TaskModel
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 class GradientExtractor:
     """Computes shards of a gradient store for one model."""
 
-    def __init__(
-        self, model: EncoderClassifier, parameters: list[str], config: GradientExtractionConfig
-    ) -> None:
+    def __init__(self, model: TaskModel, parameters: list[str], config: GradientExtractionConfig) -> None:
         """Prepare `model` (at theta*) for the gradients of `parameters`.
 
         Raises:
@@ -35,7 +34,6 @@ class GradientExtractor:
         """
         self.model = model.eval()
         self.config = config
-        self.device = model.classifier.weight.device
         self.tokens = config.tokens_per_batch
         self.shapes = {name: tuple(model.get_parameter(name).shape) for name in parameters}
         self.sketcher = GradientSketcher(
@@ -53,23 +51,21 @@ class GradientExtractor:
             report: called with the number of rows after every batch.
 
         Raises:
-            InputError: a single row does not fit into the GPU's memory.
+            InputError: a single row does not fit into the GPU's memory, or not into the model.
         """
-        encoded = self.model.encode(rows["text"][:], rows["text_pair"][:])
-        classes = torch.tensor(self.model.head.tasks[task])
-        answers = classes[torch.tensor(rows["label"][:])]
+        examples = self.model.encode(rows, task)
         ids: list[str] = list(rows["id"])
         arrays = {name: torch.empty(len(ids), *size) for name, size in self._sizes().items()}
-        lengths = [len(row["input_ids"]) for row in encoded]
+        lengths = [token_count(example) for example in examples]
         waiting = batches_by_tokens(range(len(ids)), lengths, self.tokens)
         while waiting:
             batch = waiting.popleft()
-            inputs = self.model.pad([encoded[row] for row in batch])
-            draws = torch.tensor([self._draws(task, ids[row]) for row in batch], dtype=torch.float64)
+            streams = [f"label/{task}/{ids[row]}" for row in batch]
             try:
-                results = self._batch(inputs, task, answers[batch], draws)
+                results = self._batch([examples[row] for row in batch], streams)
             except torch.OutOfMemoryError as error:
-                self._halve_batches(ids[batch[0]], task, inputs["input_ids"].numel(), len(batch), error)
+                tokens = len(batch) * max(lengths[row] for row in batch)
+                self._halve_batches(ids[batch[0]], task, tokens, len(batch), error)
                 left = [row for part in [batch, *waiting] for row in part]
                 waiting = batches_by_tokens(left, lengths, self.tokens)
                 continue
@@ -83,57 +79,63 @@ class GradientExtractor:
 
         Raises:
             ExtractionError: they are wrong, or silently zero.
+            InputError: a row does not fit into the model.
         """
         check_projection(self.sketcher.projection, self.shapes)
-        encoded = self.model.encode(rows["text"][:], rows["text_pair"][:])
-        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]["input_ids"]))
-        chosen = [encoded[order[0]], encoded[order[len(order) // 2]]]
-        index = self.model.head.task_names.index(task)
+        examples = sorted(self.model.encode(rows, task), key=token_count)
+        chosen = [examples[0], examples[len(examples) // 2]]
 
-        def losses(part: list[dict[str, list[int]]]) -> Tensor:
-            tasks = torch.full((len(part),), index, device=self.device)
-            scores = self.model.scores(tasks, **self.model.pad(part))
-            unlikely = scores.detach().nan_to_num(neginf=torch.inf).argmin(1)
-            return functional.cross_entropy(scores, unlikely, reduction="none")
+        def losses(part: list[Example]) -> Tensor:
+            answers = self.model.answers(self.model.batch(part))
+            return Answers(answers.logits, answers.least_likely()).losses()
 
         singles = [partial(lambda row: losses([row]).sum(), row) for row in chosen]
         check_gradients(self.sketcher, self.model, singles, lambda: losses(chosen))
 
     def _sizes(self) -> dict[str, tuple[int, ...]]:
         d, probes = self.config.dimension, self.config.probes
-        sizes: dict[str, tuple[int, ...]] = {"loss": (), "margin": (), "gradient": (d,), "probe": (probes, d)}
+        sizes: dict[str, tuple[int, ...]] = {"loss": (), "margin": (), "positions": ()}
+        sizes |= {"gradient": (d,), "probe": (probes, d)}
         if self.config.hidden_states:
-            sizes["hidden"] = (self.model.classifier.in_features,)
+            sizes["hidden"] = (self.model.hidden_size,)
         return sizes
 
-    def _draws(self, task: str, example_id: str) -> list[float]:
-        """Return the numbers in [0, 1) that pick a row's sampled labels; they depend on that row alone."""
-        seed, probes = self.config.seed, self.config.probes
-        return [uniform(seed, f"label/{task}/{example_id}/{probe}") for probe in range(probes)]
+    def _batch(self, examples: list[Example], streams: list[str]) -> dict[str, Tensor]:
+        """Return every array's rows of one batch: one forward pass, and a backward pass a gradient.
 
-    def _batch(
-        self, inputs: dict[str, Tensor], task: str, answers: Tensor, draws: Tensor
-    ) -> dict[str, Tensor]:
-        """Return every array's rows of one batch: one forward pass, and a backward pass a gradient."""
-        answers, draws = answers.to(self.device), draws.to(self.device)
-        self.sketcher.rows = len(answers)
-        tasks = torch.full_like(answers, self.model.head.task_names.index(task))
-        with autocast(self.device, self.config.precision):  # type: ignore[arg-type]  # checked by the config
-            features = self.model.pooled(**inputs)
-            logits = self.model.scores_of(tasks, features)
-        scores = logits.detach()
-        results = {
-            "loss": functional.cross_entropy(scores, answers, reduction="none"),
-            "margin": margins(scores, answers),
-        }
-        if self.config.hidden_states:
-            results["hidden"] = features.detach()
-        labels = [answers, *(sample_labels(scores, draws[:, probe]) for probe in range(draws.shape[1]))]
-        gradients = []
-        for index, label in enumerate(labels):
-            total = functional.cross_entropy(logits, label, reduction="sum")
-            gradients.append(self.sketcher.gradients(total, keep_graph=index + 1 < len(labels)))
+        Args:
+            examples: the rows.
+            streams: names of the random numbers that draw each row's labels.
+        """
+        self.sketcher.rows = len(examples)
+        with autocast(self.model.device, self.config.precision):  # type: ignore[arg-type]  # checked by the config
+            answers = self.model.answers(self.model.batch(examples), self.config.hidden_states)
+        known = answers.detached()
+        results = {"loss": known.losses(), "margin": known.margins(), "positions": known.positions}
+        if known.hidden is not None:
+            results["hidden"] = known.hidden
+        gradients = [
+            self.sketcher.gradients(losses.sum(), keep_graph=number < self.config.probes)
+            for number, losses in enumerate(self._losses(answers, streams))
+        ]
         return {**results, "gradient": gradients[0], "probe": torch.stack(gradients[1:], dim=1)}
+
+    def _losses(self, answers: Answers, streams: list[str]) -> Iterator[Tensor]:
+        """Yield the rows' losses [n]: those of the right answers, and of one sampled answer a probe.
+
+        An answer is drawn position by position, by numbers that depend on the seed, the row, the probe and the
+        position in the answer alone.
+        """
+        yield answers.losses()
+        counts = answers.positions.tolist()
+        for probe in range(self.config.probes):
+            draws = torch.zeros(answers.label.shape, dtype=torch.float64, device=answers.label.device)
+            numbers = [
+                uniforms(self.config.seed, f"{stream}/{probe}", count)
+                for stream, count in zip(streams, counts, strict=True)
+            ]
+            draws[answers.is_answer] = torch.from_numpy(np.concatenate(numbers)).to(draws.device)
+            yield answers.probe_losses(answers.detached().sample(draws))
 
     def _halve_batches(self, example_id: str, task: str, tokens: int, rows: int, error: Exception) -> None:
         if rows == 1:
@@ -145,24 +147,10 @@ class GradientExtractor:
         self.tokens = max(tokens // 2, 1)
 
 
-def margins(logits: Tensor, answer: Tensor) -> Tensor:
-    """Return log p/(1-p) of the right answers: their score minus the logsumexp of all others, [n].
-
-    Args:
-        logits: [n, n_classes], minus infinity where a class is not the task's.
-        answer: right class of each row, [n].
-    """
-    right = logits.gather(1, answer.unsqueeze(1)).squeeze(1)
-    others = logits.scatter(1, answer.unsqueeze(1), -torch.inf)
-    return right - others.logsumexp(1)
-
-
-def sample_labels(logits: Tensor, draws: Tensor) -> Tensor:
-    """Return the class that a uniform number in [0, 1) picks from each row's distribution, [n]."""
-    cumulative = functional.softmax(logits.double(), dim=-1).cumsum(-1)
-    possible = torch.isfinite(logits)
-    last = logits.shape[1] - 1 - possible.flip(1).int().argmax(1)
-    return torch.minimum((cumulative <= draws.unsqueeze(1)).sum(1), last)
+def token_count(example: Example) -> int:
+    """Return the number of tokens that a model computes for an example: what it reads, and what it writes."""
+    answer = example["label"]
+    return len(example["input_ids"]) + (len(answer) if isinstance(answer, list) else 0)
 
 
 def batches_by_tokens(rows: Iterable[int], lengths: list[int], tokens: int) -> deque[list[int]]:

@@ -29,6 +29,29 @@ def rule_of(module: nn.Module) -> Rule | None:
     return None
 
 
+def biased_attentions(model: nn.Module) -> list[nn.Module]:
+    """Return the attention modules with a learned bias for each relative position, such as T5's."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(getattr(module, "relative_attention_bias", None), nn.Embedding)
+        and hasattr(module, "compute_bias")
+    ]
+
+
+def position_bias_gradient(table: nn.Embedding, buckets: Tensor, gradient: Tensor) -> Tensor:
+    """Return each row's gradient of the table of a relative position bias, [n, buckets, heads].
+
+    Args:
+        table: the table.
+        buckets: its row for each pair of positions, [q k].
+        gradient: that of the bias, [n, heads, q, k].
+    """
+    rows, heads = gradient.shape[:2]
+    result = gradient.new_zeros(rows, heads, table.num_embeddings, dtype=torch.float32)
+    return result.index_add_(2, buckets, gradient.flatten(2).float()).mT
+
+
 def _linear(
     projection: Projection,
     sketch: Tensor,

@@ -11,7 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradsift.components.gradient_extraction.module_rules import rule_of
+from gradsift.components.gradient_extraction.module_rules import (
+    biased_attentions,
+    position_bias_gradient,
+    rule_of,
+)
 from gradsift.components.gradient_extraction.projection import Projection
 from gradsift.components.shared.errors import InputError
 
@@ -47,10 +51,13 @@ class GradientSketcher:
         self._sketch = torch.empty(0)
         self._keep_graph = False
         self._seen: set[str] = set()
+        biases = {id(attention.relative_attention_bias): attention for attention in biased_attentions(model)}
         for module in model.modules():
             own = {kind: names.get(id(p)) for kind, p in module.named_parameters(recurse=False)}
             wanted = {kind: name for kind, name in own.items() if name is not None}
-            if wanted:
+            if wanted and id(module) in biases:
+                self._put_bias_hook(biases[id(module)], wanted["weight"])
+            elif wanted:
                 self._put_hooks(module, wanted)
         model.requires_grad_(False)
 
@@ -107,6 +114,28 @@ class GradientSketcher:
             output.register_hook(sketch)
 
         module.register_forward_hook(hook)
+
+    def _put_bias_hook(self, attention: Any, name: str) -> None:
+        """Repeat the position bias that an attention looks up once for all rows, so that gradients stay apart."""
+        table, compute = attention.relative_attention_bias, attention.compute_bias
+        buckets: list[Tensor] = []
+        table.register_forward_hook(lambda _, inputs, __: buckets.append(inputs[0].flatten()))
+
+        def compute_a_row(*args: Any, **inputs: Any) -> Tensor:
+            bias: Tensor = compute(*args, **inputs).expand(self.rows, -1, -1, -1)
+            index = buckets.pop()
+            if torch.is_grad_enabled():
+
+                def sketch(gradient: Tensor) -> None:
+                    self._seen.add(name)
+                    whole = position_bias_gradient(table, index, gradient)
+                    self.projection.add_whole(self._sketch, name, whole)
+
+                bias.requires_grad_(True)
+                bias.register_hook(sketch)
+            return bias
+
+        attention.compute_bias = compute_a_row
 
     def _one_lookup_a_row(self, _: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Repeat position ids that the model shares between the rows of a batch, so that gradients stay apart."""

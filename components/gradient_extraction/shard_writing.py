@@ -10,12 +10,14 @@ import torch
 from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.extraction import GradientExtractor
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
-from gradsift.components.shared.gradient_format import ShardRecord, StoreHeader
+from gradsift.components.shared.gradient_format import Answer, ShardRecord, StoreHeader
 from gradsift.components.shared.gradient_store import GradientStoreWriter, Split
+from gradsift.components.shared.model_loading import open_model
 from gradsift.components.shared.precision import resolve_precision
-from gradsift.components.shared.prepared_data import INDEX, PreparedData
+from gradsift.components.shared.prepared_data import INDEX, PreparedData, PreparedTask
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.storage import open_storage
+from gradsift.components.shared.task_model import TaskModel
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,9 @@ def write_share(
     data = data_without_test(job.data)
     plans = shard_plans(data, job.config.shard_rows)[process :: job.processes]
     device = _device(process, job.processes)
-    classifier, parameters = _model(job.model, job.config, device)
-    hidden = classifier.classifier.in_features if job.config.hidden_states else None
-    header = _header(job, data.target, parameters, hidden)
-    extractor = GradientExtractor(classifier, parameters, job.config)
+    model, parameters = _model(job.model, job.config, device)
+    header = _header(job, data.task(data.target), model, parameters)
+    extractor = GradientExtractor(model, parameters, job.config)
     checked = False
     records = {}
     with GradientStoreWriter(open_storage(job.uri), header) as writer:
@@ -113,34 +114,41 @@ def _device(process: int, processes: int) -> torch.device:
 
 
 def _model(
-    model: StepOutput, config: GradientExtractionConfig, device: torch.device
-) -> tuple[EncoderClassifier, list[str]]:
+    output: StepOutput, config: GradientExtractionConfig, device: torch.device
+) -> tuple[TaskModel, list[str]]:
     """Return the model and the names of the parameters whose gradient is wanted."""
-    classifier = EncoderClassifier.load(fetch(model)).to(device)
-    if not model.metadata["train_embeddings"]:
-        classifier.freeze_embeddings()
-    module = classifier.encoder if config.parameters == "shared" else classifier
+    model = open_model(fetch(output)).to(device)
+    if not output.metadata["train_embeddings"]:
+        model.freeze_embeddings()
+    module = model.shared if config.parameters == "shared" else model
     chosen = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
-    names = [name for name, parameter in classifier.named_parameters() if id(parameter) in chosen]
-    return classifier, names
+    names = [name for name, parameter in model.named_parameters() if id(parameter) in chosen]
+    return model, names
 
 
-def _header(job: ExtractionJob, target: str, parameters: list[str], hidden: int | None) -> StoreHeader:
+def _header(job: ExtractionJob, target: PreparedTask, model: TaskModel, parameters: list[str]) -> StoreHeader:
     config = job.config
     return StoreHeader(
         dimension=config.dimension,
         blocks=config.blocks,
         probes=config.probes,
-        hidden=hidden,
+        hidden=model.hidden_size if config.hidden_states else None,
         projection={"kind": "mixed blocks, fold", "seed": config.seed, "width": config.projection_width},
         parameters=parameters,
         base_model_digest=job.model.metadata["base_model_digest"],
         model_digest=job.model.digest,
         tokenizer_digest=job.model.metadata["tokenizer_digest"],
         data_digest=job.data.digest,
-        target=target,
+        target=target.name,
+        answer=_answer(target, model),
         shard_rows=config.shard_rows,
         precision=resolve_precision(config.precision),  # type: ignore[arg-type]  # checked by the config
         dtype=config.dtype,  # type: ignore[arg-type]  # checked by the config
         versions={name: version(name) for name in ("gradsift", "torch", "transformers", "numpy")},
     )
+
+
+def _answer(target: PreparedTask, model: TaskModel) -> Answer:
+    if isinstance(model, EncoderClassifier):
+        return "class"
+    return "label" if target.kind == "classification" else "text"

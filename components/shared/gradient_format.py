@@ -1,11 +1,12 @@
 """The gradient store's format 1: what its header and records say, and how the rows of a shard become a file.
 
-A shard is a safetensors file. It holds, for its n rows in order, `loss` [n] and `margin` [n] in float32, and
-in the header's dtype `gradient` [n, d] (projected gradient of the loss), `probe` [n, R, d] (projected gradient
-of the loss under labels sampled from the model) and, where the store has it, `hidden` [n, h] (mean-pooled last
-hidden state). In float16, a float32 scalar beside each of these, for example `gradient_scale`, is the power of
-two to multiply by. `example_id` holds the rows' ids as the bytes of a JSON list, and `header` the sha256 of
-the store's header, so that a shard of another store is known as such.
+A shard is a safetensors file. It holds, for its n rows in order, `loss` [n] and `margin` [n] in float32, with
+`positions` [n] (number of tokens in the answer) where answers are tokens, and in the header's dtype `gradient`
+[n, d] (projected gradient of the loss), `probe` [n, R, d] (projected gradient of the loss under labels sampled
+from the model) and, where the store has it, `hidden` [n, h] (mean-pooled last hidden state). In float16, a
+float32 scalar beside each of these, for example `gradient_scale`, is the power of two to multiply by.
+`example_id` holds the rows' ids as the bytes of a JSON list, and `header` the sha256 of the store's header, so
+that a shard of another store is known as such.
 """
 
 import json
@@ -25,6 +26,8 @@ from gradsift.components.shared.step_output import canonical_json, digest_of
 FloatArray = npt.NDArray[np.float32]
 
 # Names that safetensors gives to types.
+Answer = Literal["class", "label", "text"]
+
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "U8": np.dtype("u1")}
 
 # The largest number of an array is stored as a float16 from 2^14 to the last below 2^15, just below float16's
@@ -48,6 +51,8 @@ class StoreHeader(BaseModel):
         tokenizer_digest: sha256 over the tokenizer's files.
         data_digest: digest of the prepared data.
         target: name of the target task.
+        answer: what answers a row of the target: one `class` of a classifier, the tokens of a `label`'s name, or
+            those of free `text`. The rows of all tasks are answered by classes, or all by tokens.
         shard_rows: rows of a full shard.
         precision: what the model computed in.
         dtype: type of the stored gradients, probes and hidden states.
@@ -67,6 +72,7 @@ class StoreHeader(BaseModel):
     tokenizer_digest: str
     data_digest: str
     target: str
+    answer: Answer = "class"
     shard_rows: int
     precision: Literal["bf16", "float32"] = "float32"
     dtype: Literal["float16", "float32"] = "float32"
@@ -74,8 +80,8 @@ class StoreHeader(BaseModel):
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of all of it, which every shard carries."""
-        return digest_of(self.model_dump())
+        """The sha256 of all of it, which every shard carries; stores without `answer` are those of classifiers."""
+        return digest_of(self.model_dump(exclude={"answer"} if self.answer == "class" else None))
 
     def shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the arrays of a shard of so many rows, by name."""
@@ -85,7 +91,11 @@ class StoreHeader(BaseModel):
             "gradient": (rows, self.dimension),
             "probe": (rows, self.probes, self.dimension),
         }
-        return shapes if self.hidden is None else {**shapes, "hidden": (rows, self.hidden)}
+        if self.answer != "class":
+            shapes["positions"] = (rows,)
+        if self.hidden is not None:
+            shapes["hidden"] = (rows, self.hidden)
+        return shapes
 
 
 class ShardRecord(BaseModel):
@@ -141,8 +151,9 @@ class Shard:
 
     Attributes:
         example_id: n ids.
-        loss: [n], cross-entropy in nats.
-        margin: [n], log p/(1-p) of the right answer.
+        loss: [n], cross-entropy in nats, the mean over the answer's positions.
+        margin: [n], log p/(1-p) of the right answer as a whole.
+        positions: [n], number of tokens in the answer; 1 where a class is the answer.
     """
 
     def __init__(
@@ -153,10 +164,12 @@ class Shard:
         gradient: FloatArray | HalfArray,
         probe: FloatArray | HalfArray,
         hidden: FloatArray | HalfArray | None = None,
+        positions: FloatArray | None = None,
     ) -> None:
         self.example_id = example_id
         self.loss = loss
         self.margin = margin
+        self.positions = np.ones_like(loss) if positions is None else positions
         self._gradient = gradient
         self._probe = probe
         self._hidden = hidden
@@ -261,7 +274,7 @@ def _layout(header: StoreHeader, rows: int) -> dict[str, str]:
 
 
 def _is_half(header: StoreHeader, name: str) -> bool:
-    return header.dtype == "float16" and name not in {"loss", "margin"}
+    return header.dtype == "float16" and name not in {"loss", "margin", "positions"}
 
 
 def _float32(array: FloatArray | HalfArray) -> FloatArray:

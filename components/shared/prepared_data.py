@@ -1,8 +1,10 @@
 """The prepared data that `data_preparation` writes and the later steps read.
 
 A folder holds one Arrow stream a task and split, `<task>/<split>.arrow`, and `tasks.json`, which lists the
-tasks. Columns: `id` (string), `text` (string), `text_pair` (string or null), `label` (int64, index into the
-task's labels).
+tasks. Columns of a classification task: `id` (string), `text` (string), `text_pair` (string or null), `label`
+(int64, index into the task's labels). Columns of a generation task: `id`, `prompt`, `completion` (strings),
+`rationale` (string or null: what leads to the completion), `references` (list of strings: all completions that
+are right, the row's own first).
 """
 
 import json
@@ -19,10 +21,22 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Split = Literal["train", "val", "test"]
+TaskKind = Literal["classification", "generation"]
 INDEX = "tasks.json"
-SCHEMA = pa.schema(
-    [("id", pa.string()), ("text", pa.string()), ("text_pair", pa.string()), ("label", pa.int64())]
-)
+SCHEMAS: dict[TaskKind, pa.Schema] = {
+    "classification": pa.schema(
+        [("id", pa.string()), ("text", pa.string()), ("text_pair", pa.string()), ("label", pa.int64())]
+    ),
+    "generation": pa.schema(
+        [
+            ("id", pa.string()),
+            ("prompt", pa.string()),
+            ("completion", pa.string()),
+            ("rationale", pa.string()),
+            ("references", pa.list_(pa.string())),
+        ]
+    ),
+}
 
 
 class PreparedTask(BaseModel):
@@ -30,7 +44,8 @@ class PreparedTask(BaseModel):
 
     Attributes:
         name: the task's name in its suite.
-        labels: the label names; a row's `label` is an index into them.
+        kind: what its rows are.
+        labels: the label names; a row's `label` is an index into them. None for generation.
         rows: number of rows of each split that the task has.
         licence: what the suite's manifest says of the task's licence.
         corruption: `flip_labels` or `shuffle_labels` where the task is a copy harmed on purpose, else None.
@@ -39,6 +54,7 @@ class PreparedTask(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
+    kind: TaskKind = "classification"
     labels: list[str]
     rows: dict[Split, int]
     licence: str = ""
@@ -76,12 +92,15 @@ class PreparedData:
         return Dataset.from_file(str(self.folder / name / f"{split}.arrow"))
 
 
-def write_split(folder: Path, task: str, split: Split, rows: list[dict[str, Any]]) -> None:
+def write_split(
+    folder: Path, task: str, split: Split, rows: list[dict[str, Any]], kind: TaskKind = "classification"
+) -> None:
     """Write the rows of one task and split as an Arrow stream: the same rows give the same bytes."""
+    schema = SCHEMAS[kind]
     path = folder / task / f"{split}.arrow"
     with atomic_file(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
-        with pa.ipc.new_stream(sink, SCHEMA) as stream:
-            stream.write_table(pa.Table.from_pylist(rows, SCHEMA))
+        with pa.ipc.new_stream(sink, schema) as stream:
+            stream.write_table(pa.Table.from_pylist(rows, schema))
 
 
 def write_index(folder: Path, suite: str, target: str, tasks: list[PreparedTask]) -> None:

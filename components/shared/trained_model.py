@@ -24,14 +24,13 @@ def produce_trained_model(
 ) -> StepOutput:
     """Train the base model on the train rows of `tasks`, or find that model finished.
 
-    The output holds `model.safetensors`, `config.json`, the tokenizer, `head.safetensors`, `head.json` and
-    `training.json` (recipe, rows, steps, losses).
+    The output holds what the model's `save` writes and `training.json` (recipe, rows, steps, losses).
 
     Args:
         step: the step that asks, the folder its output goes to.
         data: the prepared data.
         tasks: names of the tasks to train on.
-        model: the pretrained encoder and head.
+        model: the pretrained model.
         recipe: how it is trained.
         root_uri: the run root.
         tracker: gets losses, progress and the data sets used.

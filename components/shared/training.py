@@ -42,12 +42,12 @@ class TrainingJob:
             says that it is finished.
         data: the prepared data's folder.
         tasks: names of the tasks whose train rows are used, in order.
-        model: the pretrained encoder and head.
+        model: the pretrained model.
         recipe: how it is trained.
-        start: folder of a trained model that training goes on from; None starts from the pretrained encoder.
-        predict_only: whether the model itself is not kept, only its log-probabilities on the target's
-            validation rows, `log_probabilities` [n_rows, n_labels], and the `seconds` that the job took, in
-            `val.safetensors`.
+        start: folder of a trained model that training goes on from; None starts from the pretrained model.
+        predict_only: whether the model itself is not kept, only what it says of the target's validation rows:
+            `loss` [n_rows], `right` [n_rows] (whether its answer is the right one), and the `seconds` that the
+            job took, in `val.safetensors`.
     """
 
     folder: Path

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,31 @@ import deepspeed
 import torch
 import transformers
 from safetensors.torch import save_file
-from torch import Tensor
-from torch.nn import functional
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from gradsift.components.shared.base_model import find_base_model
-from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head, by_length
+from gradsift.components.shared.answers import Answers
 from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
 from gradsift.components.shared.lifeline import hold_lifeline
+from gradsift.components.shared.model_loading import from_base, open_model
 from gradsift.components.shared.precision import resolve_precision
 from gradsift.components.shared.prepared_data import PreparedData, Split
+from gradsift.components.shared.sharding import Sharding, choose_sharding
 from gradsift.components.shared.storage import atomic_file
+from gradsift.components.shared.task_model import Example, TaskModel, by_length
 from gradsift.components.shared.training import EVENTS, FAILURE, JOBS, PREDICTIONS, RESULT, TrainingJob
 from gradsift.components.shared.training_progress import CHECKPOINTS, WHOLE, TrainingProgress
 from gradsift.components.shared.training_recipe import TrainingRecipe, example_order
 
-PREDICTED_AT_ONCE = 64
+LARGE_MODEL = 10**9
+"""Parameters from which on gradient checkpointing is on by itself."""
 
 
 class OrderedExamples(torch.utils.data.Dataset):
@@ -53,6 +60,9 @@ class OrderedExamples(torch.utils.data.Dataset):
 
 class OrderedTrainer(Trainer):
     """The Hugging Face Trainer, taking the examples in the order of its dataset."""
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write no weights into a checkpoint beside those that DeepSpeed writes there."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
         return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
@@ -182,18 +192,19 @@ def train_one(
     data = PreparedData(job.data)
     unset_hf_deepspeed_config()  # else, after a job under ZeRO-3, the next one's weights load in pieces
     transformers.set_seed(recipe.seed)
-    model = _start(job, data)
+    model = from_base(job.model, data) if job.start is None else open_model(job.start)
     if not job.model.train_embeddings:
         model.freeze_embeddings()
+    sharding = _prepare_memory(model, recipe)
     steps = recipe.optimizer_steps(_rows(job))
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
     order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
     stopping = CheckpointCallback(job.folder.name, progress)
     trainer = OrderedTrainer(
         model=model,
-        args=training_arguments(recipe, steps, checkpoints),
-        train_dataset=OrderedExamples(_tokenised(model, data, job.tasks, "train"), order.tolist()),
-        data_collator=partial(collate, model),
+        args=training_arguments(recipe, sharding, steps, checkpoints),
+        train_dataset=OrderedExamples(_encoded(model, data, job.tasks, "train"), order.tolist()),
+        data_collator=model.collate,
         callbacks=[stopping, callback],
     )
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
@@ -209,7 +220,7 @@ def train_one(
             f"The training loss of {job.folder.name} is not finite: expected a smaller learning rate than "
             f"{recipe.learning_rate}."
         )
-    trained: EncoderClassifier = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    trained: TaskModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if job.predict_only:
         _save_predictions(job, trainer, trained, data, started)
     else:
@@ -217,7 +228,7 @@ def train_one(
         if trainer.is_world_process_zero():
             trained.save(job.folder, state)
     if trainer.is_world_process_zero():
-        _write_result(job, trainer, steps, rows)
+        _write_result(job, trainer, sharding, steps, rows)
         if progress is not None:
             progress.save_result(job.folder)
     if trainer.args.local_process_index == 0:
@@ -226,39 +237,40 @@ def train_one(
     trainer.accelerator.free_memory()
 
 
-def _start(job: TrainingJob, data: PreparedData) -> EncoderClassifier:
-    if job.start is not None:
-        return EncoderClassifier.load(job.start)
-    base = find_base_model(job.model.base_model)
-    labels = {task.name: task.labels for task in data.tasks}
-    head = Head.for_tasks(
-        job.model.head,  # type: ignore[arg-type]  # checked by ModelConfig
-        job.model.score_scale,
-        job.model.max_length,
-        data.target,
-        labels,
-    )
-    return EncoderClassifier.from_base(base, head)
+def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
+    """Let a large model compute activations anew, and choose how what it needs is spread."""
+    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    frozen = sum(each.numel() for each in model.parameters()) - trained
+    if recipe.gradient_checkpointing == "on" or (
+        recipe.gradient_checkpointing == "auto" and trained + frozen >= LARGE_MODEL
+    ):
+        pretrained = next(each for each in model.modules() if isinstance(each, PreTrainedModel))
+        pretrained.gradient_checkpointing_enable({"use_reentrant": False})
+    gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+    return choose_sharding(recipe, trained, frozen, int(os.environ["WORLD_SIZE"]), gpu)
 
 
 @torch.no_grad()
 def _save_predictions(
-    job: TrainingJob, trainer: Trainer, model: EncoderClassifier, data: PreparedData, started: float
+    job: TrainingJob, trainer: Trainer, model: TaskModel, data: PreparedData, started: float
 ) -> None:
     """Predict through DeepSpeed in every process, as ZeRO-3 spreads the weights over all; the first one writes."""
     engine: Any = trainer.model_wrapped
     engine.eval()
-    examples = _tokenised(model, data, [data.target], "val")
-    classes = model.head.tasks[data.target]
-    predicted = torch.empty(len(examples), len(classes))
-    for rows in by_length(examples, PREDICTED_AT_ONCE):
-        batch = collate(model, [examples[row] for row in rows])
-        logits = engine(**{name: value.to(engine.device) for name, value in batch.items()})["logits"]
-        predicted[rows] = functional.log_softmax(logits[:, classes].float(), dim=-1).cpu()
+    examples = _encoded(model, data, [data.target], "val")
+    loss, right = torch.empty(len(examples)), torch.empty(len(examples), dtype=torch.bool)
+    for rows in by_length(examples, trainer.args.per_device_train_batch_size):
+        batch = {
+            name: value.to(engine.device)
+            for name, value in model.collate([examples[row] for row in rows]).items()
+        }
+        output = engine(**batch)
+        answers = Answers(output["logits"], output["label"])
+        loss[rows], right[rows] = answers.losses().cpu(), answers.right().cpu()
     if trainer.is_world_process_zero():
         seconds = torch.tensor(time.monotonic() - started, dtype=torch.float32)
         with atomic_file(job.folder / PREDICTIONS) as path:
-            save_file({"log_probabilities": predicted, "seconds": seconds}, path)
+            save_file({"loss": loss, "right": right, "seconds": seconds}, path)
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -267,7 +279,9 @@ def last_checkpoint(folder: Path) -> str | None:
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
 
 
-def training_arguments(recipe: TrainingRecipe, steps: int, checkpoints: Path) -> TrainingArguments:
+def training_arguments(
+    recipe: TrainingRecipe, sharding: Sharding, steps: int, checkpoints: Path
+) -> TrainingArguments:
     """Translate a recipe into the Hugging Face Trainer's arguments and DeepSpeed's configuration."""
     processes = int(os.environ["WORLD_SIZE"])
     return TrainingArguments(
@@ -286,7 +300,7 @@ def training_arguments(recipe: TrainingRecipe, steps: int, checkpoints: Path) ->
         seed=recipe.seed,
         data_seed=recipe.seed,
         use_cpu=not torch.cuda.is_available(),
-        deepspeed=deepspeed_config(recipe),
+        deepspeed=deepspeed_config(recipe, sharding),
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -296,7 +310,7 @@ def training_arguments(recipe: TrainingRecipe, steps: int, checkpoints: Path) ->
     )
 
 
-def deepspeed_config(recipe: TrainingRecipe) -> dict[str, Any]:
+def deepspeed_config(recipe: TrainingRecipe, sharding: Sharding) -> dict[str, Any]:
     """Return DeepSpeed's configuration; `auto` values are filled in by the Trainer.
 
     bf16 is computed through DeepSpeed's autocast, with weights, gradients and optimizer states in float32: the
@@ -307,42 +321,16 @@ def deepspeed_config(recipe: TrainingRecipe) -> dict[str, Any]:
         "train_batch_size": "auto",
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",
-        "zero_optimization": {"stage": recipe.zero_stage},
         "zero_allow_untested_optimizer": True,
+        **sharding.deepspeed_config(),
     }
-    if recipe.zero_stage == 3:
-        config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
     if resolve_precision(recipe.precision) == "bf16":  # type: ignore[arg-type]  # checked by TrainingRecipe
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     return config
 
 
-def collate(model: EncoderClassifier, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """Pad a batch of tokenised rows and stack their task and class indices."""
-    encoded = [
-        {name: value for name, value in example.items() if name not in {"task", "label"}}
-        for example in examples
-    ]
-    batch = dict(model.tokenizer.pad(encoded, return_tensors="pt"))
-    for name in ("task", "label"):
-        batch[name] = torch.tensor([example[name] for example in examples])
-    return batch
-
-
-def _tokenised(
-    model: EncoderClassifier, data: PreparedData, tasks: list[str], split: Split
-) -> list[dict[str, Any]]:
-    examples: list[dict[str, Any]] = []
-    for name in tasks:
-        rows = data.split(name, split)
-        classes = model.head.tasks[name]
-        index = model.head.task_names.index(name)
-        encoded = model.encode(rows["text"][:], rows["text_pair"][:])
-        examples += [
-            {**inputs, "task": index, "label": classes[label]}
-            for inputs, label in zip(encoded, rows["label"][:], strict=True)
-        ]
-    return examples
+def _encoded(model: TaskModel, data: PreparedData, tasks: list[str], split: Split) -> list[Example]:
+    return [example for task in tasks for example in model.encode(data.split(task, split), task)]
 
 
 def _use_gloo_between_cpu_processes() -> None:
@@ -355,7 +343,9 @@ def _rows(job: TrainingJob) -> int:
     return sum(data.task(task).rows["train"] for task in job.tasks)
 
 
-def _write_result(job: TrainingJob, trainer: Trainer, steps: int, rows: Mapping[str, int]) -> None:
+def _write_result(
+    job: TrainingJob, trainer: Trainer, sharding: Sharding, steps: int, rows: Mapping[str, int]
+) -> None:
     losses = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
     result = {
         "tasks": job.tasks,
@@ -366,6 +356,7 @@ def _write_result(job: TrainingJob, trainer: Trainer, steps: int, rows: Mapping[
         "recipe": asdict(job.recipe),
         "precision": resolve_precision(job.recipe.precision),  # type: ignore[arg-type]
         "processes": int(os.environ["WORLD_SIZE"]),
+        "sharding": asdict(sharding),
         "losses": losses,
     }
     with atomic_file(job.folder / RESULT) as path:

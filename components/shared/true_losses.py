@@ -20,8 +20,8 @@ class TrueRun(Record):
     Attributes:
         subset: the auxiliary tasks, in the suite's order.
         seed: of the training.
-        val_loss: mean cross-entropy in nats.
-        val_accuracy: share of right answers.
+        val_loss: mean over rows of the cross-entropy in nats, of a written answer the mean over its tokens.
+        val_accuracy: share of right answers; of a written answer, that greedy decoding would give it whole.
         train_rows: rows that were trained on, the target's included.
         optimizer_steps: steps taken.
         seconds: what the training took, without the start of its process.

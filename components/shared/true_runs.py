@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from safetensors.numpy import load_file
 
 from gradsift.components.shared.base_model import find_base_model
@@ -41,16 +39,16 @@ def run_truly(
 ) -> TrueLosses:
     """Fine-tune on every subset with every seed asked for, and measure each on the target's validation split.
 
-    Each finished run is kept at once: its log-probabilities, not its model.
+    Each finished run is kept at once: its losses and answers, not its model.
 
     Args:
         runs: what to fine-tune on; tasks are trained in the suite's order, whatever theirs.
         data: the prepared data.
-        model: the pretrained encoder and head.
+        model: the pretrained model.
         recipe: the recipe of every run, but for its seed.
         folder: where runs are kept and found again.
         tracker: gets the progress, in steps over all runs.
-        meta: theta*, where runs go on from it; None fine-tunes the pretrained encoder.
+        meta: theta*, where runs go on from it; None fine-tunes the pretrained model.
 
     Raises:
         InputError: the model or a task's rows cannot be used.
@@ -73,24 +71,22 @@ def run_truly(
             TrainingJob(folder / key, prepared.folder, tasks, model, seeded, start, predict_only=True)
         )
     results = train(jobs, folder.with_name(f"{folder.name}-processes"), tracker)
-    answers = np.array(prepared.split(prepared.target, "val")["label"][:])
     return TrueLosses(
         suite=prepared.suite,
         target=prepared.target,
         recipe={name: value for name, value in asdict(recipe).items() if name != "seed"},
         start="base" if meta is None else "meta",
-        runs=[_true_run(job, result, answers) for job, result in zip(jobs, results, strict=True)],
+        runs=[_true_run(job, result) for job, result in zip(jobs, results, strict=True)],
     )
 
 
-def _true_run(job: TrainingJob, result: dict[str, Any], answers: npt.NDArray[np.int64]) -> TrueRun:
+def _true_run(job: TrainingJob, result: dict[str, Any]) -> TrueRun:
     kept = load_file(job.folder / PREDICTIONS)
-    predicted = kept["log_probabilities"]
     return TrueRun(
         subset=job.tasks[1:],
         seed=job.recipe.seed,
-        val_loss=-float(predicted[np.arange(len(answers)), answers].mean(dtype=np.float64)),
-        val_accuracy=float((predicted.argmax(axis=1) == answers).mean()),
+        val_loss=float(kept["loss"].mean(dtype="float64")),
+        val_accuracy=float(kept["right"].mean()),
         train_rows=sum(result["rows"].values()),
         optimizer_steps=result["optimizer_steps"],
         seconds=float(kept["seconds"]),

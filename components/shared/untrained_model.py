@@ -12,12 +12,12 @@ from gradsift.components.shared.training_recipe import ModelConfig
 
 
 def produce_untrained_model(step: str, data: StepOutput, model: ModelConfig, root_uri: str) -> StepOutput:
-    """Write the pretrained encoder with its head, as `produce_trained_model` writes a trained one.
+    """Write the pretrained model, as `produce_trained_model` writes a trained one.
 
     Args:
         step: the step that asks, the folder its output goes to.
         data: the prepared data.
-        model: the pretrained encoder and head.
+        model: the pretrained model.
         root_uri: the run root.
 
     Raises:
@@ -33,12 +33,15 @@ def produce_untrained_model(step: str, data: StepOutput, model: ModelConfig, roo
     inputs = {"data": data.digest, "base_model": [base.digest, base.tokenizer_digest], "model": settings}
 
     def work(output: Path) -> dict[str, Any]:
-        from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+        import torch
+
+        from gradsift.components.shared.model_loading import from_base
 
         prepared = PreparedData(fetch(data, [INDEX]))
-        labels = {task.name: task.labels for task in prepared.tasks}
-        head = Head.for_tasks("label_embedding", model.score_scale, model.max_length, prepared.target, labels)
-        EncoderClassifier.from_base(base, head).save(output)
+        # LoRA draws one of each adapter's two matrices; the other is zero, so that the model is the pretrained one.
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            from_base(model, prepared).save(output)
         return {
             "suite": prepared.suite,
             "target": prepared.target,

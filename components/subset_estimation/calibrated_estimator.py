@@ -1,5 +1,6 @@
 """The estimator that calibration runs choose: its kind, its ridge, its expansion point, and its scale."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -19,9 +20,15 @@ from gradsift.components.subset_estimation.calibration import (
 from gradsift.components.subset_estimation.config import ESTIMATORS, SubsetEstimationConfig
 from gradsift.components.subset_estimation.loss_estimator import LossEstimator
 from gradsift.components.subset_estimation.margins import FloatArray
-from gradsift.components.subset_estimation.store_reading import read_statistics, read_train_rows
+from gradsift.components.subset_estimation.store_reading import (
+    has_train_margins,
+    read_statistics,
+    read_train_rows,
+)
 from gradsift.components.subset_estimation.task_statistics import BoolArray
 from gradsift.components.subset_estimation.uncertainty import Estimates
+
+logger = logging.getLogger(__name__)
 
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
 """The ridges c that the runs choose among, beside the configured one."""
@@ -96,12 +103,23 @@ def open_candidates(
 ) -> Iterator[tuple[SubsetEstimationConfig, LossEstimator]]:
     """Yield both estimators with every ridge and their settings, the configured ones first, from one reading.
 
+    Where losses are not those of margins, as where answers are several tokens, `logistic` is left out.
+
     Raises:
         GradientStoreError: the store cannot be used.
     """
-    statistics, train = read_statistics(store), read_train_rows(store)
+    statistics, train = read_statistics(store), None
+    estimators: tuple[str, ...] = ("gauss_newton",)
+    if has_train_margins(store) or config.estimator == "logistic":
+        train, estimators = read_train_rows(store), ESTIMATORS
+    else:
+        logger.warning(
+            "The estimator 'logistic' is left out: the rows of the gradient store at %s are answered by several "
+            "tokens each, so that their losses are not -log sigmoid(margin).",
+            store.storage.uri,
+        )
     ridges = sorted({*RIDGES, config.ridge})
-    others = [replace(config, estimator=name, ridge=ridge) for name in ESTIMATORS for ridge in ridges]
+    others = [replace(config, estimator=name, ridge=ridge) for name in estimators for ridge in ridges]
     for own in [config, *(other for other in others if other != config)]:
         yield own, LossEstimator(own, statistics, train if own.estimator == "logistic" else None)
 

@@ -1,4 +1,4 @@
-"""The margin of one row as a linear function of the weights, and the cross-entropy it gives."""
+"""The margin of one row's answer as a linear function of the weights, and the cross-entropy it gives."""
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ def linear_margins(margin: StoredArray, gradient: StoredArray) -> tuple[FloatArr
 
     Args:
         margin: [N], log p/(1-p) of the right answer.
-        gradient: [N, d], projected gradient of the loss.
+        gradient: [N, d], projected gradient of the loss, that is of minus the logarithm of p.
 
     Returns:
         Offset [N], and feature [N, d] in the gradient's precision.

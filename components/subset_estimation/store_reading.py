@@ -33,7 +33,8 @@ def read_statistics(store: GradientStore) -> TaskStatistics:
 
     Raises:
         GradientStoreError: a task has no train rows, the target no validation rows, there is no auxiliary
-            task, the projection blocks do not divide the columns, or a number is not finite.
+            task, the projection blocks do not divide the columns, a number is not finite, or validation losses
+            are not those of their margins where one answer decides a row.
     """
     header = store.header
     if header.blocks < 1 or header.dimension % header.blocks or header.probes < 1:
@@ -50,8 +51,7 @@ def read_statistics(store: GradientStore) -> TaskStatistics:
 
     in_threads(add_up, range(len(tasks)))
     rows = store.train_rows
-    loss, margin, validation_gradient, probe = _validation_rows(store)
-    decided = _are_margins_of(loss, margin)
+    validation = _validation_rows(store)
     return TaskStatistics(
         target=header.target,
         tasks=tuple(tasks[:-1]),
@@ -59,9 +59,12 @@ def read_statistics(store: GradientStore) -> TaskStatistics:
         rows=np.array([rows[task] for task in tasks], np.float64),
         gradient=gradient,
         curvature=curvature,
-        validation_margin=margin,
-        validation_gradient=validation_gradient,
-        validation_rows=None if decided else SecondOrderRows(loss, probe),
+        validation_margin=validation["margin"],
+        validation_positions=validation["positions"],
+        validation_gradient=validation["gradient"],
+        validation_rows=(
+            SecondOrderRows(validation["loss"], validation["probe"]) if header.answer == "text" else None
+        ),
     )
 
 
@@ -69,8 +72,14 @@ def read_train_rows(store: GradientStore) -> TrainRows:
     """Read every train row as a linear margin; takes 4 d bytes of memory a row.
 
     Raises:
-        GradientStoreError: a number is not finite, or a loss is not the one of a margin.
+        GradientStoreError: rows are not answered by one class each, a number is not finite, or a loss is not the
+            one of its margin.
     """
+    if not has_train_margins(store):
+        raise GradientStoreError(
+            f"The rows of the gradient store at {store.storage.uri} are answered by several tokens each, so that "
+            "their losses are not -log sigmoid(margin): expected the estimator 'gauss_newton'."
+        )
     tasks = [*auxiliary_tasks(store), store.header.target]
     starts = np.cumsum([0, *(store.train_rows[task] for task in tasks)])
     offset = np.empty(starts[-1], np.float32)
@@ -80,18 +89,18 @@ def read_train_rows(store: GradientStore) -> TrainRows:
         first = starts[index]
         for shard in store.read(tasks[index], "train"):
             _check_finite(store, tasks[index], "train", shard, ("loss", "margin", "gradient"))
-            if not _are_margins_of(shard.loss, shard.margin):
-                raise GradientStoreError(
-                    f"Task {tasks[index]!r} of the gradient store at {store.storage.uri} has losses that are "
-                    "not those of its margins, log(1 + exp(-margin)), so more than one answer decides a row: "
-                    "expected the estimator 'gauss_newton'."
-                )
+            _check_margins(store, tasks[index], "train", shard)
             rows = slice(first, first + len(shard.margin))
             offset[rows], feature[rows] = linear_margins(shard.margin, shard.gradient)
             first = rows.stop
 
     in_threads(read, range(len(tasks)))
     return TrainRows(starts, offset, feature, store.header.blocks)
+
+
+def has_train_margins(store: GradientStore) -> bool:
+    """Say whether every row's loss is -log sigmoid(margin), as `read_train_rows` needs it."""
+    return store.header.answer == "class"
 
 
 def auxiliary_tasks(store: GradientStore) -> tuple[str, ...]:
@@ -143,24 +152,25 @@ def _task_sums(store: GradientStore, task: str) -> tuple[FloatArray, FloatArray]
     return gradient, curvature
 
 
-def _validation_rows(store: GradientStore) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return losses [V], margins [V], gradients [V, d] and probes [V, R, d]."""
+def _validation_rows(store: GradientStore) -> dict[str, FloatArray]:
+    """Return losses, margins and positions [V], gradients [V, d] and probes [V, R, d], by name."""
     target = store.header.target
     shards = list(_validation_shards(store))
     if sum(len(shard.loss) for shard in shards) == 0:
         raise GradientStoreError(
             f"The target task {target!r} has no val rows in the gradient store at {store.storage.uri}."
         )
-    loss, margin, gradient, probe = (
-        np.concatenate([getattr(shard, name) for shard in shards]).astype(np.float64)
-        for name in ("loss", "margin", "gradient", "probe")
-    )
-    return loss, margin, gradient, probe
+    return {
+        name: np.concatenate([getattr(shard, name) for shard in shards]).astype(np.float64)
+        for name in ("loss", "margin", "positions", "gradient", "probe")
+    }
 
 
 def _validation_shards(store: GradientStore) -> Iterator[Shard]:
     for shard in store.read(store.header.target, "val"):
         _check_finite(store, store.header.target, "val", shard, ("loss", "margin", "gradient", "probe"))
+        if store.header.answer != "text":
+            _check_margins(store, store.header.target, "val", shard)
         yield shard
 
 
@@ -177,6 +187,11 @@ def _check_finite(
             )
 
 
-def _are_margins_of(loss: StoredArray, margin: StoredArray) -> bool:
-    """Say whether all losses are log(1 + exp(-margin)), as where one answer decides a row."""
-    return bool((np.abs(loss - cross_entropy(margin)) <= MARGIN_TOLERANCE * (1 + loss)).all())
+def _check_margins(store: GradientStore, task: str, split: Split, shard: Shard) -> None:
+    expected = cross_entropy(shard.margin) / shard.positions
+    if not (np.abs(shard.loss - expected) <= MARGIN_TOLERANCE * (1 + shard.loss)).all():
+        raise GradientStoreError(
+            f"Task {task!r}, {split} split of the gradient store at {store.storage.uri} has losses that are not "
+            "those of its margins, log(1 + exp(-margin)) over the answer's tokens: expected a store that gradsift "
+            "wrote."
+        )

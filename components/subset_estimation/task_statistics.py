@@ -36,9 +36,10 @@ class TaskStatistics:
         rows: [n + 1], train rows.
         gradient: [n + 1, d], sums of the loss gradients.
         curvature: [n + 1, d, d], Gauss-Newton matrices: sums over rows, means over probes, of probe probe^T.
-        validation_margin: [V], margins of the target's validation rows.
+        validation_margin: [V], margins of the target's validation rows, each of its whole answer.
+        validation_positions: [V], tokens of each answer; 1 where a class is the answer.
         validation_gradient: [V, d], their loss gradients.
-        validation_rows: what the quadratic form needs of them; None where losses are those of the margins.
+        validation_rows: what the quadratic form needs of them; None where a class or a label is the answer.
     """
 
     target: str
@@ -48,6 +49,7 @@ class TaskStatistics:
     gradient: FloatArray
     curvature: StoredArray
     validation_margin: FloatArray
+    validation_positions: FloatArray
     validation_gradient: FloatArray
     validation_rows: SecondOrderRows | None = None
 

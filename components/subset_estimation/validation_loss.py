@@ -1,7 +1,8 @@
 """The loss of the target's validation rows at any weights, read off what the store holds of them: no model.
 
-Where one answer token decides a row, its loss is softplus of minus its margin, and the margin is linear in the
-weights (see `margins`). Other rows, such as those of a generative target, have the quadratic form
+Where a class or a label is the answer, one choice decides a row: its loss is softplus of minus the margin of the
+whole answer, over the number of tokens that the answer has, and the margin is linear in the weights (see
+`margins`). Rows that are answered by free text have the quadratic form
 loss_v + g_v.w + 1/2 mean over probes of (u_v.w)^2.
 """
 
@@ -28,17 +29,18 @@ class Evaluation(Protocol):
 
 
 class CrossEntropy:
-    """Exact cross-entropy of linear margins."""
+    """Exact cross-entropy of linear margins of whole answers, a token."""
 
     form: Form = "cross_entropy"
 
-    def __init__(self, margin: FloatArray, gradient: FloatArray) -> None:
-        """Take the rows' margins [V] and loss gradients [V, d] at theta*."""
-        self.offset, self.feature = linear_margins(margin, gradient)
+    def __init__(self, margin: FloatArray, gradient: FloatArray, positions: FloatArray) -> None:
+        """Take the rows' margins [V], loss gradients [V, d] and numbers of answer tokens [V] at theta*."""
+        self.positions = positions
+        self.offset, self.feature = linear_margins(margin, gradient * positions[:, None])
 
     def row_losses(self, weights: FloatArray) -> FloatArray:
         """Return the loss of every row [m, V] at weights [m, d]."""
-        return cross_entropy(self.offset + weights @ self.feature.T)
+        return cross_entropy(self.offset + weights @ self.feature.T) / self.positions
 
     def mean_losses(self, weights: FloatArray) -> FloatArray:
         """Return the mean loss [m] at weights [m, d]."""
@@ -74,5 +76,7 @@ def evaluation_of(statistics: TaskStatistics) -> Evaluation:
     """Return the form that the validation rows ask for."""
     rows = statistics.validation_rows
     if rows is None:
-        return CrossEntropy(statistics.validation_margin, statistics.validation_gradient)
+        return CrossEntropy(
+            statistics.validation_margin, statistics.validation_gradient, statistics.validation_positions
+        )
     return Quadratic(rows.loss, statistics.validation_gradient, rows.probe)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from gradsift.components import data_preparation
-from gradsift.components.gradient_extraction.extraction import batches_by_tokens, sample_labels
+from gradsift.components.gradient_extraction.extraction import batches_by_tokens
 from gradsift.components.gradient_extraction.per_example import GradientSketcher
 from gradsift.components.shared.base_model import PACKAGED_MINILM, find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
@@ -94,7 +94,7 @@ def make_model(workload: str) -> EncoderClassifier:
 
 def make_batches(model: EncoderClassifier, rows: int = ROWS, tokens: int = TOKENS) -> list[Batch]:
     """Return real sentences, their lengths as they come, in batches of like lengths."""
-    encoded = model.encode([text for text, _ in _rows(rows)])
+    encoded = model.encode_texts([text for text, _ in _rows(rows)])
     answers = torch.tensor([label for _, label in _rows(rows)])
     lengths = [len(each["input_ids"]) for each in encoded]
     return [
@@ -145,12 +145,12 @@ def _gradients(
     """Return the loss gradients of a batch, and compute so many probes too."""
     sketcher.rows = len(batch)
     with autocast(CPU, precision):
-        logits = model.scores(batch.tasks, **batch.inputs)
-    draws = torch.full((len(batch),), 0.5, dtype=torch.float64)
-    labels = [*(sample_labels(logits.detach(), draws) for _ in range(probes)), batch.answers]
-    for left, label in zip(reversed(range(len(labels))), labels, strict=True):
-        total = nn.functional.cross_entropy(logits, label, reduction="sum")
-        gradients = sketcher.gradients(total, keep_graph=left > 0)
+        answers = model.answers(batch.keywords())
+    draws = torch.full(answers.label.shape, 0.5, dtype=torch.float64)
+    gradients = sketcher.gradients(answers.losses().sum(), keep_graph=probes > 0)
+    for left in reversed(range(probes)):
+        sampled = answers.detached().sample(draws)
+        sketcher.gradients(answers.probe_losses(sampled).sum(), keep_graph=left > 0)
     return gradients
 
 

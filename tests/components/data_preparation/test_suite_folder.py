@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gradsift.components.data_preparation.suite_folder import SuiteFolder, json_lines
 from gradsift.components.data_preparation.suite_manifest import FolderTask
-from gradsift.components.data_preparation.task import RowReader
+from gradsift.components.data_preparation.task import GenerationRow, RowReader
 from gradsift.components.shared import s3_storage
 from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.storage import open_storage
@@ -162,19 +162,27 @@ def test_a_file_with_another_number_of_rows_is_named(suite: Any) -> None:
     )
 
 
-def test_a_generation_task_is_refused_only_where_it_is_used(suite: Any) -> None:
-    suite.manifest["tasks"].append({"name": "songs", "kind": "generation", "splits": {}})
-    suite.read(auxiliary_tasks=["books"])
-    with pytest.raises(InputError) as caught:
-        suite.read()
-    assert str(caught.value) == (
-        f"{suite.folder}/manifest.json: task 'songs' is of kind 'generation': "
-        "this version handles classification tasks."
-    )
+@pytest.mark.parametrize("said", [{"kind": "generation"}, {}])
+def test_a_task_without_labels_is_of_generation(suite: Any, said: dict[str, str]) -> None:
+    rows = [{"id": str(n), "prompt": f"sing {n}", "completion": "la", "references": ["lo"]} for n in range(2)]
+    suite.write_rows("songs.jsonl", [rows[0], {**rows[1], "rationale": "as always"}])
+    suite.manifest["tasks"].append({"name": "songs", "splits": {"train": {"file": "songs.jsonl"}}, **said})
+    [songs] = [task for task in suite.read().tasks if task.name == "songs"]
+    assert (songs.kind, songs.labels) == ("generation", [])
+    assert songs.splits["train"] == [
+        GenerationRow("0", "sing 0", "la", None, ["la", "lo"]),
+        GenerationRow("1", "sing 1", "la", "as always", ["la", "lo"]),
+    ]
 
 
-def test_a_task_without_labels_is_refused(suite: Any) -> None:
+def test_rows_with_labels_of_a_task_without_are_refused(suite: Any) -> None:
     del suite.task("books")["labels"]
+    with pytest.raises(InputError, match="'label', but the task has no field 'labels': expected them"):
+        suite.read()
+
+
+def test_a_classification_task_needs_labels(suite: Any) -> None:
+    suite.task("books").update(labels={}, kind="classification")
     with pytest.raises(InputError, match="task 'books', field 'labels' holds 0 labels, expected two or more"):
         suite.read()
 

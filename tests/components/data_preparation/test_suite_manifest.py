@@ -38,7 +38,7 @@ def test_a_folder_manifest_holds_own_and_derived_tasks() -> None:
     manifest = parse_manifest(Manifest[FolderTask], content, "m")
     own, derived = manifest.tasks
     assert isinstance(own, FolderTask)
-    assert (own.kind, own.labels, own.splits["train"].rows) == ("classification", {"0": "no", "1": "yes"}, 3)
+    assert (own.labelled, own.labels, own.splits["train"].rows) == (True, {"0": "no", "1": "yes"}, 3)
     assert derived == DerivedTask(name="a-flipped", derived_from="a", corruption="flip_labels", seed=0)
     assert manifest.entry("a") is own
     assert manifest.entry("b") is None
@@ -157,10 +157,15 @@ def test_the_examples_in_the_readme_are_valid() -> None:
 
 
 def test_a_hub_task_needs_columns_and_known_splits() -> None:
-    for field in ("dataset", "text", "label", "splits"):
+    for field in ("dataset", "splits"):
         content = folder_manifest({key: value for key, value in HUB_TASK.items() if key != field})
         with pytest.raises(InputError, match=rf"^m: task 'a', field '{field}': field required\.$"):
             parse_manifest(Manifest[HubTask], content, "m")
+    for spoiled in ({"text": None}, {"label": None}, {"prompt": "p"}, {"prompt": "p", "completion": "c"}):
+        with pytest.raises(
+            InputError, match=r"expected the columns 'text' and 'label', or 'prompt' and 'com"
+        ):
+            parse_manifest(Manifest[HubTask], folder_manifest({**HUB_TASK, **spoiled}), "m")
     with pytest.raises(
         InputError, match=r"task 'a', field 'splits\.dev.*': input should be 'train', 'val' or 'test'"
     ):

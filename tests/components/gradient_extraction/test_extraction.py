@@ -8,14 +8,11 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import nn
-from torch.nn import functional
 
 from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.extraction import (
     GradientExtractor,
     batches_by_tokens,
-    margins,
-    sample_labels,
 )
 from gradsift.components.gradient_extraction.projection import Projection
 from gradsift.components.shared.base_model import find_base_model
@@ -86,24 +83,6 @@ def test_loss_and_margin_are_those_of_a_plain_forward_pass(tiny_encoder: Path) -
     assert np.allclose(shard.margin, right - torch.log1p(-right.exp()), atol=1e-4)
 
 
-def test_a_margin_is_finite_for_a_very_confident_row() -> None:
-    logits = torch.tensor([[90.0, -90.0, -torch.inf], [-500.0, 500.0, -torch.inf], [0.0, 0.0, -torch.inf]])
-    assert margins(logits, torch.tensor([0, 0, 0])).tolist() == [180.0, -1000.0, 0.0]
-
-
-def test_the_gradient_of_a_margin_is_that_of_the_loss_over_minus_one_minus_p() -> None:
-    logits = torch.randn(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
-    logits[:, 3] = -torch.inf
-    logits.requires_grad_(True)
-    answers = torch.arange(50) % 3
-    losses = functional.cross_entropy(logits, answers, reduction="none")
-    [of_loss] = torch.autograd.grad(losses.sum(), logits)
-    [of_margin] = torch.autograd.grad(margins(logits, answers).sum(), logits)
-    wrong = torch.sigmoid(-margins(logits, answers)).unsqueeze(1)
-    assert torch.allclose(wrong.squeeze(1), -torch.expm1(-losses))
-    assert torch.allclose(of_margin[:, :3], (-of_loss / wrong)[:, :3])
-
-
 def test_probes_average_to_the_gauss_newton_matrix(tiny_encoder: Path) -> None:
     """J^T (diag(p) - p p^T) J of the logits, projected, for the weight of one layer norm."""
     draws, dimension, width = 4000, 8, 16
@@ -163,15 +142,6 @@ def test_bf16_is_close_to_float32(tiny_encoder: Path) -> None:
     exact, fast = extract(tiny_encoder, rows()), extract(tiny_encoder, rows(), precision="bf16")
     assert np.allclose(fast.loss, exact.loss, atol=0.1)
     assert close(fast.gradient, exact.gradient, 0.1)
-
-
-def test_sampled_labels_follow_the_probabilities_and_skip_impossible_classes() -> None:
-    p = torch.tensor([0.0, 0.2, 0.0, 0.5, 0.3, 0.0])
-    draws = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
-    picked = sample_labels(p.log().expand(1000, 6), draws)
-    assert torch.bincount(picked, minlength=6).tolist() == [0, 200, 0, 500, 300, 0]
-    ends = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
-    assert sample_labels(p.log().expand(2, 6), ends).tolist() == [1, 4]
 
 
 def test_batches_hold_every_row_once_within_the_tokens() -> None:

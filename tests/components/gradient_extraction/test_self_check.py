@@ -100,7 +100,8 @@ def test_an_extractor_with_zeros_for_a_projection_does_not_start(tiny_encoder: P
     assert "classifier.bias" in names
     config = GradientExtractionConfig(dimension=16, projection_width=256, precision="float32")
     extractor = GradientExtractor(model, names, config)
-    rows = Dataset.from_dict({"text": ["good", "not good at all"], "text_pair": [None, None]})
+    columns = {"id": ["a", "b"], "text": ["good", "not good at all"], "text_pair": [None, None]}
+    rows = Dataset.from_dict({**columns, "label": [1, 0]})
     nn.init.normal_(model.classifier.weight)
     extractor.check(rows, "mood")
     assert not any(each.requires_grad for each in model.parameters())

@@ -85,7 +85,7 @@ def test_scores_are_minus_infinity_outside_the_rows_task(model: EncoderClassifie
 def test_the_loss_is_the_mean_cross_entropy_in_nats(model: EncoderClassifier) -> None:
     inputs = model.tokenize(TEXTS[:3])
     label = torch.tensor(model.head.tasks["questions"])
-    found = model(torch.full((3,), 2), label, **inputs)
+    found = model(task=torch.full((3,), 2), label=label, **inputs)
     expected = -model.log_probabilities({key: ROWS[key][:3] for key in ROWS}, "questions").diagonal().mean()
     assert found["loss"].item() == pytest.approx(expected.item(), abs=1e-5)
 
@@ -110,10 +110,10 @@ def test_columns_follow_each_tasks_own_label_order(model: EncoderClassifier) -> 
 
 def test_a_row_is_encoded_alike_whatever_rows_are_beside_it(model: EncoderClassifier) -> None:
     pairs = ["second", None, "third", None, ""]
-    together = model.encode(TEXTS[:5], pairs)
-    alone = [model.encode([text], [pair])[0] for text, pair in zip(TEXTS, pairs, strict=False)]
+    together = model.encode_texts(TEXTS[:5], pairs)
+    alone = [model.encode_texts([text], [pair])[0] for text, pair in zip(TEXTS, pairs, strict=False)]
     assert together == alone
-    assert together[1] == model.encode([TEXTS[1]])[0]
+    assert together[1] == model.encode_texts([TEXTS[1]])[0]
     assert together[0]["token_type_ids"][-1] == 1
     assert all(len(row["input_ids"]) <= 16 for row in together)
 

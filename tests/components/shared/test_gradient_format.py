@@ -88,6 +88,29 @@ def test_hidden_states_come_back_where_the_store_has_them(store: Path, tmp_path_
     assert np.array_equal(found.hidden, shard_numbers(4, store_header(hidden=5), 1)["hidden"])
 
 
+@pytest.mark.parametrize("answer", ["label", "text"])
+def test_the_number_of_answer_tokens_comes_back_exactly(tmp_path: Path, answer: str) -> None:
+    header = store_header(dtype="float16", answer=answer)
+    numbers = shard_numbers(4, header) | {"positions": np.array([1, 2, 300, 70_001], np.float32)}
+    with GradientStoreWriter(open_storage(str(tmp_path)), header) as writer:
+        writer.seal([writer.write_shard("target", "train", 0, Shard(**numbers))])
+    (found,) = GradientStore(str(tmp_path)).read("target", "train")
+    assert found.positions.tolist() == [1, 2, 300, 70_001]
+
+
+def test_a_store_of_a_classifier_has_one_position_a_row_and_the_header_that_it_always_had(
+    store: Path,
+) -> None:
+    """Stores that were written before headers said what answers a row stay readable."""
+    assert next(GradientStore(str(store)).read("one", "train")).positions.tolist() == [1, 1, 1, 1]
+    manifest = json.loads((store / "manifest.json").read_text())
+    assert manifest.pop("answer") == "class"
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    assert len(list(GradientStore(str(store)).read("one", "train"))) == 2
+    assert store_header().digest == "a9fc0bc015f966f40676b26aa9ee1c47c3f679b019155a7c4f6fd12e1a848525"
+    assert len({store_header(answer=answer).digest for answer in ("class", "label", "text")}) == 3
+
+
 def _replace_shard(folder: Path, name: str, content: bytes) -> None:
     """Put another shard into a store, and its size and digest into the manifest."""
     (folder / name).write_bytes(content)

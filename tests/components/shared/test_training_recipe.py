@@ -107,7 +107,7 @@ def test_optimizer_steps(recipe: TrainingRecipe, rows: int, steps: int) -> None:
         ({"sampling_exponent": math.nan}, "Parameter sampling_exponent is nan: expected 0 to 1."),
         ({"weight_decay": -0.1}, "Parameter weight_decay is -0.1: expected 0 or more."),
         ({"weight_decay": math.nan}, "Parameter weight_decay is nan: expected 0 or more."),
-        ({"zero_stage": 4}, "Parameter zero_stage is 4: expected 0, 1, 2 or 3."),
+        ({"zero_stage": 4}, "Parameter zero_stage is 4: expected 0, 1, 2 or 3, or -1 to choose one."),
         ({"precision": "fp16"}, "Parameter precision is 'fp16': expected one of auto, bf16, float32."),
         ({"processes": -1}, "Parameter processes is -1: expected 0 or more."),
         (

@@ -10,6 +10,7 @@ import pytest
 from scipy.special import expit
 from tqdm import tqdm
 
+from gradsift.components.shared.gradient_format import Answer
 from gradsift.components.shared.gradient_store import GradientStoreWriter, Shard, ShardRecord, StoreHeader
 from gradsift.components.shared.step_output import StepOutput
 from gradsift.components.shared.storage import open_storage
@@ -69,6 +70,7 @@ class LinearProblem:
             gradient=np.stack([rows.gradient.sum(axis=0) for rows in self.train]),
             curvature=np.stack([rows.curvature for rows in self.train]),
             validation_margin=self.validation.margin,
+            validation_positions=np.ones(len(self.validation.margin)),
             validation_gradient=self.validation.gradient,
         )
 
@@ -89,8 +91,8 @@ class LinearProblem:
     def ledger(self, **settings: Any) -> EstimateLedger:
         return EstimateLedger(self.estimator(**settings), tqdm(disable=True))
 
-    def write(self, folder: Path | str) -> StepOutput:
-        """Write the problem as a gradient store."""
+    def write(self, folder: Path | str, answer: Answer = "class", tokens: int = 1) -> StepOutput:
+        """Write the problem as a gradient store; with answers of several tokens, losses are means over them."""
         dimension = self.target.feature.shape[1]
         header = StoreHeader(
             dimension=dimension,
@@ -103,19 +105,24 @@ class LinearProblem:
             tokenizer_digest="tokenizer",
             data_digest="data",
             target="target",
+            answer=answer,
             shard_rows=SHARD_ROWS,
             versions={},
         )
         writer = GradientStoreWriter(open_storage(str(folder)), header)
         records = [
-            record for task, rows in self.tasks.items() for record in _shards(writer, task, "train", rows)
+            record
+            for task, rows in self.tasks.items()
+            for record in _shards(writer, task, "train", rows, tokens)
         ]
-        records += _shards(writer, "target", "train", self.target)
-        records += _shards(writer, "target", "val", self.validation)
+        records += _shards(writer, "target", "train", self.target, tokens)
+        records += _shards(writer, "target", "val", self.validation, tokens)
         return StepOutput(str(folder), writer.seal(records), {"suite": "synthetic"})
 
 
-def _shards(writer: GradientStoreWriter, task: str, split: Any, rows: LinearRows) -> list[ShardRecord]:
+def _shards(
+    writer: GradientStoreWriter, task: str, split: Any, rows: LinearRows, tokens: int
+) -> list[ShardRecord]:
     return [
         writer.write_shard(
             task,
@@ -123,10 +130,11 @@ def _shards(writer: GradientStoreWriter, task: str, split: Any, rows: LinearRows
             index,
             Shard(
                 example_id=[f"{task}-{split}-{row}" for row in range(len(rows.margin))][part],
-                loss=np.logaddexp(0, -rows.margin[part]).astype(np.float32),
+                loss=np.logaddexp(0, -rows.margin[part]).astype(np.float32) / tokens,
                 margin=rows.margin[part].astype(np.float32),
-                gradient=rows.gradient[part].astype(np.float32),
-                probe=rows.probe[part].astype(np.float32),
+                gradient=rows.gradient[part].astype(np.float32) / tokens,
+                probe=rows.probe[part].astype(np.float32) / np.float32(tokens**0.5),
+                positions=np.full(len(rows.margin[part]), tokens, np.float32),
             ),
         )
         for index, part in enumerate(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.errors import GradientStoreError, InputError
 from gradsift.components.shared.gradient_store import GradientStore
 from gradsift.components.shared.true_losses import TrueLosses, TrueRun
 from gradsift.components.subset_estimation.calibrated_estimator import CalibratedEstimator, open_calibrated
@@ -148,3 +148,19 @@ def test_runs_that_cannot_be_used_are_refused(
         changes = {"runs": true.runs[: changes["runs"]]}
     with pytest.raises(InputError, match=words):
         calibrated(store, true.model_copy(update=changes))
+
+
+@pytest.mark.parametrize("answer", ["label", "text"])
+def test_where_answers_are_several_tokens_calibration_goes_without_the_logistic_estimator(
+    problem: Any, masks: Any, tmp_path: Path, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = GradientStore(problem.write(tmp_path, answer, tokens=2).uri)
+    estimates = problem.estimator(ridge=10.0).mean_losses(masks)
+    found = calibrated(store, true_losses(problem, masks, estimates))
+    assert found.config.estimator == "gauss_newton"
+    assert found.record.spearman is not None
+    assert found.record.spearman > 0.9
+    [message] = caplog.messages
+    assert "The estimator 'logistic' is left out" in message
+    with pytest.raises(GradientStoreError, match="expected the estimator 'gauss_newton'"):
+        calibrated(store, true_losses(problem, masks, estimates), estimator="logistic")

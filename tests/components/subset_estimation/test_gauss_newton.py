@@ -67,6 +67,7 @@ def test_with_exact_probes_it_is_the_first_newton_step_of_the_softmax_objective(
         gradient=np.stack([np.zeros(dimension), gradient]),
         curvature=np.stack([np.zeros((dimension, dimension)), curvature]),
         validation_margin=np.zeros(1),
+        validation_positions=np.ones(1),
         validation_gradient=np.zeros((1, dimension)),
     )
     found = GaussNewton(statistics, Ridge(ridge / rows, None)).weights(np.array([[False]]))[0]

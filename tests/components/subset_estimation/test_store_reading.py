@@ -47,20 +47,45 @@ def test_numbers_whose_squares_overflow_are_refused(synthetic: Any, tmp_path: Pa
         read_statistics(store)
 
 
-def test_validation_rows_with_other_losses_than_their_margins_are_read_with_their_probes(
-    synthetic: Any, tmp_path: Path
-) -> None:
+def test_validation_rows_that_text_answers_are_read_with_their_probes(synthetic: Any, tmp_path: Path) -> None:
     problem = synthetic.problem()
-    found = read_statistics(_store_with(problem, tmp_path, "target/val/00000", {"loss": 9.0})).validation_rows
+    store = GradientStore(problem.write(tmp_path, answer="text", tokens=2).uri)
+    found = read_statistics(store).validation_rows
     assert found is not None
-    np.testing.assert_allclose(found.loss[1:], np.logaddexp(0, -problem.validation.margin[1:]), rtol=1e-6)
-    np.testing.assert_allclose(found.probe, problem.validation.probe, rtol=1e-6)
-    assert found.loss[0] == 9
+    np.testing.assert_allclose(found.loss, np.logaddexp(0, -problem.validation.margin) / 2, rtol=1e-6)
+    np.testing.assert_allclose(found.probe, problem.validation.probe / np.sqrt(2), rtol=1e-6)
 
 
-def test_train_rows_with_other_losses_than_their_margins_are_refused(synthetic: Any, tmp_path: Path) -> None:
+def test_a_label_decides_a_validation_row_whatever_its_tokens(synthetic: Any, tmp_path: Path) -> None:
+    store = GradientStore(synthetic.problem().write(tmp_path, answer="label", tokens=3).uri)
+    found = read_statistics(store)
+    assert found.validation_rows is None
+    assert (found.validation_positions == 3).all()
+
+
+@pytest.mark.parametrize(("answer", "tokens"), [("class", 1), ("label", 3)])
+def test_validation_losses_that_are_not_those_of_their_margins_are_refused(
+    synthetic: Any, tmp_path: Path, answer: str, tokens: int
+) -> None:
+    store = _store_with(
+        synthetic.problem(), tmp_path, "target/val/00000", {"loss": 9.0}, answer=answer, tokens=tokens
+    )
+    with pytest.raises(GradientStoreError, match=r"Task 'target', val split .* not those of its margins"):
+        read_statistics(store)
+
+
+def test_train_losses_that_are_not_those_of_their_margins_are_refused(synthetic: Any, tmp_path: Path) -> None:
     store = _store_with(synthetic.problem(), tmp_path, "task1/train/00000", {"loss": 9.0})
-    with pytest.raises(GradientStoreError, match=r"Task 'task1' .* expected the estimator 'gauss_newton'"):
+    with pytest.raises(GradientStoreError, match=r"Task 'task1', train split .* not those of its margins"):
+        read_train_rows(store)
+
+
+@pytest.mark.parametrize("answer", ["label", "text"])
+def test_train_rows_of_several_answer_tokens_have_no_margins(
+    synthetic: Any, tmp_path: Path, answer: str
+) -> None:
+    store = GradientStore(synthetic.problem().write(tmp_path, answer=answer, tokens=2).uri)
+    with pytest.raises(GradientStoreError, match=r"several tokens .* expected the estimator 'gauss_newton'"):
         read_train_rows(store)
 
 
@@ -134,9 +159,11 @@ def _changed_manifest(problem: Any, folder: Path, change: Any) -> GradientStore:
     return GradientStore(str(folder))
 
 
-def _store_with(problem: Any, folder: Path, shard: str, first_row: dict[str, float]) -> GradientStore:
+def _store_with(
+    problem: Any, folder: Path, shard: str, first_row: dict[str, float], **written: Any
+) -> GradientStore:
     """Return a store in which the first row of a shard was something else from the start."""
-    problem.write(folder)
+    problem.write(folder, **written)
     path = folder / f"{shard}.safetensors"
     arrays = {name: array.copy() for name, array in load(path.read_bytes()).items()}
     for name, value in first_row.items():

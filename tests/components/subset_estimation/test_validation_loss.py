@@ -1,13 +1,15 @@
 """The loss of validation rows at any weights, in the form that their rows ask for."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gradsift.components.shared.gradient_store import GradientStore
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
-from gradsift.components.subset_estimation.loss_estimator import LossEstimator
+from gradsift.components.subset_estimation.loss_estimator import LossEstimator, open_estimator
 from gradsift.components.subset_estimation.task_statistics import SecondOrderRows
 from gradsift.components.subset_estimation.validation_loss import CrossEntropy, Quadratic
 
@@ -15,9 +17,22 @@ from gradsift.components.subset_estimation.validation_loss import CrossEntropy, 
 def test_cross_entropy_is_exact_for_linear_margins(synthetic: Any) -> None:
     rows, weights = synthetic.problem().validation, np.random.default_rng(0).normal(size=(5, 8))
     expected = np.logaddexp(0, -(rows.margin + weights @ rows.feature.T))
-    evaluation = CrossEntropy(rows.margin, rows.gradient)
+    evaluation = CrossEntropy(rows.margin, rows.gradient, np.ones(len(rows.margin)))
     np.testing.assert_allclose(evaluation.row_losses(weights), expected, rtol=1e-9)
     np.testing.assert_allclose(evaluation.mean_losses(weights), expected.mean(axis=1), rtol=1e-9)
+
+
+def test_the_loss_of_a_label_is_that_of_the_whole_answer_a_token(synthetic: Any, tmp_path: Path) -> None:
+    """With every loss, gradient and curvature divided by the tokens, fine-tuning leads to the same weights."""
+    problem, masks = synthetic.problem(blocks=2), synthetic.subsets(4)
+    config = SubsetEstimationConfig()
+    single, double = (
+        open_estimator(config, GradientStore(problem.write(tmp_path / answer, answer, tokens).uri))
+        for answer, tokens in (("class", 1), ("label", 4))
+    )
+    assert single.evaluation == double.evaluation == "cross_entropy"
+    np.testing.assert_allclose(4 * double.losses(masks).rows, single.losses(masks).rows, rtol=1e-4)
+    np.testing.assert_allclose(4 * double.mean_losses(masks), single.mean_losses(masks), rtol=1e-4)
 
 
 def test_the_quadratic_form_is_the_sum_of_its_terms_row_by_row() -> None:
@@ -38,7 +53,7 @@ def test_the_quadratic_form_is_the_sum_of_its_terms_row_by_row() -> None:
 
 def test_with_exact_probes_both_forms_agree_to_third_order(synthetic: Any) -> None:
     rows = synthetic.problem().validation
-    exact = CrossEntropy(rows.margin, rows.gradient)
+    exact = CrossEntropy(rows.margin, rows.gradient, np.ones(len(rows.margin)))
     quadratic = Quadratic(np.logaddexp(0, -rows.margin), rows.gradient, rows.probe)
     direction = np.random.default_rng(0).normal(size=(1, 8))
     errors = [

@@ -1,0 +1,66 @@
+"""Which answers a language model can take, known from its tokenizer before anything is trained."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gradsift.components.data_preparation.task import AnyRow, Row, Task
+from gradsift.components.data_preparation.task_suite import TaskSuite
+from gradsift.components.shared.base_model import find_tokenizer
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.model_kind import kind_of
+from gradsift.components.shared.prompt_format import (
+    PromptFormat,
+    classification_question,
+    generation_question,
+)
+from gradsift.components.shared.training_recipe import ModelConfig
+
+
+@dataclass(frozen=True)
+class AnswerLimit:
+    """What a language model's tokenizer and prompt format leave room for.
+
+    Attributes:
+        format: the prompt format.
+        decided_by: everything that decides it, JSON values.
+    """
+
+    format: PromptFormat
+    decided_by: dict[str, Any]
+
+    def fits(self, task: Task, row: AnyRow) -> bool:
+        """Return whether a row's answer fits, with its prompt cut as far as needed."""
+        if isinstance(row, Row):
+            question = classification_question(row.text, row.text_pair, task.labels, row.label)
+        else:
+            question = generation_question(row.prompt, row.completion, row.rationale)
+        return self.format.has_room(question)
+
+
+def answer_limit(model: ModelConfig, suite: TaskSuite) -> AnswerLimit | None:
+    """Return what the model's answers are limited by: None for an encoder, which chooses among labels.
+
+    Raises:
+        InputError: the base model is not found or of no kind that is known, or an encoder would have to write.
+    """
+    from transformers import AutoTokenizer
+
+    found = find_tokenizer(model.base_model)
+    kind = kind_of(found.folder, model.base_model)
+    if kind == "encoder":
+        for task in suite.tasks:
+            if task.kind == "generation":
+                raise InputError(
+                    f"{suite.where}: task {task.name!r} is answered in free text, which the encoder "
+                    f"{model.base_model!r} cannot: expected a causal or sequence-to-sequence language model."
+                )
+        return None
+    prompt_format = PromptFormat.of(
+        AutoTokenizer.from_pretrained(found.folder, trust_remote_code=False),
+        kind == "seq2seq",
+        model.prompt_form,  # type: ignore[arg-type]  # checked by ModelConfig
+        model.max_length,
+        model.base_model,
+    )
+    decided_by = {"tokenizer": found.digest, "chat": prompt_format.chat, "max_length": model.max_length}
+    return AnswerLimit(prompt_format, {"kind": kind, **decided_by})

@@ -1,0 +1,288 @@
+"""A causal or sequence-to-sequence language model that writes answers: trained, differentiated and deployed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from gradsift.components.shared.answers import NO_ANSWER, Answers
+from gradsift.components.shared.base_model import BaseModel, find_base_model
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.lora import add_adapter, load_adapter, save_adapter
+from gradsift.components.shared.model_kind import kind_of
+from gradsift.components.shared.precision import fast_attention
+from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.prompt_format import PromptFormat, answer_does_not_fit, questions
+from gradsift.components.shared.storage import atomic_file
+from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel
+from gradsift.components.shared.training_recipe import ModelConfig
+
+SETTINGS = "language_model.json"
+LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a language model is told beside its weights.
+
+    Attributes:
+        base_model: the name of the pretrained weights.
+        base_digest: their digest, so that an adapter is never put on others.
+        encoder_decoder: whether it is a sequence-to-sequence model.
+        chat: whether it is asked by the tokenizer's chat template.
+        max_length: see `PromptFormat`.
+        labels: for each task its label names, none for generation.
+        adapter: whether LoRA adapters are trained instead of the weights.
+    """
+
+    base_model: str
+    base_digest: str
+    encoder_decoder: bool
+    chat: bool
+    max_length: int
+    labels: dict[str, list[str]]
+    adapter: bool
+
+
+class LanguageModel(TaskModel):
+    """A Hugging Face language model, and how it is asked.
+
+    Rows of a batch are padded so that no real token sees padding: a causal model's on the left, where every answer
+    ends in the last column and scores are computed for the answers' columns alone; a sequence-to-sequence model's
+    on the right.
+    """
+
+    lm: Any
+
+    def __init__(self, lm: nn.Module, tokenizer: PreTrainedTokenizerBase, settings: Settings) -> None:
+        """Put the parts together; `lm` may carry adapters."""
+        super().__init__()
+        self.lm = lm
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.format = PromptFormat(tokenizer, settings.encoder_decoder, settings.chat, settings.max_length)
+        self.padding = _padding_token(tokenizer)
+
+    @classmethod
+    def from_base(cls, base: BaseModel, config: ModelConfig, data: PreparedData) -> "LanguageModel":
+        """Load the pretrained model and put adapters on it where they are asked for.
+
+        Raises:
+            InputError: it cannot be loaded, takes fewer tokens than `max_length`, has no chat template where one
+                is asked for, or has no module that an adapter was asked for.
+        """
+        encoder_decoder = kind_of(base.folder, base.name) == "seq2seq"
+        lm, tokenizer = load_language_model(base.folder, base.name, encoder_decoder)
+        positions = getattr(lm.config, "max_position_embeddings", None) or config.max_length
+        if config.max_length > positions:
+            raise InputError(
+                f"Parameter max_length is {config.max_length}: expected at most the {positions} tokens that the "
+                f"base model {base.name!r} takes."
+            )
+        form = PromptFormat.of(tokenizer, encoder_decoder, config.prompt_form, config.max_length, base.name)  # type: ignore[arg-type]  # checked by ModelConfig
+        settings = Settings(
+            base_model=base.name,
+            base_digest=base.digest,
+            encoder_decoder=encoder_decoder,
+            chat=form.chat,
+            max_length=config.max_length,
+            labels={task.name: task.labels for task in data.tasks},
+            adapter=config.lora_rank > 0,
+        )
+        if settings.adapter:
+            lm = add_adapter(lm, base, config, "SEQ_2_SEQ_LM" if encoder_decoder else "CAUSAL_LM")
+        return cls(lm, tokenizer, settings).eval()
+
+    @classmethod
+    def load(cls, folder: Path) -> "LanguageModel":
+        """Load what `save` wrote; an adapter's base is found by its name.
+
+        Raises:
+            InputError: the base is not found, or is not the one that the adapter was trained on.
+        """
+        settings = Settings(**json.loads((folder / SETTINGS).read_text()))
+        if not settings.adapter:
+            lm, tokenizer = load_language_model(folder, str(folder), settings.encoder_decoder)
+            return cls(lm, tokenizer, settings).eval()
+        base = find_base_model(settings.base_model)
+        if base.digest != settings.base_digest:
+            raise InputError(
+                f"The adapter in {folder} was trained on the weights {settings.base_digest} of the base model "
+                f"{settings.base_model!r}: expected these, found {base.digest} in {base.folder}."
+            )
+        lm, tokenizer = load_language_model(base.folder, base.name, settings.encoder_decoder)
+        return cls(load_adapter(lm, folder), tokenizer, settings).eval()
+
+    def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write the weights in one safetensors file, or the adapter alone, with tokenizer and settings."""
+        every = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        tied = every - {name for name, _ in self.named_parameters()}
+        state = {
+            name.removeprefix("lm."): value.float().contiguous()
+            for name, value in (self.state_dict() if state is None else state).items()
+            if name not in tied
+        }
+        if self.settings.adapter:
+            save_adapter(self.lm, folder, state)
+        else:
+            self.lm.save_pretrained(folder, state_dict=state, max_shard_size="1000TB")
+        self.tokenizer.save_pretrained(folder)
+        with atomic_file(folder / SETTINGS) as path:
+            path.write_text(json.dumps(asdict(self.settings), indent=1))
+
+    @property
+    def shared(self) -> nn.Module:
+        """The whole model: every task is answered by the same weights."""
+        return self
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden states."""
+        size: int = self.lm.config.hidden_size
+        return size
+
+    def freeze_embeddings(self) -> None:
+        """Exclude every embedding table (tokens, positions, relative positions) and the output layer from training.
+
+        The output layer is excluded with them because many models share its weight with the token embedding. Where
+        adapters are trained, nothing else is.
+        """
+        if self.settings.adapter:
+            return
+        tables = [module for module in self.lm.modules() if isinstance(module, nn.Embedding)]
+        for module in (*tables, self.lm.get_output_embeddings()):
+            module.requires_grad_(False)
+
+    def encode(self, rows: Rows, task: str) -> list[Example]:
+        """Return the examples of prepared rows: `input_ids` (the prompt) and `label` (the answer's tokens)."""
+        examples = []
+        for row_id, question in zip(rows["id"][:], questions(rows, self.settings.labels[task]), strict=True):
+            tokens = self.format.tokens(question)
+            if tokens is None:
+                raise answer_does_not_fit(row_id, task, self.settings.max_length)
+            examples.append({"input_ids": tokens.prompt, "label": tokens.answer})
+        return examples
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Pad examples to `input_ids` [n, T], `attention_mask` [n, T] and `label` [n, C].
+
+        A causal model's inputs are the prompt and the answer but for its last token; a sequence-to-sequence model's
+        are the prompt.
+        """
+        answers = [example["label"] for example in examples]
+        read = [example["input_ids"] for example in examples]
+        if not self.settings.encoder_decoder:
+            read = [[*prompt, *answer[:-1]] for prompt, answer in zip(read, answers, strict=True)]
+        return {
+            "input_ids": self._padded(read, self.padding),
+            "attention_mask": self._padded([[1] * len(ids) for ids in read], 0),
+            "label": self._padded(answers, NO_ANSWER),
+        }
+
+    def answers(self, batch: Batch, with_hidden: bool = False) -> Answers:
+        """Return the token scores at the answers' positions; hidden states are those of the inputs."""
+        mask, label = batch["attention_mask"], batch["label"]
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": mask, "use_cache": False}
+        with fast_attention(mask.device):
+            if self.settings.encoder_decoder:
+                outputs = self.lm(**inputs, decoder_input_ids=self._shifted(label))
+                states = outputs.encoder_last_hidden_state
+            else:
+                outputs = self.lm(
+                    **inputs,
+                    position_ids=positions_of(mask),
+                    logits_to_keep=label.shape[1],
+                    output_hidden_states=with_hidden,
+                )
+                states = outputs.hidden_states[-1] if with_hidden else None
+        hidden = _mean(states, mask) if with_hidden else None
+        return Answers(outputs.logits.float(), label, hidden)
+
+    @torch.no_grad()
+    def generate(self, examples: Sequence[Example], max_new_tokens: int) -> list[str]:
+        """Return what the model writes by greedy decoding after the prompts of some examples."""
+        prompts = [example["input_ids"] for example in examples]
+        ids = self._padded(prompts, self.padding).to(self.device)
+        mask = self._padded([[1] * len(prompt) for prompt in prompts], 0).to(self.device)
+        ends = {self.tokenizer.eos_token_id, *(example["label"][-1] for example in examples)}
+        written = self.lm.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(ends),
+            pad_token_id=self.padding,
+        )
+        new = written if self.settings.encoder_decoder else written[:, ids.shape[1] :]
+        texts: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return texts
+
+    def _padded(self, rows: Sequence[Sequence[int]], value: int) -> Tensor:
+        """Return rows [n, longest], filled with `value` on the side that the model is padded on."""
+        longest = max(map(len, rows))
+        result = torch.full((len(rows), longest), value)
+        for number, row in enumerate(rows):
+            place = (
+                slice(0, len(row)) if self.settings.encoder_decoder else slice(longest - len(row), longest)
+            )
+            result[number, place] = torch.tensor(row)
+        return result
+
+    def _shifted(self, label: Tensor) -> Tensor:
+        """Return the decoder's inputs [n, C]: its start token, and the answer but for its last token."""
+        start = label.new_full((len(label), 1), self.lm.config.decoder_start_token_id)
+        return torch.cat([start, label[:, :-1].masked_fill(label[:, :-1] == NO_ANSWER, self.padding)], dim=1)
+
+
+def load_language_model(
+    folder: Path, name: str, encoder_decoder: bool
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load a language model (safetensors only, no remote code) and its tokenizer from a folder.
+
+    Raises:
+        InputError: the files do not make such a model with a tokenizer.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    form = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
+    try:
+        loaded: Any = form.from_pretrained(
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+        lm, loading = loaded
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except LOAD_ERRORS as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"The base model {name!r} cannot be loaded as a language model: {reason}") from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise InputError(f"The base model {name!r} has no weights for {missing[0]} ({len(missing)} missing).")
+    return lm, tokenizer
+
+
+def positions_of(attention_mask: Tensor) -> Tensor:
+    """Return each token's place in its row [n, T], whatever side the row is padded on; 0 at padding before it."""
+    return (attention_mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _mean(states: Tensor, attention_mask: Tensor) -> Tensor:
+    """Return the mean of hidden states [n, T, h] over each row's tokens, [n, h]."""
+    mask = attention_mask.unsqueeze(-1).to(states.dtype)
+    return (states * mask).sum(1) / mask.sum(1)
+
+
+def _padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the tokenizer's padding token, or its end of sequence: what stands at padding is never looked at."""
+    padding = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if padding is None else padding)

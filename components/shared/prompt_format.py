@@ -1,0 +1,196 @@
+"""How a row becomes the tokens that a language model reads and those that it is to write.
+
+The plain form of a causal model is `<prompt> <answer><end of sequence>`, with one space between. With a chat
+template, the prompt is the user's message and the answer the assistant's. A sequence-to-sequence model reads the
+prompt and writes the answer.
+
+    generation: the prompt is the row's, the answer its completion; with a rationale, the answer is the rationale,
+        a line feed, `Answer: ` and the completion.
+    classification: the prompt is the text, the second text where there is one, `Options: ` with the task's label
+        names, and `Answer:`, each on a line of its own; the answer is the label's name.
+
+Prompts lose white space at their end. One that is too long loses the beginning of the row's own text, never the
+template or the options. An answer is never cut.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.training_recipe import PromptForm
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ANSWER = "Answer:"
+
+
+class Question(NamedTuple):
+    """What a row asks: its own text, which may lose its beginning, what follows it, and the right answer."""
+
+    text: str
+    after: str
+    answer: str
+
+
+class Tokens(NamedTuple):
+    """A row's token ids: what is read first, and what is to be written, its end included."""
+
+    prompt: list[int]
+    answer: list[int]
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """Turns questions into tokens.
+
+    Attributes:
+        tokenizer: the model's tokenizer.
+        encoder_decoder: whether the model reads the prompt and writes the answer apart from each other.
+        chat: whether the tokenizer's chat template is used.
+        max_length: largest number of tokens of prompt and answer together, or of each with `encoder_decoder`.
+    """
+
+    tokenizer: "PreTrainedTokenizerBase"
+    encoder_decoder: bool
+    chat: bool
+    max_length: int
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: "PreTrainedTokenizerBase",
+        encoder_decoder: bool,
+        form: PromptForm,
+        max_length: int,
+        name: str,
+    ) -> "PromptFormat":
+        """Choose the form for the base model `name`.
+
+        Raises:
+            InputError: a chat template was asked for and is not there, or the tokenizer has no end of sequence.
+        """
+        if tokenizer.eos_token_id is None:
+            raise InputError(f"The tokenizer of the base model {name!r} has no end-of-sequence token.")
+        has_template = bool(tokenizer.chat_template) and not encoder_decoder
+        if form == "chat" and not has_template:
+            reason = "a sequence-to-sequence model is asked plainly" if encoder_decoder else "it has none"
+            raise InputError(
+                "Parameter prompt_form is 'chat': expected 'plain' or 'auto', or a base model with a chat template "
+                f"in place of {name!r} ({reason})."
+            )
+        return cls(tokenizer, encoder_decoder, has_template and form != "plain", max_length)
+
+    def tokens(self, question: Question) -> Tokens | None:
+        """Return the tokens of a question, its text cut as far as needed; None where the answer does not fit."""
+
+        def cut(characters: int) -> Tokens:
+            return self._whole_tokens(question._replace(text=question.text[characters:]))
+
+        whole = cut(0)
+        if self._fits(whole):
+            return whole
+        if not self.has_room(question):
+            return None
+        most = len(question.text) - 1
+        return cut(bisect_left(range(most), True, key=lambda characters: self._fits(cut(characters))))
+
+    def has_room(self, question: Question) -> bool:
+        """Return whether the answer fits beside the last character of the text."""
+        return self._fits(self._whole_tokens(question._replace(text=question.text[-1:])))
+
+    def _fits(self, tokens: Tokens) -> bool:
+        if self.encoder_decoder:
+            return max(len(tokens.prompt), len(tokens.answer)) <= self.max_length
+        return len(tokens.prompt) + len(tokens.answer) <= self.max_length
+
+    def _whole_tokens(self, question: Question) -> Tokens:
+        asked = question.text + question.after
+        if self.encoder_decoder:
+            answer = self.tokenizer(text_target=question.answer)["input_ids"]
+            return Tokens(self.tokenizer(asked)["input_ids"], self._ended(answer))
+        if self.chat:
+            start: list[int] = []
+            prompt, whole = self._chat_texts(asked, question.answer)
+        else:
+            start = self._start_tokens()
+            prompt, whole = asked, f"{asked} {question.answer}"
+        read, both = self._ids(prompt), self._ids(whole)
+        written = both[len(read) :] if both[: len(read)] == read else self._ids(whole[len(prompt) :])
+        return Tokens(start + read, self._ended(written))
+
+    def _chat_texts(self, asked: str, answer: str) -> tuple[str, str]:
+        """Return the conversation up to the assistant's answer, and with it."""
+        messages = [{"role": "user", "content": asked}]
+        prompt = str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        messages.append({"role": "assistant", "content": answer})
+        whole = str(self.tokenizer.apply_chat_template(messages, tokenize=False)).rstrip("\n")
+        if not whole.startswith(prompt):
+            raise InputError(
+                "The chat template writes a conversation otherwise than its beginning and the answer: expected "
+                "prompt_form 'plain' for this base model."
+            )
+        return prompt, whole
+
+    def _start_tokens(self) -> list[int]:
+        """Return the beginning of sequence where the tokenizer puts one."""
+        start = self.tokenizer.bos_token_id
+        return [start] if start in self.tokenizer("")["input_ids"] else []
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _ended(self, answer: list[int]) -> list[int]:
+        """Return the answer with an end: the template's own, or the end of sequence."""
+        known = self.tokenizer.added_tokens_decoder.get(answer[-1]) if answer else None
+        return answer if known is not None and known.special else [*answer, self.tokenizer.eos_token_id]
+
+
+def questions(rows: Any, labels: Sequence[str]) -> Iterator[Question]:
+    """Yield what each prepared row asks.
+
+    Args:
+        rows: prepared rows of one task (see `prepared_data`), or anything that gives a column by its name.
+        labels: the task's label names; none for generation.
+    """
+    if labels:
+        for text, pair, label in zip(rows["text"][:], rows["text_pair"][:], rows["label"][:], strict=True):
+            yield classification_question(text, pair, labels, label)
+    else:
+        columns = (rows["prompt"][:], rows["completion"][:], rows["rationale"][:])
+        for prompt, completion, rationale in zip(*columns, strict=True):
+            yield generation_question(prompt, completion, rationale)
+
+
+def classification_question(text: str, pair: str | None, labels: Sequence[str], label: int) -> Question:
+    """Return the question which of a task's labels a text has."""
+    names = [label_text(name) for name in labels]
+    text = text if pair is None else f"{text}\n{pair}"
+    return Question(text, f"\nOptions: {', '.join(names)}\n{ANSWER}", names[label])
+
+
+def generation_question(prompt: str, completion: str, rationale: str | None) -> Question:
+    """Return the question of a generation row, whose answer begins with the rationale where there is one."""
+    answer = completion if rationale is None else f"{rationale}\n{ANSWER} {completion}"
+    return Question(prompt.rstrip(), "", answer)
+
+
+def label_text(name: str) -> str:
+    """Return a label's name as a model reads and writes it."""
+    return name.replace("_", " ")
+
+
+def final_answer(written: str) -> str:
+    """Return the completion in what a model wrote: what follows the last `Answer:`, or all of it."""
+    return written.rpartition(ANSWER)[2].strip()
+
+
+def answer_does_not_fit(row_id: str, task: str, max_length: int) -> InputError:
+    """Return the error for a row whose answer leaves no room for a prompt."""
+    return InputError(
+        f"Row {row_id!r} of task {task!r} has a completion that does not fit into {max_length} tokens with the "
+        "shortest prompt: expected a larger max_length, or a shorter completion."
+    )

@@ -1,0 +1,94 @@
+"""What every step asks of a model, whatever its kind: rows in, scores at answer positions out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from gradsift.components.shared.answers import Answers
+
+Batch = Mapping[str, Tensor]
+"""Padded examples: tensors [n, ...], as `TaskModel.collate` makes them."""
+Example = dict[str, Any]
+"""One row as a model takes it: lists of integers or integers, without padding, the right answer included."""
+Rows = Any
+"""Prepared rows: a `datasets.Dataset`, or anything that gives a column by its name."""
+
+
+class TaskModel(nn.Module, ABC):
+    """A model that is trained on the rows of many tasks.
+
+    Attributes:
+        tokenizer: its tokenizer.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+
+    @abstractmethod
+    def encode(self, rows: Rows, task: str) -> list[Example]:
+        """Return the examples of a task's prepared rows, in their order; each has `input_ids` among others.
+
+        Raises:
+            InputError: a row does not fit the model.
+        """
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Pad examples to one batch of tensors [n, ...] on the CPU."""
+
+    @abstractmethod
+    def answers(self, batch: Batch, with_hidden: bool = False) -> Answers:
+        """Return the scores of a batch (on the model's device) at its answer positions.
+
+        Args:
+            batch: what `batch` returns.
+            with_hidden: whether the rows' mean hidden states are wanted too.
+        """
+
+    @abstractmethod
+    def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write the model into `folder`, as safetensors, so that `model_loading.open_model` opens it.
+
+        Args:
+            folder: where to.
+            state: the weights, where they have been gathered from several processes; else the module's own.
+        """
+
+    @abstractmethod
+    def freeze_embeddings(self) -> None:
+        """Exclude embedding tables from training."""
+
+    @property
+    @abstractmethod
+    def shared(self) -> nn.Module:
+        """The part that all tasks share, without any head that is trained for some of them."""
+
+    @property
+    @abstractmethod
+    def hidden_size(self) -> int:
+        """Width h of the hidden states."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Return `collate`'s tensors on the model's device."""
+        return {name: value.to(self.device) for name, value in self.collate(examples).items()}
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        """Return `loss`, the mean over rows of each row's loss in nats, and the answers' `logits` and `label`."""
+        answers = self.answers(batch)
+        return {"loss": answers.losses().mean(), "logits": answers.logits, "label": answers.label}
+
+
+def by_length(examples: Sequence[Example], batch_size: int) -> Iterable[list[int]]:
+    """Yield batches of row indices, rows of like length together, so that little padding is computed."""
+    order = sorted(range(len(examples)), key=lambda row: (len(examples[row]["input_ids"]), row))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
