@@ -421,10 +421,12 @@ def gradsift_pipeline(
             ).after(evaluation)
     let_compute(check, **small, retries=0)
     let_load_models(check)
-    for task in (placement, data, news, parts, store, plan, estimates):
+    short = (placement, data, news, parts, store, plan, estimates)
+    trained = (theta, tuned, evaluation)
+    for task in short:
         let_compute(task, **small)
-    for task in (theta, tuned, evaluation):
+    for task in trained:
         let_train(task, **training)
     let_train(promotion, **large)
-    for task in (check, placement, data, news, theta, parts, store, plan, estimates, tuned, evaluation, promotion):
+    for task in (check, *short, *trained, promotion):
         give_credentials(task, **credentials)

@@ -24,9 +24,11 @@ def fine_tune_target(
     weight_decay: float = 0.01,
     zero_stage: int = 0,
     precision: str = "auto",
+    nodes: int = 1,
     processes: int = 0,
     checkpoint_steps: int = 200,
     seed: int = 0,
+    node_resources: dict = {},
 ) -> None:
     """Fine-tune the base model once on the selected tasks and the target.
 
@@ -53,9 +55,12 @@ def fine_tune_target(
         weight_decay: AdamW's weight decay.
         zero_stage: DeepSpeed's ZeRO stage, 0 to 3.
         precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
-        processes: training processes; 0 means one a GPU, or one on a machine without GPUs.
+        nodes: machines that train together, through a Kubeflow TrainJob; 1 trains in the step's own pod.
+        processes: training processes of a node; 0 means one a GPU, or one on a machine without GPUs.
         checkpoint_steps: optimizer steps between checkpoints, from which a killed training continues.
         seed: decides the order of the rows and dropout.
+        node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
+            resource name.
     """
     from dataclasses import asdict
 
@@ -80,6 +85,7 @@ def fine_tune_target(
         weight_decay=weight_decay,
         zero_stage=zero_stage,
         precision=precision,
+        nodes=nodes,
         processes=processes,
         checkpoint_steps=checkpoint_steps,
         seed=seed,
@@ -92,4 +98,5 @@ def fine_tune_target(
             model_config, recipe, read_pointer(data), read_pointer(selection), output_uri, tracker
         ),
         model,
+        node_resources,
     )
