@@ -53,6 +53,7 @@ lint: setup
 
 compile: setup
 	$(BIN)/gradsift compile --to pipelines/pipeline.yaml
+	$(BIN)/python -m gradsift.pipelines.parameter_table
 
 lock: setup
 	mkdir -p build && echo "$(TORCH)" > build/torch.txt

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Group
@@ -23,6 +23,8 @@ STEPS = {
     "target_finetuning": "fine-tune target",
     "evaluation": "evaluate",
 }
+EXTRACTION = "gradient_extraction"
+"""Its parts log as `gradient_extraction-0` and so on, its sealing under this name."""
 CALIBRATION = "calibration"
 """Row of the calibration runs, if any: they log as `calibration-plan`, `calibration-0` and so on."""
 FRESHNESS, PROMOTION = "freshness", "promotion"
@@ -104,6 +106,8 @@ def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) 
         if step == "subset_estimation" and calibration_runs:
             states[CALIBRATION] = _calibration(events, min(GROUPS, calibration_runs + 1), since)
         states[step] = state_of(events.get(step, []), since)
+        if step == EXTRACTION:
+            states[step] = _extraction(events, states[step], since)
         if step == "data_preparation" and registers:
             states[FRESHNESS] = state_of(events.get(FRESHNESS, []), since)
             if found_nothing_new(states):
@@ -134,11 +138,36 @@ def _parameter(events: Mapping[str, list[dict[str, Any]]], name: str, default: A
     return starts[-1]["params"].get(name, default) if starts else default
 
 
+def _extraction(events: Mapping[str, list[dict[str, Any]]], sealing: StepState, since: float) -> StepState:
+    """Return one state for all parts of the extraction and for the sealing after them."""
+    parts = _begun_parts(events, EXTRACTION, since)
+    if not parts:
+        return sealing
+    for part in parts.values():
+        if part.status == "failed":
+            return part
+    began = min(part.started for part in parts.values())
+    if sealing.status != "waiting":
+        ended = sealing.started + sealing.seconds
+        return replace(sealing, started=began, seconds=ended - began)
+    reported = [part.progress for part in parts.values() if part.progress]
+    merged = StepState("running", started=began)
+    if reported:
+        done, total = (sum(progress[name] for progress in reported) for name in ("done", "total"))
+        latest = max(progress["time"] for progress in reported)
+        merged.progress = {"done": done, "total": total, "unit": reported[0]["unit"], "time": latest}
+    return merged
+
+
+def _begun_parts(events: Mapping[str, list[dict[str, Any]]], step: str, since: float) -> dict[str, StepState]:
+    """Return the states of a step's parts that have begun, by the names of their logs."""
+    states = {name: state_of(log, since) for name, log in events.items() if name.startswith(f"{step}-")}
+    return {name: state for name, state in states.items() if state.status != "waiting"}
+
+
 def _calibration(events: Mapping[str, list[dict[str, Any]]], groups: int, since: float) -> StepState:
     """Return one state for all groups of calibration runs."""
-    logs = {name: log for name, log in events.items() if name.startswith(f"{CALIBRATION}-")}
-    states = {name: state_of(log, since) for name, log in logs.items()}
-    begun = {name: state for name, state in states.items() if state.status != "waiting"}
+    begun = _begun_parts(events, CALIBRATION, since)
     if not begun:
         return StepState()
     for state in begun.values():

@@ -4,15 +4,17 @@ from typing import Any
 
 from kfp import dsl
 
-from gradsift.components.calibration.component import calibrate, plan_calibration
+from gradsift.components.calibration.component import plan_calibration
 from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
-from gradsift.components.gradient_extraction.component import extract_gradients
+from gradsift.components.gradient_extraction.component import plan_extraction, seal_gradients
 from gradsift.components.meta_training.component import meta_train
 from gradsift.components.preflight.component import preflight
 from gradsift.components.promotion.component import compare_with_champion, promote_model
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
+from gradsift.components.training_nodes.component import place_training
+from gradsift.pipelines.loop_tasks import calibrate_group, extract_group
 from gradsift.pipelines.platform import give_credentials, let_compute, let_load_models, let_train
 
 DESCRIPTION = (
@@ -20,44 +22,6 @@ DESCRIPTION = (
     "once on everything, estimates thousands of subsets from projected gradients, fine-tunes on the best one, "
     "and proves on held-out data what that bought."
 )
-
-
-@dsl.pipeline(name="calibrate-group")
-def calibrate_group(
-    data: dsl.Input[dsl.Dataset],
-    output_uri: str,
-    planned: str,
-    cpu: str,
-    memory: str,
-    gpus: int,
-    gpu_type: str,
-    node_selector: dict,
-    tolerations: list,
-    s3_secret: str,
-    mlflow_secret: str,
-    hub_secret: str,
-    settings: str,
-) -> None:
-    """Some of the calibration runs: a pipeline of its own, as KFP gives a task in a loop no resources by parameter.
-
-    Args:
-        data: pointer to the prepared data.
-        output_uri: run root, a local path or an s3:// address.
-        planned: one of the texts that `plan_calibration` returns.
-        cpu: CPU cores requested.
-        memory: memory requested.
-        gpus: GPUs; 0 computes on the CPU.
-        gpu_type: resource name of a GPU.
-        node_selector: labels that its node must have.
-        tolerations: taints that its node may have.
-        s3_secret: name of the Secret for S3.
-        mlflow_secret: name of the Secret for MLflow.
-        hub_secret: name of the Secret for the Hugging Face hub.
-        settings: name of the ConfigMap with addresses.
-    """
-    task = calibrate(data=data, output_uri=output_uri, planned=planned)
-    let_train(task, cpu, memory, gpus, gpu_type, node_selector, tolerations)
-    give_credentials(task, s3_secret, mlflow_secret, hub_secret, settings)
 
 
 @dsl.pipeline(name="gradsift", description=DESCRIPTION)
@@ -84,6 +48,7 @@ def gradsift_pipeline(
     train_offload: str = "auto",
     train_gradient_checkpointing: str = "auto",
     train_precision: str = "auto",
+    train_nodes: int = 1,
     train_processes: int = 0,
     train_checkpoint_steps: int = 200,
     meta_epochs: float = 2.0,
@@ -103,6 +68,7 @@ def gradsift_pipeline(
     extract_base_weights: bool = False,
     extract_precision: str = "auto",
     extract_processes: int = 0,
+    extract_pods: int = 1,
     extract_seed: int = 0,
     calibrate_runs: int = 0,
     calibrate_seeds: int = 1,
@@ -186,7 +152,8 @@ def gradsift_pipeline(
             more time and far less memory; `off` keeps them; `auto` is on for models of a billion parameters
             and more.
         train_precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
-        train_processes: training processes; 0 means one a GPU, or one on a machine without GPUs.
+        train_nodes: machines that train together, through a Kubeflow TrainJob; 1 trains in the step's own pod.
+        train_processes: training processes of a node; 0 means one a GPU, or one on a machine without GPUs.
         train_checkpoint_steps: optimizer steps between checkpoints, from which a killed training continues.
         meta_epochs: passes over the rows; used where `steps` is 0.
         meta_steps: optimizer steps, whatever the number of rows; 0 lets `epochs` decide.
@@ -212,8 +179,9 @@ def gradsift_pipeline(
         extract_base_weights: write a second store at the pretrained weights, for calibration runs to choose
             from; twice the time.
         extract_precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
-        extract_processes: number of processes that compute shards; 0 is one a GPU, and one on a machine
-            without.
+        extract_processes: number of processes of a pod that compute shards; 0 is one a GPU, and one on a
+            machine without.
+        extract_pods: number of pods that share the work, each with the resources of a training step.
         extract_seed: decides the projection and the sampled labels.
         calibrate_runs: K, random subsets that are truly fine-tuned on, beside the target alone; 0 calibrates
             nothing, 10 are recommended.
@@ -307,16 +275,28 @@ def gradsift_pipeline(
         "lora_dropout": model_lora_dropout,
         "lora_targets": model_lora_targets,
     }
-    training = {
+    recipe = {
         "batch_size": train_batch_size,
         "weight_decay": train_weight_decay,
         "zero_stage": train_zero_stage,
         "offload": train_offload,
         "gradient_checkpointing": train_gradient_checkpointing,
         "precision": train_precision,
+        "nodes": train_nodes,
         "processes": train_processes,
         "checkpoint_steps": train_checkpoint_steps,
     }
+    placement = place_training(
+        nodes=train_nodes,
+        cpu=resources_cpu,
+        memory=resources_memory,
+        gpus=resources_gpus,
+        gpu_type=resources_gpu_type,
+        small_cpu=resources_small_cpu,
+        small_memory=resources_small_memory,
+    ).after(check)
+    node_resources = placement.outputs["node_resources"]
+    training = {**large, **{name: placement.outputs[name] for name in ("cpu", "memory", "gpus")}}
     data = prepare_data(
         output_uri=output_uri,
         suite=prepare_suite,
@@ -343,27 +323,43 @@ def gradsift_pipeline(
             steps=meta_steps,
             learning_rate=meta_learning_rate,
             sampling_exponent=meta_sampling_exponent,
-            **training,
+            **recipe,
             seed=meta_seed,
+            node_resources=node_resources,
         )
-        store = extract_gradients(
+        extraction = {
+            "dimension": extract_dimension,
+            "blocks": extract_blocks,
+            "probes": extract_probes,
+            "projection_width": extract_projection_width,
+            "parameters": extract_parameters,
+            "tokens_per_batch": extract_tokens_per_batch,
+            "shard_rows": extract_shard_rows,
+            "dtype": extract_dtype,
+            "hidden_states": extract_hidden_states,
+            "base_weights": extract_base_weights,
+            "precision": extract_precision,
+            "processes": extract_processes,
+            "pods": extract_pods,
+            "seed": extract_seed,
+        }
+        parts = plan_extraction(pods=extract_pods)
+        with dsl.ParallelFor(parts.output, name="parts") as part:
+            extracted = extract_group(
+                data=data.outputs["data"],
+                model=theta.outputs["model"],
+                output_uri=output_uri,
+                part=part,
+                **extraction,
+                **large,
+                **credentials,
+            )
+        store = seal_gradients(
             data=data.outputs["data"],
             model=theta.outputs["model"],
             output_uri=output_uri,
-            dimension=extract_dimension,
-            blocks=extract_blocks,
-            probes=extract_probes,
-            projection_width=extract_projection_width,
-            parameters=extract_parameters,
-            tokens_per_batch=extract_tokens_per_batch,
-            shard_rows=extract_shard_rows,
-            dtype=extract_dtype,
-            hidden_states=extract_hidden_states,
-            base_weights=extract_base_weights,
-            precision=extract_precision,
-            processes=extract_processes,
-            seed=extract_seed,
-        )
+            **extraction,
+        ).after(extracted)
         plan = plan_calibration(
             data=data.outputs["data"],
             meta_model=theta.outputs["model"],
@@ -376,7 +372,7 @@ def gradsift_pipeline(
             steps=fine_tune_steps,
             learning_rate=fine_tune_learning_rate,
             sampling_exponent=fine_tune_sampling_exponent,
-            **training,
+            **recipe,
             fine_tune_seed=fine_tune_seed,
         )
         with dsl.ParallelFor(plan.output) as planned:
@@ -384,7 +380,8 @@ def gradsift_pipeline(
                 data=data.outputs["data"],
                 output_uri=output_uri,
                 planned=planned,
-                **large,
+                **training,
+                node_resources=node_resources,
                 **credentials,
             )
         estimates = estimate_subsets(
@@ -418,8 +415,9 @@ def gradsift_pipeline(
             steps=fine_tune_steps,
             learning_rate=fine_tune_learning_rate,
             sampling_exponent=fine_tune_sampling_exponent,
-            **training,
+            **recipe,
             seed=fine_tune_seed,
+            node_resources=node_resources,
         )
         evaluation = evaluate(
             data=data.outputs["data"],
@@ -430,6 +428,7 @@ def gradsift_pipeline(
             max_runs=evaluate_max_runs,
             bootstrap=evaluate_bootstrap,
             seed=evaluate_seed,
+            node_resources=node_resources,
         )
         with dsl.If(promote_model_name != "", name="if-registered"):
             promotion = promote_model(
@@ -442,9 +441,12 @@ def gradsift_pipeline(
             ).after(evaluation)
     let_compute(check, **small, retries=0)
     let_load_models(check)
-    for task in (data, news, plan, estimates):
+    short = (placement, data, news, parts, store, plan, estimates)
+    trained = (theta, tuned, evaluation)
+    for task in short:
         let_compute(task, **small)
-    for task in (theta, store, tuned, evaluation, promotion):
-        let_train(task, **large)
-    for task in (check, data, news, plan, estimates, theta, store, tuned, evaluation, promotion):
+    for task in trained:
+        let_train(task, **training)
+    let_train(promotion, **large)
+    for task in (check, *short, *trained, promotion):
         give_credentials(task, **credentials)

@@ -162,6 +162,7 @@ class TrainerApi:
         terminated = {"exitCode": exit_code, "reason": reason, "finishedAt": self._now()}
         with self._lock:
             pod["status"] = {
+                **pod["status"],
                 "phase": "Failed" if exit_code else "Succeeded",
                 "containerStatuses": [{"name": "node", "state": {"terminated": terminated}}],
                 **status,

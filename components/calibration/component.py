@@ -33,6 +33,7 @@ def plan_calibration(
     offload: str = "auto",
     gradient_checkpointing: str = "auto",
     precision: str = "auto",
+    nodes: int = 1,
     processes: int = 0,
     checkpoint_steps: int = 200,
     fine_tune_seed: int = 0,
@@ -83,7 +84,8 @@ def plan_calibration(
             time and far less memory; `off` keeps them; `auto` is on for models of a billion parameters and
             more.
         precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
-        processes: training processes; 0 means one a GPU, or one on a machine without GPUs.
+        nodes: machines that train together, through a Kubeflow TrainJob; 1 trains in the step's own pod.
+        processes: training processes of a node; 0 means one a GPU, or one on a machine without GPUs.
         checkpoint_steps: optimizer steps between checkpoints, from which a killed training continues.
         fine_tune_seed: decides the order of the rows and dropout.
 
@@ -124,6 +126,7 @@ def plan_calibration(
         offload=offload,
         gradient_checkpointing=gradient_checkpointing,
         precision=precision,
+        nodes=nodes,
         processes=processes,
         checkpoint_steps=checkpoint_steps,
         seed=fine_tune_seed,
@@ -140,6 +143,7 @@ def calibrate(
     losses: dsl.Output[dsl.Artifact],
     output_uri: str,
     planned: str,
+    node_resources: dict = {},
 ) -> None:
     """Fine-tune the base model on a group of subsets and measure the target's validation split.
 
@@ -148,6 +152,8 @@ def calibrate(
         losses: pointer to the true losses.
         output_uri: run root, a local path or an s3:// address.
         planned: one of the texts that `plan_calibration` returns.
+        node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
+            resource name.
     """
     from gradsift.components.calibration import step
     from gradsift.components.shared.step_output import read_pointer
@@ -161,4 +167,5 @@ def calibrate(
         runs.inputs,
         lambda tracker: step.calibrate(runs, read_pointer(data), output_uri, tracker),
         losses,
+        node_resources,
     )

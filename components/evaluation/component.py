@@ -19,6 +19,7 @@ def evaluate(
     max_runs: int = 12,
     bootstrap: int = 2000,
     seed: int = 0,
+    node_resources: dict = {},
 ) -> None:
     """Measure on held-out data what the selection bought, and write the report.
 
@@ -35,6 +36,8 @@ def evaluate(
         max_runs: largest number of fine-tuning runs altogether; seeds are cut to fit, down to one each.
         bootstrap: bootstrap samples behind every interval.
         seed: seed of the bootstrap.
+        node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
+            resource name.
     """
     from dataclasses import asdict
 
@@ -58,6 +61,7 @@ def evaluate(
             config, read_pointer(data), read_pointer(selection), read_pointer(model), output_uri, tracker
         ),
         evaluation,
+        node_resources,
     )
     for name, value in output.metadata.items():
         if isinstance(value, float):

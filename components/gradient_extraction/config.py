@@ -29,7 +29,8 @@ class GradientExtractionConfig:
         dtype: type of the stored gradients, `float16` (with a scale) or `float32`.
         hidden_states: store each row's mean-pooled last hidden state too, for comparing rows by similarity.
         precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
-        processes: number of processes that compute shards; 0 is one a GPU, and one on a machine without.
+        processes: number of processes of a pod that compute shards; 0 is one a GPU, and one on a machine without.
+        pods: number of pods that share the work, each with the resources of a training step.
         seed: decides the projection and the sampled labels.
     """
 
@@ -44,10 +45,20 @@ class GradientExtractionConfig:
     hidden_states: bool = False
     precision: str = "auto"
     processes: int = 0
+    pods: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("dimension", "blocks", "probes", "projection_width", "tokens_per_batch", "shard_rows"):
+        counts = (
+            "dimension",
+            "blocks",
+            "probes",
+            "projection_width",
+            "tokens_per_batch",
+            "shard_rows",
+            "pods",
+        )
+        for name in counts:
             if getattr(self, name) < 1:
                 raise InputError(f"Parameter {name} is {getattr(self, name)}: expected 1 or more.")
         if self.dimension % self.blocks:

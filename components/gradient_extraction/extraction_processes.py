@@ -8,7 +8,8 @@ from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
-from gradsift.components.gradient_extraction.shard_writing import ExtractionJob, ShardPlan, write_share
+from gradsift.components.gradient_extraction.parts import ShardPlan
+from gradsift.components.gradient_extraction.shard_writing import ExtractionJob, write_share
 from gradsift.components.shared.errors import ExtractionError
 from gradsift.components.shared.gradient_format import ShardRecord, StoreHeader
 from gradsift.components.shared.lifeline import hold_lifeline, lifeline
@@ -21,14 +22,14 @@ _progress: "SimpleQueue[int]"
 def write_shards(
     job: ExtractionJob, report: Callable[[int], None]
 ) -> tuple[StoreHeader, dict[ShardPlan, ShardRecord]]:
-    """Write all shards of an extraction, in this process or in several.
+    """Write all shards of a part of an extraction, in this process or in several.
 
     Args:
         job: the extraction.
         report: called with the number of rows as they are done.
 
     Returns:
-        The store's header and the records of all shards.
+        The store's header and the records of the part's shards.
 
     Raises:
         ExtractionError: a process ended without a result.

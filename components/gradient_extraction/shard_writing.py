@@ -9,26 +9,16 @@ import torch
 
 from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.extraction import GradientExtractor
+from gradsift.components.gradient_extraction.parts import Part, ShardPlan, shards_of_part
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.gradient_format import Answer, ShardRecord, StoreHeader
-from gradsift.components.shared.gradient_store import GradientStoreWriter, Split
+from gradsift.components.shared.gradient_store import GradientStoreWriter
 from gradsift.components.shared.model_loading import open_model
 from gradsift.components.shared.precision import resolve_precision
 from gradsift.components.shared.prepared_data import INDEX, PreparedData, PreparedTask
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.task_model import TaskModel
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """Which rows a shard holds."""
-
-    task: str
-    split: Split
-    index: int
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -40,13 +30,15 @@ class ExtractionJob:
         data: the prepared data.
         model: the meta-trained model, theta*.
         uri: where the gradient store goes.
-        processes: how many share the work; each takes every such shard, by index.
+        part: the part of it that is to be done.
+        processes: how many share that; each takes every such shard.
     """
 
     config: GradientExtractionConfig
     data: StepOutput
     model: StepOutput
     uri: str
+    part: Part
     processes: int
 
 
@@ -55,17 +47,6 @@ def data_without_test(data: StepOutput) -> PreparedData:
     prepared = PreparedData(fetch(data, [INDEX]))
     splits = [f"{task.name}/train.arrow" for task in prepared.tasks]
     return PreparedData(fetch(data, [INDEX, *splits, f"{prepared.target}/val.arrow"]))
-
-
-def shard_plans(data: PreparedData, shard_rows: int) -> list[ShardPlan]:
-    """Return every shard of the store in order: train rows of all tasks, then the target's validation rows."""
-    splits: list[tuple[str, Split]] = [(task.name, "train") for task in data.tasks]
-    splits.append((data.target, "val"))
-    return [
-        ShardPlan(task, split, index, start, min(start + shard_rows, data.task(task).rows[split]))
-        for task, split in splits
-        for index, start in enumerate(range(0, data.task(task).rows[split], shard_rows))
-    ]
 
 
 def write_share(
@@ -82,7 +63,7 @@ def write_share(
         The store's header and the records of this process's shards.
     """
     data = data_without_test(job.data)
-    plans = shard_plans(data, job.config.shard_rows)[process :: job.processes]
+    plans = shards_of_part(data, job.config.shard_rows, job.part)[process :: job.processes]
     device = _device(process, job.processes)
     model, parameters = _model(job.model, job.config, device)
     header = _header(job, data.task(data.target), model, parameters)

@@ -1,12 +1,28 @@
-"""The step: gradients of all train rows and of the target's validation rows, into a store."""
+"""The step: gradients of all train rows and of the target's validation rows, into a store.
 
-from dataclasses import asdict, replace
+Pods write parts of it, each its own shards; when all are done, the store is sealed by the manifest that lists them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
 
 from tqdm import tqdm
 
 from gradsift.components.gradient_extraction.config import GradientExtractionConfig
+from gradsift.components.gradient_extraction.parts import (
+    Part,
+    PartRecord,
+    StorePart,
+    read_part,
+    shard_plans,
+    shards_of_part,
+    write_part,
+)
+from gradsift.components.shared.errors import GradientStoreError
+from gradsift.components.shared.gradient_format import shard_key
 from gradsift.components.shared.gradient_store import MANIFEST, GradientStore, GradientStoreWriter
-from gradsift.components.shared.step_output import StepOutput, output_key
+from gradsift.components.shared.prepared_data import INDEX, PreparedData
+from gradsift.components.shared.step_output import StepOutput, fetch, output_key
 from gradsift.components.shared.storage import join_uri, open_storage
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.trained_model import training_result
@@ -22,27 +38,78 @@ def extract_gradients(
     model: StepOutput,
     root_uri: str,
     tracker: StepTracker,
+    base_weights: bool = False,
 ) -> StepOutput:
-    """Write the gradient store of `model` (theta*) on `data`, or find it finished.
+    """Write the whole gradient store of `model` (theta*) on `data`, or find it finished (see `seal_store`)."""
+    for number in range(config.pods):
+        extract_part(config, data, model, base_weights, Part(number, config.pods), root_uri, tracker)
+    return seal_store(config, data, model, base_weights, root_uri)
 
-    The target's test split is never read. A shard that is there and whole is not computed again, and one that
-    a finished store has lost is.
+
+def extract_part(
+    config: GradientExtractionConfig,
+    data: StepOutput,
+    model: StepOutput,
+    base_weights: bool,
+    part: Part,
+    root_uri: str,
+    tracker: StepTracker,
+) -> bool:
+    """Write one part of the shards, and put on record that it is done.
+
+    The target's test split is never read. A shard that is there and whole is not computed again, and one that a
+    finished store has lost is.
+
+    Args:
+        config: how gradients are projected and stored.
+        data: the prepared data.
+        model: the meta-trained model, theta*.
+        base_weights: whether there is a second store, at the pretrained weights that the model came from.
+        part: which part.
+        root_uri: the run root.
+        tracker: gets the progress in rows.
 
     Returns:
-        The store's address and its manifest's sha256, with row and shard counts as metadata.
+        Whether everything was there already.
 
     Raises:
-        InputError: a parameter's gradient cannot be extracted.
+        InputError: a parameter's gradient cannot be extracted, or `base_weights` is asked for with a head that
+            means nothing before it is trained.
         ExtractionError: the checks before the first shard failed, or a process ended without a result.
         StorageError: the storage is out of reach.
     """
-    settings = {name: value for name, value in asdict(config).items() if name != "processes"}
-    inputs = {"config": settings, "data": data.digest, "model": model.digest}
-    uri = join_uri(root_uri, STEP, output_key(STEP, inputs))
-    reused = _is_finished(uri)
-    if not reused:
-        _write_store(config, data, model, uri, tracker)
-    store = GradientStore(uri)
+    models = [model]
+    if base_weights:
+        model_config = ModelConfig(**training_result(model)["model"])
+        models.append(produce_untrained_model(STEP, data, model_config, root_uri))
+    stores = [_store_part(config, data, each, part, root_uri, tracker) for each in models]
+    write_part(root_uri, _extraction_key(config, data, model, base_weights), part, PartRecord(stores=stores))
+    return all(store.reused for store in stores)
+
+
+def seal_store(
+    config: GradientExtractionConfig,
+    data: StepOutput,
+    model: StepOutput,
+    base_weights: bool,
+    root_uri: str,
+) -> StepOutput:
+    """Write the manifests of the stores whose parts are done; no model and no GPU are needed.
+
+    Returns:
+        The store's address and its manifest's sha256, with row and shard counts as metadata; and `base_uri` and
+        `base_digest` of the second store, if there is one.
+
+    Raises:
+        NotFoundError: a part is not done.
+        GradientStoreError: the parts do not belong together, as they ran on machines that compute differently.
+    """
+    key = _extraction_key(config, data, model, base_weights)
+    records = [read_part(root_uri, key, Part(number, config.pods)) for number in range(config.pods)]
+    plans = shard_plans(PreparedData(fetch(data, [INDEX])), config.shard_rows)
+    order = [shard_key(plan.task, plan.split, plan.index) for plan in plans]
+    stores = [_sealed(parts, order) for parts in zip(*(record.stores for record in records), strict=True)]
+    store = stores[0]
     metadata = {
         "suite": data.metadata["suite"],
         "target": store.header.target,
@@ -51,60 +118,83 @@ def extract_gradients(
         "bytes": sum(shard.bytes for shard in store.shards),
         "dimension": store.header.dimension,
     }
-    return StepOutput(uri, store.digest, metadata, reused)
+    for base in stores[1:]:
+        metadata |= {"base_uri": base.storage.uri, "base_digest": base.digest}
+    reused = all(part.reused for record in records for part in record.stores)
+    return StepOutput(store.storage.uri, store.digest, metadata, reused)
 
 
-def extract_at_both_weights(
+def _store_part(
     config: GradientExtractionConfig,
     data: StepOutput,
     model: StepOutput,
+    part: Part,
     root_uri: str,
     tracker: StepTracker,
-) -> StepOutput:
-    """Write two gradient stores, one of `model` (theta*) and one of the pretrained weights that it came from.
-
-    Returns:
-        The first store as `extract_gradients` does, with `base_uri` and `base_digest` of the second as metadata.
-
-    Raises:
-        InputError: the model's head means nothing before it is trained; and see `extract_gradients`.
-    """
-    model_config = ModelConfig(**training_result(model)["model"])
-    untrained = produce_untrained_model(STEP, data, model_config, root_uri)
-    base = extract_gradients(config, data, untrained, root_uri, tracker)
-    meta = extract_gradients(config, data, model, root_uri, tracker)
-    metadata = {**meta.metadata, "base_uri": base.uri, "base_digest": base.digest}
-    return replace(meta, metadata=metadata, reused=meta.reused and base.reused)
-
-
-def _is_finished(uri: str) -> bool:
-    storage = open_storage(uri)
-    if not storage.exists(MANIFEST):
-        return False
-    return {shard.key for shard in GradientStore(uri).shards} <= set(storage.keys())
-
-
-def _write_store(
-    config: GradientExtractionConfig, data: StepOutput, model: StepOutput, uri: str, tracker: StepTracker
-) -> None:
+) -> StorePart:
+    uri = join_uri(root_uri, STEP, _store_key(config, data, model))
+    if (store := _finished(uri)) is not None:
+        return StorePart(
+            uri=uri, header=store.header, shards=store.shards[part.number :: part.of], reused=True
+        )
     import torch
 
     from gradsift.components.gradient_extraction.extraction_processes import write_shards
-    from gradsift.components.gradient_extraction.shard_writing import (
-        ExtractionJob,
-        data_without_test,
-        shard_plans,
-    )
+    from gradsift.components.gradient_extraction.shard_writing import ExtractionJob, data_without_test
 
-    plans = shard_plans(data_without_test(data), config.shard_rows)
+    plans = shards_of_part(data_without_test(data), config.shard_rows, part)
     total = sum(plan.stop - plan.start for plan in plans)
-    processes = min(config.processes or torch.cuda.device_count() or 1, len(plans))
+    processes = max(1, min(config.processes or torch.cuda.device_count(), len(plans)))
     with tqdm(total=total, unit="row", desc="extract gradients") as bar:
 
         def report(rows: int) -> None:
             bar.update(rows)
             tracker.progress(int(bar.n), total, "rows")
 
-        header, records = write_shards(ExtractionJob(config, data, model, uri, processes), report)
-    with GradientStoreWriter(open_storage(uri), header) as writer:
-        writer.seal([records[plan] for plan in plans])
+        header, records = write_shards(ExtractionJob(config, data, model, uri, part, processes), report)
+    return StorePart(uri=uri, header=header, shards=[records[plan] for plan in plans], reused=False)
+
+
+def _sealed(parts: tuple[StorePart, ...], order: list[str]) -> GradientStore:
+    """Seal the store that these parts wrote, its shards in this order of their keys."""
+    first = parts[0]
+    for part in parts:
+        if part.header != first.header:
+            changed = ", ".join(_differences(part, first))
+            raise GradientStoreError(
+                f"The parts of the gradient store at {first.uri} differ in {changed}: expected pods on machines of "
+                f"one kind; delete {first.uri} to have it made again."
+            )
+    records = {record.key: record for part in parts for record in part.shards}
+    with GradientStoreWriter(open_storage(first.uri), first.header) as writer:
+        digest = writer.seal([records[key] for key in order])
+    return GradientStore(first.uri, digest)
+
+
+def _differences(one: StorePart, other: StorePart) -> Iterator[str]:
+    before, after = one.header.model_dump(), other.header.model_dump()
+    return (name for name in before if before[name] != after[name])
+
+
+def _finished(uri: str) -> GradientStore | None:
+    """Return the store at `uri` if it is sealed and all its shards are there."""
+    storage = open_storage(uri)
+    if not storage.exists(MANIFEST):
+        return None
+    store = GradientStore(uri)
+    return store if {shard.key for shard in store.shards} <= set(storage.keys()) else None
+
+
+def _store_key(config: GradientExtractionConfig, data: StepOutput, model: StepOutput) -> str:
+    return output_key(STEP, _inputs(config, data, model))
+
+
+def _extraction_key(
+    config: GradientExtractionConfig, data: StepOutput, model: StepOutput, base_weights: bool
+) -> str:
+    return output_key(STEP, {**_inputs(config, data, model), "base_weights": base_weights})
+
+
+def _inputs(config: GradientExtractionConfig, data: StepOutput, model: StepOutput) -> dict[str, object]:
+    settings = {name: value for name, value in asdict(config).items() if name not in {"processes", "pods"}}
+    return {"config": settings, "data": data.digest, "model": model.digest}

@@ -30,9 +30,11 @@ def meta_train(
     offload: str = "auto",
     gradient_checkpointing: str = "auto",
     precision: str = "auto",
+    nodes: int = 1,
     processes: int = 0,
     checkpoint_steps: int = 200,
     seed: int = 0,
+    node_resources: dict = {},
 ) -> None:
     """Train the shared model once on all tasks: the meta-initialisation theta*.
 
@@ -75,9 +77,12 @@ def meta_train(
             time and far less memory; `off` keeps them; `auto` is on for models of a billion parameters and
             more.
         precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
-        processes: training processes; 0 means one a GPU, or one on a machine without GPUs.
+        nodes: machines that train together, through a Kubeflow TrainJob; 1 trains in the step's own pod.
+        processes: training processes of a node; 0 means one a GPU, or one on a machine without GPUs.
         checkpoint_steps: optimizer steps between checkpoints, from which a killed training continues.
         seed: decides the order of the rows and dropout.
+        node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
+            resource name.
     """
     from dataclasses import asdict
 
@@ -109,6 +114,7 @@ def meta_train(
         offload=offload,
         gradient_checkpointing=gradient_checkpointing,
         precision=precision,
+        nodes=nodes,
         processes=processes,
         checkpoint_steps=checkpoint_steps,
         seed=seed,
@@ -119,4 +125,5 @@ def meta_train(
         {**asdict(model_config), **asdict(recipe)},
         lambda tracker: step.meta_train(model_config, recipe, read_pointer(data), output_uri, tracker),
         model,
+        node_resources,
     )

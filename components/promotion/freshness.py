@@ -13,7 +13,15 @@ from gradsift.components.shared.tracking import StepTracker
 
 FINGERPRINT = "gradsift.fingerprint"
 """Tag of a version that was judged, set last."""
-WITHOUT_EFFECT = ("output_uri", "prepare_", "resources_", "platform_", "promote_", "extract_processes")
+WITHOUT_EFFECT = (
+    "output_uri",
+    "prepare_",
+    "extract_processes",
+    "extract_pods",
+    "promote_",
+    "resources_",
+    "platform_",
+)
 """Parameters that do not decide what comes out; what `prepare_` decides is in the data's digest."""
 
 logger = logging.getLogger(__name__)

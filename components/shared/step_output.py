@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -178,7 +178,7 @@ def fetch(output: StepOutput, names: list[str] | None = None) -> Path:
 
 
 def origin_of(folder: Path) -> StepOutput | None:
-    """Return the remote output that `fetch` made the folder of, or None where it is not such a folder."""
+    """Return the remote output that `fetch` last made the folder of, or None where it is not such a folder."""
     file = _origin_file(folder)
     return StepOutput(**json.loads(file.read_text())) if file.exists() else None
 
@@ -213,7 +213,7 @@ def _origin_file(folder: Path) -> Path:
 
 
 def _write_origin(folder: Path, output: StepOutput) -> None:
-    if not _origin_file(folder).exists():
+    if origin_of(folder) != replace(output, reused=False):
         with atomic_file(_origin_file(folder)) as path:
             content = {"uri": output.uri, "digest": output.digest, "metadata": output.metadata}
             path.write_text(json.dumps(content))

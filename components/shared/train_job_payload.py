@@ -26,8 +26,8 @@ SHARED_MEMORY_PER_GPU = 8
 
 def train_job_name(run: str, step: str) -> str:
     """Return the name of a step's TrainJob, the same for every try of the step."""
-    readable = re.sub(r"[^a-z0-9]+", "-", step.lower()).strip("-")[:30]
-    return f"{readable}-{digest_of([run, step])[:10]}"
+    readable = re.sub(r"[^a-z0-9]+", "-", step.lower()).strip("-")[:26]
+    return f"gradsift-{readable}-{digest_of([run, step])[:10]}"
 
 
 def gpu_count(resources: Mapping[str, Any]) -> int:

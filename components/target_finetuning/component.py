@@ -31,9 +31,11 @@ def fine_tune_target(
     offload: str = "auto",
     gradient_checkpointing: str = "auto",
     precision: str = "auto",
+    nodes: int = 1,
     processes: int = 0,
     checkpoint_steps: int = 200,
     seed: int = 0,
+    node_resources: dict = {},
 ) -> None:
     """Fine-tune the base model once on the selected tasks and the target.
 
@@ -77,9 +79,12 @@ def fine_tune_target(
             time and far less memory; `off` keeps them; `auto` is on for models of a billion parameters and
             more.
         precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
-        processes: training processes; 0 means one a GPU, or one on a machine without GPUs.
+        nodes: machines that train together, through a Kubeflow TrainJob; 1 trains in the step's own pod.
+        processes: training processes of a node; 0 means one a GPU, or one on a machine without GPUs.
         checkpoint_steps: optimizer steps between checkpoints, from which a killed training continues.
         seed: decides the order of the rows and dropout.
+        node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
+            resource name.
     """
     from dataclasses import asdict
 
@@ -111,6 +116,7 @@ def fine_tune_target(
         offload=offload,
         gradient_checkpointing=gradient_checkpointing,
         precision=precision,
+        nodes=nodes,
         processes=processes,
         checkpoint_steps=checkpoint_steps,
         seed=seed,
@@ -123,4 +129,5 @@ def fine_tune_target(
             model_config, recipe, read_pointer(data), read_pointer(selection), output_uri, tracker
         ),
         model,
+        node_resources,
     )

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from kfp import compiler
 
-from gradsift.components.calibration.component import calibrate, plan_calibration
+from gradsift.components.calibration.component import plan_calibration
 from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
-from gradsift.components.gradient_extraction.component import extract_gradients
+from gradsift.components.gradient_extraction.component import extract_part, plan_extraction, seal_gradients
 from gradsift.components.meta_training.component import meta_train
 from gradsift.components.preflight.component import preflight
 from gradsift.components.preflight.parameter_checks import CONFIGS
@@ -21,6 +21,7 @@ from gradsift.components.promotion.component import compare_with_champion, promo
 from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
+from gradsift.components.training_nodes.component import place_training
 from gradsift.pipelines.parameters import defaults
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
@@ -28,7 +29,8 @@ COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
 COMPONENTS = [
     prepare_data,
     meta_train,
-    extract_gradients,
+    plan_extraction,
+    seal_gradients,
     plan_calibration,
     estimate_subsets,
     fine_tune_target,
@@ -38,7 +40,7 @@ COMPONENTS = [
 ]
 # The final fine-tuning is short, gentle and counted in steps, so that every comparison costs the same.
 OWN_DEFAULTS = {"fine_tune_steps": 40, "fine_tune_learning_rate": 5e-5, "fine_tune_epochs": 3.0}
-LARGE = {"meta-train", "extract-gradients", "calibrate", "fine-tune-target", "evaluate", "promote-model"}
+LARGE = {"meta-train", "extract-part", "calibrate", "fine-tune-target", "evaluate", "promote-model"}
 
 
 @pytest.fixture(scope="module")
@@ -67,21 +69,24 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
     components = compiled[0]["components"]
     assert needs(compiled[0]["root"]) == {
         "preflight": set(),
+        "place-training": {"preflight"},
         "prepare-data": {"preflight"},
         "compare-with-champion": {"preflight", "prepare-data"},
-        "condition-1": {"preflight", "prepare-data", "compare-with-champion"},
+        "condition-1": {"preflight", "place-training", "prepare-data", "compare-with-champion"},
     }
     assert needs(components["comp-condition-1"]) == {
         "meta-train": set(),
-        "extract-gradients": {"meta-train"},
+        "plan-extraction": set(),
+        "for-loop-2": {"meta-train", "plan-extraction"},
+        "seal-gradients": {"meta-train", "for-loop-2"},
         "plan-calibration": {"meta-train"},
-        "for-loop-2": {"plan-calibration"},
-        "estimate-subsets": {"meta-train", "extract-gradients", "plan-calibration", "for-loop-2"},
+        "for-loop-3": {"plan-calibration"},
+        "estimate-subsets": {"meta-train", "seal-gradients", "plan-calibration", "for-loop-3"},
         "fine-tune-target": {"estimate-subsets"},
         "evaluate": {"estimate-subsets", "fine-tune-target"},
-        "condition-3": {"fine-tune-target", "evaluate"},
+        "condition-4": {"fine-tune-target", "evaluate"},
     }
-    assert needs(components["comp-condition-3"]) == {"promote-model": set()}
+    assert needs(components["comp-condition-4"]) == {"promote-model": set()}
 
 
 def test_nothing_is_trained_without_news_and_nothing_promoted_without_a_name(
@@ -91,7 +96,7 @@ def test_nothing_is_trained_without_news_and_nothing_promoted_without_a_name(
     assert tasks["condition-1"]["triggerPolicy"]["condition"] == (
         "inputs.parameter_values['pipelinechannel--compare-with-champion-Output'] == 'changed'"
     )
-    inner = compiled[0]["components"]["comp-condition-1"]["dag"]["tasks"]["condition-3"]
+    inner = compiled[0]["components"]["comp-condition-1"]["dag"]["tasks"]["condition-4"]
     assert inner["triggerPolicy"]["condition"] == (
         "inputs.parameter_values['pipelinechannel--promote_model_name'] != ''"
     )
@@ -142,7 +147,7 @@ def test_component_defaults_are_the_pipelines(component: Any) -> None:
         if task.component_ref.name == f"comp-{component.name}"
     )
     for name, definition in component.component_spec.inputs.items():
-        if definition.optional and name != "calibration":
+        if definition.optional and name not in {"calibration", "node_resources"}:
             source = task.inputs.parameters[name].component_input_parameter.removeprefix("pipelinechannel--")
             assert known[source] == definition.default or source in OWN_DEFAULTS, name
 
@@ -156,22 +161,43 @@ def test_components_run_in_our_images_without_installing_anything(compiled: list
         assert "pip install" not in " ".join(container["command"])
 
 
-def test_calibration_runs_are_given_the_resources_of_training(compiled: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize(
+    ("loop", "plan"), [("for-loop-2", "plan-extraction"), ("for-loop-3", "plan-calibration")]
+)
+def test_what_runs_in_a_loop_is_given_the_resources_of_training(
+    loop: str, plan: str, compiled: list[dict[str, Any]]
+) -> None:
     components = compiled[0]["components"]
-    [group] = components["comp-for-loop-2"]["dag"]["tasks"].values()
+    [group] = components[f"comp-{loop}"]["dag"]["tasks"].values()
     given = {
         name: source["componentInputParameter"] for name, source in group["inputs"]["parameters"].items()
     }
     for name in ("cpu", "memory", "gpus", "gpu_type"):
-        assert given[name].endswith(f"resources_{name}")
+        trains = plan == "plan-calibration" and name != "gpu_type"
+        assert given[name].endswith(f"place-training-{name}" if trains else f"resources_{name}"), name
     for name in ("s3_secret", "mlflow_secret", "hub_secret", "settings", "node_selector", "tolerations"):
         assert given[name].endswith(f"platform_{name}")
     tasks = components["comp-condition-1"]["dag"]["tasks"]
-    loop = tasks["for-loop-2"]
-    items = loop["inputs"]["parameters"][loop["parameterIterator"]["items"]["inputParameter"]]
-    assert items["taskOutputParameter"]["producerTask"] == "plan-calibration"
-    assert tasks["estimate-subsets"]["inputs"]["parameters"]["calibration"] == items
-    assert calibrate.name == "calibrate"
+    task = tasks[loop]
+    items = task["inputs"]["parameters"][task["parameterIterator"]["items"]["inputParameter"]]
+    assert items["taskOutputParameter"]["producerTask"] == plan
+    if plan == "plan-calibration":
+        assert tasks["estimate-subsets"]["inputs"]["parameters"]["calibration"] == items
+
+
+def test_parts_are_extracted_and_sealed_by_the_same_settings(compiled: list[dict[str, Any]]) -> None:
+    part, sealed = extract_part.component_spec.inputs, seal_gradients.component_spec.inputs
+    settings = {name: each.default for name, each in sealed.items() if each.optional}
+    assert {name: each.default for name, each in part.items() if each.optional} == settings
+    components = compiled[0]["components"]
+    [group] = components["comp-for-loop-2"]["dag"]["tasks"].values()
+    [task] = components["comp-extract-group"]["dag"]["tasks"].values()
+    seal = components["comp-condition-1"]["dag"]["tasks"]["seal-gradients"]
+    for name in settings:
+        source = f"pipelinechannel--extract_{name}"
+        assert task["inputs"]["parameters"][name]["componentInputParameter"] == name
+        assert group["inputs"]["parameters"][name]["componentInputParameter"] == source
+        assert seal["inputs"]["parameters"][name]["componentInputParameter"] == source
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
@@ -185,3 +211,26 @@ def _sentences(config: type[Any]) -> dict[str, str]:
     attributes = text.split("Attributes:")[1].split("\nRaises:")[0]
     found = re.finditer(r"^    (\w+): (.*(?:\n        .*)*)", attributes, re.MULTILINE)
     return {match[1]: " ".join(match[2].split()) for match in found}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "placement"), [(1, ("64", "512Gi", 8)), (2, ("2", "8Gi", 0))], ids=["one node", "two nodes"]
+)
+def test_pods_that_launch_nodes_need_no_gpus_themselves(nodes: int, placement: tuple[Any, ...]) -> None:
+    found = place_training.python_func(
+        nodes=nodes,
+        cpu="64",
+        memory="512Gi",
+        gpus=8,
+        gpu_type="amd.com/gpu",
+        small_cpu="2",
+        small_memory="8Gi",
+    )
+    assert tuple(found) == (*placement, {"cpu": "64", "memory": "512Gi", "amd.com/gpu": 8})
+
+
+@pytest.mark.parametrize("task", ["meta-train", "fine-tune-target", "evaluate"])
+def test_what_trains_knows_the_resources_of_its_nodes(task: str, compiled: list[dict[str, Any]]) -> None:
+    tasks = compiled[0]["components"]["comp-condition-1"]["dag"]["tasks"]
+    source = tasks[task]["inputs"]["parameters"]["node_resources"]["componentInputParameter"]
+    assert source == "pipelinechannel--place-training-node_resources"

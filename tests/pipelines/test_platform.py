@@ -11,8 +11,17 @@ import pytest
 import yaml
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
-LARGE = {"meta-train", "extract-gradients", "calibrate", "fine-tune-target", "evaluate", "promote-model"}
-SMALL = {"preflight", "prepare-data", "compare-with-champion", "plan-calibration", "estimate-subsets"}
+LARGE = {"meta-train", "extract-part", "calibrate", "fine-tune-target", "evaluate", "promote-model"}
+SMALL = {
+    "place-training",
+    "preflight",
+    "prepare-data",
+    "compare-with-champion",
+    "plan-extraction",
+    "seal-gradients",
+    "plan-calibration",
+    "estimate-subsets",
+}
 SECRETS = {
     "s3_secret": {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"},
     "mlflow_secret": {"MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"},
@@ -73,7 +82,12 @@ def test_cpu_memory_and_gpus_are_parameters(spec: dict[str, Any]) -> None:
     for name, container in containers(spec).items():
         resources = container["resources"]
         kind = "resources_small" if name in SMALL else "resources"
-        cpu, memory = ("cpu", "memory") if name == "calibrate" else (f"{kind}_cpu", f"{kind}_memory")
+        if name in {"calibrate", "extract-part"}:
+            cpu, memory = "cpu", "memory"
+        elif name in {"meta-train", "fine-tune-target", "evaluate"}:
+            cpu, memory = "place-training-cpu", "place-training-memory"
+        else:
+            cpu, memory = f"{kind}_cpu", f"{kind}_memory"
         assert f"{cpu}']" in resources["resourceCpuRequest"], name
         assert f"{memory}']" in resources["resourceMemoryRequest"], name
         assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"], name

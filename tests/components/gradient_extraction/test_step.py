@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from gradsift.components.gradient_extraction.config import GradientExtractionConfig
-from gradsift.components.gradient_extraction.shard_writing import shard_plans
-from gradsift.components.gradient_extraction.step import STEP, extract_at_both_weights, extract_gradients
+from gradsift.components.gradient_extraction.parts import Part, shard_plans
+from gradsift.components.gradient_extraction.step import STEP, extract_gradients, extract_part, seal_store
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
-from gradsift.components.shared.errors import StorageError
+from gradsift.components.shared.errors import GradientStoreError, InputError, NotFoundError, StorageError
 from gradsift.components.shared.gradient_store import GradientStore
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
@@ -98,7 +98,7 @@ def test_a_second_store_holds_the_gradients_at_the_pretrained_weights(
     trained = trained_model(tmp_path / "model", tiny_encoder, data, change=0.05)
     pretrained = trained_model(tmp_path / "model", tiny_encoder, data)
     with track_step(STEP, str(tmp_path), {}) as tracker:
-        output = extract_at_both_weights(CONFIG, data, trained, str(tmp_path), tracker)
+        output = extract_gradients(CONFIG, data, trained, str(tmp_path), tracker, base_weights=True)
     target = PreparedData(Path(data.uri)).target
     stores = [
         GradientStore(output.uri, output.digest),
@@ -217,6 +217,70 @@ def test_several_processes_write_the_same_store(
     output = extract(data, model, tmp_path, replace(CONFIG, processes=3))
     assert Path(output.uri).name == Path(finished.uri).name
     assert contents(output) == contents(finished)
+
+
+def extract_in_pods(
+    data: StepOutput, model: StepOutput, root: Path | str, numbers: list[int], pods: int, base: bool = False
+) -> None:
+    config = replace(CONFIG, pods=pods)
+    for number in numbers:
+        with track_step(f"{STEP}-{number}", str(root), {}) as tracker:
+            extract_part(config, data, model, base, Part(number, pods), str(root), tracker)
+
+
+@pytest.mark.parametrize(("pods", "numbers"), [(2, [1, 0]), (3, [0, 2, 1, 2]), (40, [*range(40)])])
+def test_any_number_of_pods_in_any_order_writes_the_same_store(
+    pods: int, numbers: list[int], data: StepOutput, model: StepOutput, finished: StepOutput, tmp_path: Path
+) -> None:
+    extract_in_pods(data, model, tmp_path, numbers, pods)
+    output = seal_store(replace(CONFIG, pods=pods), data, model, False, str(tmp_path))
+    assert contents(output) == contents(finished)
+    assert (output.digest, output.metadata) == (finished.digest, finished.metadata)
+    assert not output.reused
+    extract_in_pods(data, model, tmp_path, [0, 1], 2)
+    again = seal_store(replace(CONFIG, pods=2), data, model, False, str(tmp_path))
+    assert again == replace(output, reused=True), "by another number of pods it is the same store"
+
+
+def test_each_pod_writes_its_own_shards_of_both_stores(
+    data: StepOutput, tiny_encoder: Path, s3_root: str, tmp_path: Path
+) -> None:
+    trained = trained_model(tmp_path, tiny_encoder, data, change=0.05)
+    extract_in_pods(data, trained, s3_root, [0, 1], 2, base=True)
+    sealed = seal_store(replace(CONFIG, pods=2), data, trained, True, s3_root)
+    with track_step(STEP, str(tmp_path), {}) as tracker:
+        expected = extract_gradients(CONFIG, data, trained, str(tmp_path), tracker, base_weights=True)
+    assert sealed.digest == expected.digest
+    assert sealed.metadata["base_digest"] == expected.metadata["base_digest"]
+
+
+def test_a_store_is_not_sealed_before_every_part_is_done(
+    data: StepOutput, model: StepOutput, tmp_path: Path
+) -> None:
+    extract_in_pods(data, model, tmp_path, [0, 2], 3)
+    with pytest.raises(NotFoundError, match="Part 1 of 3 of the extraction is not finished"):
+        seal_store(replace(CONFIG, pods=3), data, model, False, str(tmp_path))
+
+
+def test_parts_of_machines_that_compute_differently_are_refused(
+    data: StepOutput, model: StepOutput, tmp_path: Path
+) -> None:
+    extract_in_pods(data, model, tmp_path, [0, 1], 2)
+    [record] = tmp_path.glob("gradient_extraction_parts/*/1-of-2.json")
+    record.write_text(record.read_text().replace('"precision":"float32"', '"precision":"bf16"'))
+    with pytest.raises(
+        GradientStoreError, match="differ in precision: expected pods on machines of one kind"
+    ):
+        seal_store(replace(CONFIG, pods=2), data, model, False, str(tmp_path))
+    record.write_text("{}")
+    with pytest.raises(GradientStoreError, match="is not the record of a part"):
+        seal_store(replace(CONFIG, pods=2), data, model, False, str(tmp_path))
+
+
+def test_a_part_is_named_by_its_text() -> None:
+    assert Part.parse(str(Part(3, 8))) == Part(3, 8)
+    with pytest.raises(InputError, match="expected a text such as '0 of 4'"):
+        Part.parse("3/8")
 
 
 def test_an_error_in_one_process_is_the_steps(data: StepOutput, model: StepOutput, tmp_path: Path) -> None:

@@ -22,11 +22,13 @@ from gradsift.components.shared.step_output import (
     digest_of,
     fetch,
     find_output,
+    origin_of,
     output_key,
     produce,
     read_file,
     read_pointer,
     work_folder,
+    work_uri,
     write_pointer,
 )
 from gradsift.components.shared.storage import open_storage
@@ -252,3 +254,32 @@ def remove(output: StepOutput, name: str) -> None:
         storage.client.delete_object(Bucket=storage.bucket, Key=f"{storage.prefix}/{name}")  # type: ignore[attr-defined]
     else:
         (Path(output.uri) / name).unlink()
+
+
+def test_a_fetched_folder_tells_where_it_came_from_last(s3_root: str, tmp_path: Path) -> None:
+    """The same content at another address has the same folder."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        (folder / "file").write_text("content")
+        return {"rows": 1}
+
+    outputs = [produce(f"{s3_root}/{name}", STEP, INPUTS, work) for name in ("one", "two")]
+    for output in outputs:
+        assert origin_of(fetch(output)) == output
+    assert fetch(outputs[0]) == fetch(outputs[1])
+    assert origin_of(tmp_path) is None
+
+
+def test_what_outlives_the_machine_goes_when_the_output_is_finished(s3_root: str) -> None:
+    key = output_key(STEP, INPUTS)
+    others = open_storage(s3_root)
+    others.write("work/other/file", b"of another step")
+
+    def work(folder: Path) -> dict[str, Any]:
+        assert folder.name == f"{STEP}-{key}"
+        open_storage(work_uri(s3_root, f"{folder.name}-processes")).write("checkpoint", b"large")
+        (folder / "file").write_text("content")
+        return {}
+
+    produce(s3_root, STEP, INPUTS, work)
+    assert others.keys("work/") == ["work/other/file"]

@@ -17,6 +17,7 @@ import pytest
 from conftest import S3Server
 from trainer_api_double import JOBS, LAUNCHER, LAUNCHER_LABELS, LAUNCHER_SPEC, Thing, TrainerApi
 from trainer_api_server import Cluster
+from waiting import wait_until
 
 from gradsift.components.shared import kubernetes_api, train_job_launch
 from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
@@ -528,10 +529,3 @@ def completes_now(api: TrainerApi, *pods: Thing) -> None:
     for pod in pods:
         api.end_pod(pod, 0)
     api.set_condition(NAME, "Complete", "JobsCompleted")
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(0.01)
