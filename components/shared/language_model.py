@@ -16,15 +16,20 @@ from gradsift.components.shared.answers import NO_ANSWER, Answers
 from gradsift.components.shared.base_model import BaseModel, find_base_model
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.lora import add_adapter, load_adapter, save_adapter
-from gradsift.components.shared.model_kind import kind_of
+from gradsift.components.shared.model_kind import LANGUAGE_MODEL, kind_of
 from gradsift.components.shared.precision import fast_attention
 from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.prompt_format import PromptFormat, answer_does_not_fit, questions
+from gradsift.components.shared.prompt_format import (
+    PromptFormat,
+    answer_does_not_fit,
+    final_answer,
+    questions,
+)
 from gradsift.components.shared.storage import atomic_file
-from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel
+from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel, by_length
 from gradsift.components.shared.training_recipe import ModelConfig
 
-SETTINGS = "language_model.json"
+WRITTEN_AT_ONCE = 16
 LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 
@@ -38,6 +43,7 @@ class Settings:
         encoder_decoder: whether it is a sequence-to-sequence model.
         chat: whether it is asked by the tokenizer's chat template.
         max_length: see `PromptFormat`.
+        target: name of the target task.
         labels: for each task its label names, none for generation.
         adapter: whether LoRA adapters are trained instead of the weights.
     """
@@ -47,6 +53,7 @@ class Settings:
     encoder_decoder: bool
     chat: bool
     max_length: int
+    target: str
     labels: dict[str, list[str]]
     adapter: bool
 
@@ -80,8 +87,8 @@ class LanguageModel(TaskModel):
         """
         encoder_decoder = kind_of(base.folder, base.name) == "seq2seq"
         lm, tokenizer = load_language_model(base.folder, base.name, encoder_decoder)
-        positions = getattr(lm.config, "max_position_embeddings", None) or config.max_length
-        if config.max_length > positions:
+        positions = _context(lm)
+        if positions is not None and config.max_length > positions:
             raise InputError(
                 f"Parameter max_length is {config.max_length}: expected at most the {positions} tokens that the "
                 f"base model {base.name!r} takes."
@@ -93,6 +100,7 @@ class LanguageModel(TaskModel):
             encoder_decoder=encoder_decoder,
             chat=form.chat,
             max_length=config.max_length,
+            target=data.target,
             labels={task.name: task.labels for task in data.tasks},
             adapter=config.lora_rank > 0,
         )
@@ -107,7 +115,7 @@ class LanguageModel(TaskModel):
         Raises:
             InputError: the base is not found, or is not the one that the adapter was trained on.
         """
-        settings = Settings(**json.loads((folder / SETTINGS).read_text()))
+        settings = Settings(**json.loads((folder / LANGUAGE_MODEL).read_text()))
         if not settings.adapter:
             lm, tokenizer = load_language_model(folder, str(folder), settings.encoder_decoder)
             return cls(lm, tokenizer, settings).eval()
@@ -134,7 +142,7 @@ class LanguageModel(TaskModel):
         else:
             self.lm.save_pretrained(folder, state_dict=state, max_shard_size="1000TB")
         self.tokenizer.save_pretrained(folder)
-        with atomic_file(folder / SETTINGS) as path:
+        with atomic_file(folder / LANGUAGE_MODEL) as path:
             path.write_text(json.dumps(asdict(self.settings), indent=1))
 
     @property
@@ -207,10 +215,16 @@ class LanguageModel(TaskModel):
 
     @torch.no_grad()
     def generate(self, examples: Sequence[Example], max_new_tokens: int) -> list[str]:
-        """Return what the model writes by greedy decoding after the prompts of some examples."""
+        """Return what the model writes by greedy decoding after the prompts of some examples.
+
+        It ends where these examples' answers do, or where there is no more room for the model to write.
+        """
         prompts = [example["input_ids"] for example in examples]
         ids = self._padded(prompts, self.padding).to(self.device)
         mask = self._padded([[1] * len(prompt) for prompt in prompts], 0).to(self.device)
+        room = _context(self.lm)
+        if room is not None and not self.settings.encoder_decoder:
+            max_new_tokens = min(max_new_tokens, room - ids.shape[1])
         ends = {self.tokenizer.eos_token_id, *(example["label"][-1] for example in examples)}
         written = self.lm.generate(
             input_ids=ids,
@@ -223,6 +237,20 @@ class LanguageModel(TaskModel):
         new = written if self.settings.encoder_decoder else written[:, ids.shape[1] :]
         texts: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         return texts
+
+    def write(self, texts: Sequence[str]) -> list[str]:
+        """Return the target task's answers to texts (prompts, or what is to be labelled), without rationales."""
+        nothing = [None] * len(texts)
+        rows: Rows = {"id": texts, "text": texts, "text_pair": nothing, "label": [0] * len(texts)}
+        if not self.settings.labels[self.settings.target]:
+            rows = {"id": texts, "prompt": texts, "completion": [""] * len(texts), "rationale": nothing}
+        examples = self.encode(rows, self.settings.target)
+        written = [""] * len(texts)
+        for batch in by_length(examples, WRITTEN_AT_ONCE):
+            answers = self.generate([examples[row] for row in batch], self.settings.max_length)
+            for row, answer in zip(batch, answers, strict=True):
+                written[row] = final_answer(answer)
+        return written
 
     def _padded(self, rows: Sequence[Sequence[int]], value: int) -> Tensor:
         """Return rows [n, longest], filled with `value` on the side that the model is padded on."""
@@ -269,6 +297,11 @@ def load_language_model(
     if missing:
         raise InputError(f"The base model {name!r} has no weights for {missing[0]} ({len(missing)} missing).")
     return lm, tokenizer
+
+
+def _context(lm: Any) -> int | None:
+    """Return the number of tokens that a model takes, None where it takes any."""
+    return getattr(lm.config, "max_position_embeddings", None)
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:

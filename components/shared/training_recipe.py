@@ -122,7 +122,9 @@ class TrainingRecipe:
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"Parameter weight_decay is {self.weight_decay}: expected 0 or more.")
         if self.zero_stage not in range(-1, 4):
-            raise InputError(f"Parameter zero_stage is {self.zero_stage}: expected 0, 1, 2 or 3, or -1 to choose one.")
+            raise InputError(
+                f"Parameter zero_stage is {self.zero_stage}: expected 0, 1, 2 or 3, or -1 to choose one."
+            )
         _one_of("offload", self.offload, OFFLOADS)
         least = {"optimizer": 1, "parameters": 3}.get(self.offload, 0)
         if 0 <= self.zero_stage < least:
