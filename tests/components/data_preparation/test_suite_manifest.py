@@ -162,7 +162,9 @@ def test_a_hub_task_needs_columns_and_known_splits() -> None:
         with pytest.raises(InputError, match=rf"^m: task 'a', field '{field}': field required\.$"):
             parse_manifest(Manifest[HubTask], content, "m")
     for spoiled in ({"text": None}, {"label": None}, {"prompt": "p"}, {"prompt": "p", "completion": "c"}):
-        with pytest.raises(InputError, match=r"expected the columns 'text' and 'label', or 'prompt' and 'com"):
+        with pytest.raises(
+            InputError, match=r"expected the columns 'text' and 'label', or 'prompt' and 'com"
+        ):
             parse_manifest(Manifest[HubTask], folder_manifest({**HUB_TASK, **spoiled}), "m")
     with pytest.raises(
         InputError, match=r"task 'a', field 'splits\.dev.*': input should be 'train', 'val' or 'test'"
