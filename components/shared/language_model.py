@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedTokenizerBase
 
 from gradsift.components.shared.answers import NO_ANSWER, Answers
 from gradsift.components.shared.base_model import BaseModel, find_base_model
@@ -19,6 +17,13 @@ from gradsift.components.shared.lora import add_adapter, load_adapter, save_adap
 from gradsift.components.shared.model_kind import LANGUAGE_MODEL, kind_of
 from gradsift.components.shared.precision import fast_attention
 from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.pretrained_language_model import (
+    context_of,
+    decoder_start_of,
+    load_language_model,
+    padding_of,
+    takes_positions,
+)
 from gradsift.components.shared.prompt_format import (
     PromptFormat,
     answer_does_not_fit,
@@ -30,7 +35,6 @@ from gradsift.components.shared.task_model import Batch, Example, Rows, TaskMode
 from gradsift.components.shared.training_recipe import ModelConfig
 
 WRITTEN_AT_ONCE = 16
-LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class LanguageModel(TaskModel):
         self.tokenizer = tokenizer
         self.settings = settings
         self.format = PromptFormat(tokenizer, settings.encoder_decoder, settings.chat, settings.max_length)
-        self.padding = _padding_token(tokenizer)
+        self.padding = padding_of(tokenizer)
+        self.takes_positions = takes_positions(lm)
 
     @classmethod
     def from_base(cls, base: BaseModel, config: ModelConfig, data: PreparedData) -> "LanguageModel":
@@ -87,7 +92,7 @@ class LanguageModel(TaskModel):
         """
         encoder_decoder = kind_of(base.folder, base.name) == "seq2seq"
         lm, tokenizer = load_language_model(base.folder, base.name, encoder_decoder)
-        positions = _context(lm)
+        positions = context_of(lm)
         if positions is not None and config.max_length > positions:
             raise InputError(
                 f"Parameter max_length is {config.max_length}: expected at most the {positions} tokens that the "
@@ -203,9 +208,10 @@ class LanguageModel(TaskModel):
                 outputs = self.lm(**inputs, decoder_input_ids=self._shifted(label))
                 states = outputs.encoder_last_hidden_state
             else:
+                positions = {"position_ids": positions_of(mask)} if self.takes_positions else {}
                 outputs = self.lm(
                     **inputs,
-                    position_ids=positions_of(mask),
+                    **positions,
                     logits_to_keep=label.shape[1],
                     output_hidden_states=with_hidden,
                 )
@@ -222,7 +228,7 @@ class LanguageModel(TaskModel):
         prompts = [example["input_ids"] for example in examples]
         ids = self._padded(prompts, self.padding).to(self.device)
         mask = self._padded([[1] * len(prompt) for prompt in prompts], 0).to(self.device)
-        room = _context(self.lm)
+        room = context_of(self.lm)
         if room is not None and not self.settings.encoder_decoder:
             max_new_tokens = min(max_new_tokens, room - ids.shape[1])
         ends = {self.tokenizer.eos_token_id, *(example["label"][-1] for example in examples)}
@@ -231,6 +237,9 @@ class LanguageModel(TaskModel):
             attention_mask=mask,
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
             eos_token_id=sorted(ends),
             pad_token_id=self.padding,
         )
@@ -257,51 +266,15 @@ class LanguageModel(TaskModel):
         longest = max(map(len, rows))
         result = torch.full((len(rows), longest), value)
         for number, row in enumerate(rows):
-            place = (
-                slice(0, len(row)) if self.settings.encoder_decoder else slice(longest - len(row), longest)
-            )
-            result[number, place] = torch.tensor(row)
+            first = 0 if self.settings.encoder_decoder else longest - len(row)
+            result[number, first : first + len(row)] = torch.tensor(row)
         return result
 
     def _shifted(self, label: Tensor) -> Tensor:
         """Return the decoder's inputs [n, C]: its start token, and the answer but for its last token."""
-        start = label.new_full((len(label), 1), self.lm.config.decoder_start_token_id)
-        return torch.cat([start, label[:, :-1].masked_fill(label[:, :-1] == NO_ANSWER, self.padding)], dim=1)
-
-
-def load_language_model(
-    folder: Path, name: str, encoder_decoder: bool
-) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Load a language model (safetensors only, no remote code) and its tokenizer from a folder.
-
-    Raises:
-        InputError: the files do not make such a model with a tokenizer.
-    """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    form = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
-    try:
-        loaded: Any = form.from_pretrained(
-            folder,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        lm, loading = loaded
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except LOAD_ERRORS as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"The base model {name!r} cannot be loaded as a language model: {reason}") from error
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise InputError(f"The base model {name!r} has no weights for {missing[0]} ({len(missing)} missing).")
-    return lm, tokenizer
-
-
-def _context(lm: Any) -> int | None:
-    """Return the number of tokens that a model takes, None where it takes any."""
-    return getattr(lm.config, "max_position_embeddings", None)
+        start: Any = decoder_start_of(self.lm)  # the loading has seen that there is one
+        first = label.new_full((len(label), 1), start)
+        return torch.cat([first, label[:, :-1].masked_fill(label[:, :-1] == NO_ANSWER, self.padding)], dim=1)
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:
@@ -313,9 +286,3 @@ def _mean(states: Tensor, attention_mask: Tensor) -> Tensor:
     """Return the mean of hidden states [n, T, h] over each row's tokens, [n, h]."""
     mask = attention_mask.unsqueeze(-1).to(states.dtype)
     return (states * mask).sum(1) / mask.sum(1)
-
-
-def _padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the tokenizer's padding token, or its end of sequence: what stands at padding is never looked at."""
-    padding = tokenizer.pad_token_id
-    return int(tokenizer.eos_token_id if padding is None else padding)
