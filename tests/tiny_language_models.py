@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    BloomConfig,
     Gemma2Config,
     GemmaConfig,
     GPT2Config,
@@ -57,6 +58,7 @@ CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
         **RECURRING,
         **own,
     ),
+    "bloom": lambda **own: BloomConfig(hidden_size=32, n_layer=2, n_head=4, **RECURRING, **own),
     "t5": lambda **own: T5Config(
         d_model=32,
         d_kv=8,
@@ -80,7 +82,7 @@ CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
         **own,
     ),
 }
-"""A configuration by name: grouped-query attention, tied and untied weights, Conv1D, sliding windows."""
+"""A configuration by name: grouped-query attention, ALiBi, tied and untied weights, Conv1D, sliding windows."""
 
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]

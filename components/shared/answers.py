@@ -85,10 +85,11 @@ class Answers:
         Args:
             draws: the numbers, [n, C] float64.
         """
+        label = torch.full_like(self.label, NO_ANSWER)
         at_once = max(1, SAMPLED_AT_ONCE // self.logits.shape[2])
-        parts = zip(self.logits.flatten(0, 1).split(at_once), draws.flatten().split(at_once), strict=True)
-        drawn = torch.cat([_drawn(logits, numbers) for logits, numbers in parts])
-        return drawn.view_as(self.label).masked_fill(~self.is_answer, NO_ANSWER)
+        for row, place in zip(*(index.split(at_once) for index in self.is_answer.nonzero().T), strict=True):
+            label[row, place] = _drawn(self.logits[row, place], draws[row, place])
+        return label
 
     def least_likely(self) -> Tensor:
         """Return the possible answer with the lowest score at each position [n, C], as labels."""

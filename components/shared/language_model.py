@@ -7,25 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedTokenizerBase
 
 from gradsift.components.shared.answers import NO_ANSWER, Answers
 from gradsift.components.shared.base_model import BaseModel, find_base_model
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.lora import add_adapter, load_adapter, save_adapter
-from gradsift.components.shared.model_kind import kind_of
+from gradsift.components.shared.model_kind import LANGUAGE_MODEL, kind_of
 from gradsift.components.shared.precision import fast_attention
 from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.prompt_format import PromptFormat, answer_does_not_fit, questions
+from gradsift.components.shared.pretrained_language_model import (
+    context_of,
+    decoder_start_of,
+    load_language_model,
+    padding_of,
+    takes_positions,
+)
+from gradsift.components.shared.prompt_format import (
+    PromptFormat,
+    answer_does_not_fit,
+    final_answer,
+    questions,
+)
 from gradsift.components.shared.storage import atomic_file
-from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel
+from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel, by_length
 from gradsift.components.shared.training_recipe import ModelConfig
 
-SETTINGS = "language_model.json"
-LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+WRITTEN_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Settings:
         encoder_decoder: whether it is a sequence-to-sequence model.
         chat: whether it is asked by the tokenizer's chat template.
         max_length: see `PromptFormat`.
+        target: name of the target task.
         labels: for each task its label names, none for generation.
         adapter: whether LoRA adapters are trained instead of the weights.
     """
@@ -47,6 +57,7 @@ class Settings:
     encoder_decoder: bool
     chat: bool
     max_length: int
+    target: str
     labels: dict[str, list[str]]
     adapter: bool
 
@@ -68,7 +79,8 @@ class LanguageModel(TaskModel):
         self.tokenizer = tokenizer
         self.settings = settings
         self.format = PromptFormat(tokenizer, settings.encoder_decoder, settings.chat, settings.max_length)
-        self.padding = _padding_token(tokenizer)
+        self.padding = padding_of(tokenizer)
+        self.takes_positions = takes_positions(lm)
 
     @classmethod
     def from_base(cls, base: BaseModel, config: ModelConfig, data: PreparedData) -> "LanguageModel":
@@ -80,8 +92,8 @@ class LanguageModel(TaskModel):
         """
         encoder_decoder = kind_of(base.folder, base.name) == "seq2seq"
         lm, tokenizer = load_language_model(base.folder, base.name, encoder_decoder)
-        positions = getattr(lm.config, "max_position_embeddings", None) or config.max_length
-        if config.max_length > positions:
+        positions = context_of(lm)
+        if positions is not None and config.max_length > positions:
             raise InputError(
                 f"Parameter max_length is {config.max_length}: expected at most the {positions} tokens that the "
                 f"base model {base.name!r} takes."
@@ -93,6 +105,7 @@ class LanguageModel(TaskModel):
             encoder_decoder=encoder_decoder,
             chat=form.chat,
             max_length=config.max_length,
+            target=data.target,
             labels={task.name: task.labels for task in data.tasks},
             adapter=config.lora_rank > 0,
         )
@@ -107,7 +120,7 @@ class LanguageModel(TaskModel):
         Raises:
             InputError: the base is not found, or is not the one that the adapter was trained on.
         """
-        settings = Settings(**json.loads((folder / SETTINGS).read_text()))
+        settings = Settings(**json.loads((folder / LANGUAGE_MODEL).read_text()))
         if not settings.adapter:
             lm, tokenizer = load_language_model(folder, str(folder), settings.encoder_decoder)
             return cls(lm, tokenizer, settings).eval()
@@ -134,7 +147,7 @@ class LanguageModel(TaskModel):
         else:
             self.lm.save_pretrained(folder, state_dict=state, max_shard_size="1000TB")
         self.tokenizer.save_pretrained(folder)
-        with atomic_file(folder / SETTINGS) as path:
+        with atomic_file(folder / LANGUAGE_MODEL) as path:
             path.write_text(json.dumps(asdict(self.settings), indent=1))
 
     @property
@@ -195,9 +208,10 @@ class LanguageModel(TaskModel):
                 outputs = self.lm(**inputs, decoder_input_ids=self._shifted(label))
                 states = outputs.encoder_last_hidden_state
             else:
+                positions = {"position_ids": positions_of(mask)} if self.takes_positions else {}
                 outputs = self.lm(
                     **inputs,
-                    position_ids=positions_of(mask),
+                    **positions,
                     logits_to_keep=label.shape[1],
                     output_hidden_states=with_hidden,
                 )
@@ -207,16 +221,25 @@ class LanguageModel(TaskModel):
 
     @torch.no_grad()
     def generate(self, examples: Sequence[Example], max_new_tokens: int) -> list[str]:
-        """Return what the model writes by greedy decoding after the prompts of some examples."""
+        """Return what the model writes by greedy decoding after the prompts of some examples.
+
+        It ends where these examples' answers do, or where there is no more room for the model to write.
+        """
         prompts = [example["input_ids"] for example in examples]
         ids = self._padded(prompts, self.padding).to(self.device)
         mask = self._padded([[1] * len(prompt) for prompt in prompts], 0).to(self.device)
+        room = context_of(self.lm)
+        if room is not None and not self.settings.encoder_decoder:
+            max_new_tokens = min(max_new_tokens, room - ids.shape[1])
         ends = {self.tokenizer.eos_token_id, *(example["label"][-1] for example in examples)}
         written = self.lm.generate(
             input_ids=ids,
             attention_mask=mask,
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
             eos_token_id=sorted(ends),
             pad_token_id=self.padding,
         )
@@ -224,51 +247,34 @@ class LanguageModel(TaskModel):
         texts: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         return texts
 
+    def write(self, texts: Sequence[str]) -> list[str]:
+        """Return the target task's answers to texts (prompts, or what is to be labelled), without rationales."""
+        nothing = [None] * len(texts)
+        rows: Rows = {"id": texts, "text": texts, "text_pair": nothing, "label": [0] * len(texts)}
+        if not self.settings.labels[self.settings.target]:
+            rows = {"id": texts, "prompt": texts, "completion": [""] * len(texts), "rationale": nothing}
+        examples = self.encode(rows, self.settings.target)
+        written = [""] * len(texts)
+        for batch in by_length(examples, WRITTEN_AT_ONCE):
+            answers = self.generate([examples[row] for row in batch], self.settings.max_length)
+            for row, answer in zip(batch, answers, strict=True):
+                written[row] = final_answer(answer)
+        return written
+
     def _padded(self, rows: Sequence[Sequence[int]], value: int) -> Tensor:
         """Return rows [n, longest], filled with `value` on the side that the model is padded on."""
         longest = max(map(len, rows))
         result = torch.full((len(rows), longest), value)
         for number, row in enumerate(rows):
-            place = (
-                slice(0, len(row)) if self.settings.encoder_decoder else slice(longest - len(row), longest)
-            )
-            result[number, place] = torch.tensor(row)
+            first = 0 if self.settings.encoder_decoder else longest - len(row)
+            result[number, first : first + len(row)] = torch.tensor(row)
         return result
 
     def _shifted(self, label: Tensor) -> Tensor:
         """Return the decoder's inputs [n, C]: its start token, and the answer but for its last token."""
-        start = label.new_full((len(label), 1), self.lm.config.decoder_start_token_id)
-        return torch.cat([start, label[:, :-1].masked_fill(label[:, :-1] == NO_ANSWER, self.padding)], dim=1)
-
-
-def load_language_model(
-    folder: Path, name: str, encoder_decoder: bool
-) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Load a language model (safetensors only, no remote code) and its tokenizer from a folder.
-
-    Raises:
-        InputError: the files do not make such a model with a tokenizer.
-    """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    form = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
-    try:
-        loaded: Any = form.from_pretrained(
-            folder,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        lm, loading = loaded
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except LOAD_ERRORS as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"The base model {name!r} cannot be loaded as a language model: {reason}") from error
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise InputError(f"The base model {name!r} has no weights for {missing[0]} ({len(missing)} missing).")
-    return lm, tokenizer
+        start: Any = decoder_start_of(self.lm)  # the loading has seen that there is one
+        first = label.new_full((len(label), 1), start)
+        return torch.cat([first, label[:, :-1].masked_fill(label[:, :-1] == NO_ANSWER, self.padding)], dim=1)
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:
@@ -280,9 +286,3 @@ def _mean(states: Tensor, attention_mask: Tensor) -> Tensor:
     """Return the mean of hidden states [n, T, h] over each row's tokens, [n, h]."""
     mask = attention_mask.unsqueeze(-1).to(states.dtype)
     return (states * mask).sum(1) / mask.sum(1)
-
-
-def _padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the tokenizer's padding token, or its end of sequence: what stands at padding is never looked at."""
-    padding = tokenizer.pad_token_id
-    return int(tokenizer.eos_token_id if padding is None else padding)

@@ -1,10 +1,9 @@
-"""The tuned model as MLflow serves it: texts in, labels and probabilities out.
+"""The tuned model as MLflow serves it: texts in; labels and probabilities, or written answers, out.
 
 MLflow keeps a copy of this file with the model and runs it on loading ("models from code"), so that no object
 is pickled.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,26 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
-class TunedClassifier(PythonModel):
-    """Labels texts as the pipeline's target task does."""
+class TunedModel(PythonModel):
+    """Answers texts as the pipeline's target task does."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the model from the folder that was logged as the artifact `model`."""
-        from gradsift.components.shared.encoder_classifier import EncoderClassifier
+        from gradsift.components.shared.model_loading import open_model
 
-        folder = Path(context.artifacts["model"])
-        self.target: str = json.loads((folder / "head.json").read_text())["target"]
-        self.classifier = EncoderClassifier.load(folder)
+        self.model: Any = open_model(Path(context.artifacts["model"]))
 
     def predict(
         self, context: PythonModelContext, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
     ) -> pandas.DataFrame:
-        """Return `label` and `probability` for the texts in the first column."""
-        answers = self.classifier.predict(model_input.iloc[:, 0].tolist(), self.target)
-        return pandas.DataFrame(answers, columns=["label", "probability"])
+        """Return an encoder's `label` and `probability`, or a language model's `answer`, for the first column."""
+        from gradsift.components.shared.encoder_classifier import EncoderClassifier
+
+        texts = model_input.iloc[:, 0].tolist()
+        if isinstance(self.model, EncoderClassifier):
+            answers = self.model.predict(texts, self.model.head.target)
+            return pandas.DataFrame(answers, columns=["label", "probability"])
+        return pandas.DataFrame({"answer": self.model.write(texts)})
 
 
-set_model(TunedClassifier())
+set_model(TunedModel())

@@ -25,6 +25,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 
 from gradsift.components.shared.errors import GradsiftError
+from gradsift.components.shared.model_kind import LANGUAGE_MODEL
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import PIPELINE
 
@@ -227,6 +228,8 @@ def _log_model(model_id: str, run_id: str, folder: Path) -> None:
     # A nameless input column takes a list of texts as well as a table with one column of them.
     inputs = Schema([ColSpec("string")])
     outputs = Schema([ColSpec("string", "label"), ColSpec("double", "probability")])
+    if (folder / LANGUAGE_MODEL).exists():
+        outputs = Schema([ColSpec("string", "answer")])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example was not provided")
         Model.log(

@@ -6,6 +6,8 @@ from typing import Literal
 from gradsift.components.shared.errors import InputError
 
 ModelKind = Literal["encoder", "causal", "seq2seq"]
+LANGUAGE_MODEL = "language_model.json"
+"""The file in a trained model's folder that says it is a language model, and how it is asked."""
 
 
 def kind_of(folder: Path, name: str) -> ModelKind:

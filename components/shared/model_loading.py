@@ -5,8 +5,8 @@ from pathlib import Path
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.language_model import SETTINGS, LanguageModel
-from gradsift.components.shared.model_kind import kind_of
+from gradsift.components.shared.language_model import LanguageModel
+from gradsift.components.shared.model_kind import LANGUAGE_MODEL, kind_of
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.task_model import TaskModel
 from gradsift.components.shared.training_recipe import ModelConfig
@@ -35,6 +35,6 @@ def open_model(folder: Path) -> TaskModel:
     Raises:
         InputError: the weights that an adapter belongs to are not found.
     """
-    if (folder / SETTINGS).exists():
+    if (folder / LANGUAGE_MODEL).exists():
         return LanguageModel.load(folder)
     return EncoderClassifier.load(folder)

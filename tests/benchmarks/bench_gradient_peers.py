@@ -26,7 +26,7 @@ from tests.benchmarks.gradient_workloads import (
     costs,
     loss_gradients,
     make_batches,
-    make_model,
+    make_encoder,
     plain,
 )
 
@@ -47,27 +47,29 @@ def one_thread() -> Iterator[None]:
 def gradsift(model: EncoderClassifier, batches: list[Batch], dimension: int, seed: int) -> PeerResult:
     """What the product stores, one loss gradient an example."""
     parameters = list(trainable(model))
-    return PeerResult(loss_gradients(model, batches, dimension, seed), parameters)
+    keywords = [batch.keywords() for batch in batches]
+    return PeerResult(loss_gradients(model, keywords, dimension, seed), parameters)
 
 
 @pytest.mark.parametrize("name", ["gradsift", *PEERS])
 def test_speed_and_accuracy(benchmark: Any, name: str) -> None:
     method, dimension = PEERS.get(name, (gradsift, DIMENSION))
-    batches = make_batches(make_model(WORKLOAD), ROWS)
+    inputs = make_batches(make_encoder(WORKLOAD), ROWS)
+    batches = [Batch.of(each) for each in inputs]
     quick = name not in DENSE
-    models = [make_model(WORKLOAD) for _ in range(ROUNDS + 1 if quick else 1)]
+    models = [make_encoder(WORKLOAD) for _ in range(ROUNDS + 1 if quick else 1)]
     results: list[PeerResult] = []
 
     def work() -> None:
         results.append(method(models[len(results)], batches, dimension, len(results)))
 
     def measure() -> dict[str, Cost]:
-        return costs(plain(make_model(WORKLOAD), batches), {name: work}, len(models) - quick, warm_up=quick)
+        return costs(plain(make_encoder(WORKLOAD), inputs), {name: work}, len(models) - quick, warm_up=quick)
 
     found = benchmark.pedantic(measure, rounds=1)
     row: dict[str, Any] = {"workload": WORKLOAD, "threads": 1, "method": name, **found[name].figures(ROWS)}
     if name not in NOT_PROJECTED:
-        exact = exact_inner_products(make_model(WORKLOAD), batches, results[0].parameters)
+        exact = exact_inner_products(make_encoder(WORKLOAD), batches, results[0].parameters)
         numbers = results[0].features.shape[1]
         ratio = accuracy(exact, [result.features for result in results], numbers)
         row |= {"numbers": numbers, "rms_error": ratio / numbers**0.5, "error_over_theory": ratio}

@@ -35,6 +35,12 @@ class Batch:
     tasks: Tensor
     answers: Tensor
 
+    @classmethod
+    def of(cls, batch: dict[str, Tensor]) -> "Batch":
+        """Take what `EncoderClassifier.batch` returns."""
+        inputs = {name: value for name, value in batch.items() if name not in ("task", "label")}
+        return cls(inputs, batch["task"], batch["label"])
+
     def __len__(self) -> int:
         return len(self.tasks)
 

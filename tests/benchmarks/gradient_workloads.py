@@ -8,32 +8,48 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from gradsift.components import data_preparation
-from gradsift.components.gradient_extraction.extraction import batches_by_tokens
+from gradsift.components.gradient_extraction.extraction import batches_by_tokens, token_count
 from gradsift.components.gradient_extraction.per_example import GradientSketcher
 from gradsift.components.shared.base_model import PACKAGED_MINILM, find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.language_model import LanguageModel
 from gradsift.components.shared.precision import Precision, autocast
-from tests.benchmarks.gradient_peers import Batch, losses, trainable
+from gradsift.components.shared.prepared_data import PreparedData, PreparedTask, write_index
+from gradsift.components.shared.task_model import TaskModel
+from gradsift.components.shared.training_recipe import ModelConfig
+from tests.benchmarks.gradient_peers import trainable
 
 DIMENSION, WIDTH, ROWS, TOKENS = 512, 8192, 128, 2048
 CPU = torch.device("cpu")
 PLAIN = "forward, backward"
-WORKLOADS = ["small", "minilm", "minilm_frozen_embeddings", "lora"]
-"""`small`: BERT of width 256 and 4 layers, all parameters. `minilm`: real weights, all parameters, and with the
-input embeddings frozen as gradsift does by default. `lora`: rank 8 on BERT of width 768 and 6 layers."""
+TASK, VOCABULARY = "sst2", 2048
+WORKLOADS = ["small", "minilm", "lora", "llama"]
+"""`small`: BERT of width 256 and 4 layers, all parameters. `minilm`: real weights, all parameters; there is also
+`minilm_frozen_embeddings`, as gradsift has it by default. `lora`: rank 8 on BERT of width 768 and 6 layers.
+`llama`: a causal language model of width 256, 4 layers and 2048 tokens, all parameters."""
 
+Batches = Sequence[Mapping[str, Tensor]]
 Work = Callable[[], None]
 
 
@@ -60,9 +76,16 @@ class Cost:
         }
 
 
-def make_model(workload: str) -> EncoderClassifier:
+def make_model(workload: str) -> TaskModel:
     """Return the workload's model in evaluation mode; what is trained requires gradients."""
-    head = Head.for_tasks("label_embedding", 15.0, 128, "sst2", {"sst2": ["negative", "positive"]})
+    if workload == "llama":
+        return _language_model()
+    return make_encoder(workload)
+
+
+def make_encoder(workload: str) -> EncoderClassifier:
+    """Return the model of a workload that is an encoder's."""
+    head = Head.for_tasks("label_embedding", 15.0, 128, TASK, {TASK: ["negative", "positive"]})
     if workload.startswith("minilm"):
         model = EncoderClassifier.from_base(find_base_model(PACKAGED_MINILM), head)
         if workload == "minilm_frozen_embeddings":
@@ -92,37 +115,68 @@ def make_model(workload: str) -> EncoderClassifier:
     return model.eval()
 
 
-def make_batches(model: EncoderClassifier, rows: int = ROWS, tokens: int = TOKENS) -> list[Batch]:
-    """Return real sentences, their lengths as they come, in batches of like lengths."""
-    encoded = model.encode_texts([text for text, _ in _rows(rows)])
-    answers = torch.tensor([label for _, label in _rows(rows)])
-    lengths = [len(each["input_ids"]) for each in encoded]
-    return [
-        Batch(
-            model.pad([encoded[row] for row in batch]),
-            torch.zeros(len(batch), dtype=torch.long),
-            answers[batch],
+def _language_model() -> LanguageModel:
+    """Return a Llama of random weights with a tokenizer trained on the sentences themselves."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=["</s>"], show_progress=False)
+    tokenizer.train_from_iterator([text for text, _ in _sentences(2048)], trainer)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=688,
+    )
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>").save_pretrained(folder)
+        write_index(
+            Path(folder), TASK, TASK, [PreparedTask(name=TASK, kind="generation", labels=[], rows={})]
         )
+        settings = ModelConfig(base_model=folder, max_length=128)
+        return LanguageModel.from_base(find_base_model(folder), settings, PreparedData(Path(folder))).eval()
+
+
+def make_batches(model: TaskModel, rows: int = ROWS, tokens: int = TOKENS) -> list[dict[str, Tensor]]:
+    """Return real sentences, their lengths as they come, in batches of like lengths.
+
+    An encoder is asked for a sentence's sentiment, a language model for its second half.
+    """
+    sentences = _sentences(rows)
+    columns: dict[str, Any] = {
+        "id": [str(row) for row in range(rows)],
+        "text": [text for text, _ in sentences],
+        "text_pair": [None] * rows,
+        "label": [label for _, label in sentences],
+        "prompt": [text[: len(text) // 2] for text, _ in sentences],
+        "completion": [text[len(text) // 2 :] for text, _ in sentences],
+        "rationale": [None] * rows,
+    }
+    examples = model.encode(columns, TASK)
+    lengths = [token_count(example) for example in examples]
+    return [
+        model.batch([examples[row] for row in batch])
         for batch in batches_by_tokens(range(rows), lengths, tokens)
     ]
 
 
-def plain(model: EncoderClassifier, batches: list[Batch], precision: Precision = "float32") -> Work:
+def plain(model: TaskModel, batches: Batches, precision: Precision = "float32") -> Work:
     """Return the yardstick: a forward and a backward pass a batch, with weight gradients."""
 
     def work() -> None:
         for batch in batches:
             model.zero_grad(set_to_none=True)
             with autocast(CPU, precision):
-                total = losses(model, batch).sum()
+                total = model.answers(batch).losses().sum()
             total.backward()
 
     return work
 
 
-def sketched(
-    model: EncoderClassifier, batches: list[Batch], probes: int = 0, precision: Precision = "float32"
-) -> Work:
+def sketched(model: TaskModel, batches: Batches, probes: int = 0, precision: Precision = "float32") -> Work:
     """Return gradsift's way with so many probes; `model` is frozen and gets hooks."""
     sketcher = GradientSketcher(model, list(trainable(model)), DIMENSION, WIDTH, seed=0)
 
@@ -133,19 +187,23 @@ def sketched(
     return work
 
 
-def loss_gradients(model: EncoderClassifier, batches: list[Batch], dimension: int, seed: int) -> Tensor:
+def loss_gradients(model: TaskModel, batches: Batches, dimension: int, seed: int) -> Tensor:
     """Return gradsift's projected loss gradients in float32, [n, d]; `model` is frozen and gets hooks."""
     sketcher = GradientSketcher(model, list(trainable(model)), dimension, WIDTH, seed)
     return torch.cat([_gradients(model, sketcher, batch, 0, "float32") for batch in batches])
 
 
 def _gradients(
-    model: EncoderClassifier, sketcher: GradientSketcher, batch: Batch, probes: int, precision: Precision
+    model: TaskModel,
+    sketcher: GradientSketcher,
+    batch: Mapping[str, Tensor],
+    probes: int,
+    precision: Precision,
 ) -> Tensor:
     """Return the loss gradients of a batch, and compute so many probes too."""
-    sketcher.rows = len(batch)
+    sketcher.rows = len(batch["input_ids"])
     with autocast(CPU, precision):
-        answers = model.answers(batch.keywords())
+        answers = model.answers(batch)
     draws = torch.full(answers.label.shape, 0.5, dtype=torch.float64)
     gradients = sketcher.gradients(answers.losses().sum(), keep_graph=probes > 0)
     for left in reversed(range(probes)):
@@ -191,7 +249,7 @@ def _peak_memory(workload: str, probes: int | None) -> float:
     model = make_model(workload)
     batches = make_batches(model)
     with torch.no_grad():
-        losses(model, batches[-1].part(0, 1))
+        model.answers({name: values[:1] for name, values in batches[-1].items()})
     gc.collect()
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
@@ -206,7 +264,7 @@ def _status(field: str) -> float:
 
 
 @cache
-def _rows(count: int) -> list[tuple[str, int]]:
+def _sentences(count: int) -> list[tuple[str, int]]:
     folder = Path(data_preparation.__file__).parent / "demo_suite"
     with gzip.open(folder / "sst2.train.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in itertools.islice(file, count)]

@@ -12,6 +12,7 @@ import torch
 from gradsift.components.shared.precision import resolve_precision
 from tests.benchmarks.gradient_workloads import (
     PLAIN,
+    WORKLOADS,
     Cost,
     costs,
     make_batches,
@@ -34,7 +35,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("workload", ["small", "minilm", "lora"])
+@pytest.mark.parametrize("workload", WORKLOADS)
 def test_cost_beside_forward_and_backward(benchmark: Any, workload: str, threads: int) -> None:
     model = make_model(workload)
     batches = make_batches(model, ROWS)
@@ -53,7 +54,7 @@ def test_cost_beside_forward_and_backward(benchmark: Any, workload: str, threads
     assert found["loss and probe"].ratio > found["loss"].ratio > 0.4, "one of them did not do the work"
 
 
-@pytest.mark.parametrize("workload", ["small", "minilm", "lora"])
+@pytest.mark.parametrize("workload", WORKLOADS)
 def test_peak_memory_beside_forward_and_backward(benchmark: Any, workload: str) -> None:
     def measure() -> dict[str, float]:
         return {name: peak_memory(workload, probes) for name, probes in {PLAIN: None, **PROBES}.items()}

@@ -14,7 +14,7 @@ from gradsift.components.data_preparation.cleaning import (
     row_key,
     stratified_sample,
 )
-from gradsift.components.data_preparation.task import Row, Task
+from gradsift.components.data_preparation.task import GenerationRow, Row, Task
 from gradsift.components.data_preparation.task_suite import TaskSuite
 from gradsift.components.shared.errors import InputError
 
@@ -133,6 +133,25 @@ def test_a_cap_samples_train_rows_only_and_is_counted() -> None:
     assert len(cleaned.task.splits["val"]) == 9
     (whole,) = clean_suite(suite(films), 20, 0)
     assert whole.removed["train"] == {}
+
+
+def test_prompts_are_compared_whatever_their_completions_and_sampled_without_labels() -> None:
+    def sums(split: str, *prompts: str) -> list[GenerationRow]:
+        return [GenerationRow(f"{split}-{n}", each, str(n), None, [str(n)]) for n, each in enumerate(prompts)]
+
+    splits = {"train": sums("train", "1+1", "1 + 1", "1 + 1 ", "v", "2", "3"), "val": sums("val", "V")}
+    (cleaned,) = clean_suite(suite(Task("sums", [], splits)), 2, 0)  # type: ignore[arg-type]
+    assert cleaned.removed["train"] == {"duplicate": 1, "in_val_or_test": 1, "over_cap": 2}
+    assert len(cleaned.task.splits["train"]) == 2
+
+
+def test_rows_that_are_too_long_are_removed_from_every_split_and_counted() -> None:
+    films = task("films", train=["a", "b", "long", "c"], val=["long val", "v"])
+    (cleaned,) = clean_suite(
+        suite(films), 0, 0, lambda each, row: each is films and "long" not in row.asked[0]
+    )
+    assert texts(cleaned.task.splits["train"]) == ["a", "b", "c"]
+    assert cleaned.removed == {"train": {"too_long": 1}, "val": {"too_long": 1}}
 
 
 def test_a_split_that_cleaning_empties_is_named() -> None:

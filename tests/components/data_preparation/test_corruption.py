@@ -12,7 +12,8 @@ from gradsift.components.data_preparation.corruption import (
     flip_labels,
     shuffle_labels,
 )
-from gradsift.components.data_preparation.task import Row, Task
+from gradsift.components.data_preparation.task import GenerationRow, Row, Task
+from gradsift.components.shared.errors import InputError
 
 LABELS = st.integers(2, 6).flatmap(
     lambda classes: st.tuples(st.just(classes), st.lists(st.integers(0, classes - 1), max_size=30))
@@ -61,3 +62,22 @@ def test_a_copy_keeps_texts_and_order_and_takes_train_only(corruption: Corruptio
     assert [row[1:3] for row in copy.splits["train"]] == [row[1:3] for row in rows]
     assert [row.label for row in copy.splits["train"]] != [row.label for row in rows]
     assert task.splits["train"] == rows
+
+
+SUMS = [GenerationRow(f"id-{n}", f"{n}+1=", f"{n + 1}", f"{n} and one", [f"{n + 1}"]) for n in range(20)]
+
+
+def test_shuffled_completions_keep_their_rationale_and_leave_their_prompt() -> None:
+    copy = corrupted_copy(Task("sums", [], {"train": SUMS}), "sums_bad", "shuffle_labels", seed=3)
+    rows = copy.splits["train"]
+    assert [(row.id, row.asked[0]) for row in rows] == [(f"sums_bad-{row.id}", row.prompt) for row in SUMS]
+    assert sorted(row[2:] for row in rows) == sorted(row[2:] for row in SUMS)
+    assert [row[2] for row in rows] != [row.completion for row in SUMS]
+    assert corrupted_copy(Task("sums", [], {"train": SUMS}), "sums_bad", "shuffle_labels", seed=3) == copy
+
+
+def test_free_text_has_no_labels_to_flip() -> None:
+    with pytest.raises(
+        InputError, match=r"Task 'sums_bad', field 'corruption' is 'flip_labels': expected 'shuf"
+    ):
+        corrupted_copy(Task("sums", [], {"train": SUMS}), "sums_bad", "flip_labels", seed=0)

@@ -4,7 +4,7 @@ import json
 
 from gradsift.components.data_preparation.cleaning import CleanTask
 from gradsift.components.data_preparation.statistics import markdown_table, task_statistics
-from gradsift.components.data_preparation.task import Row, Task
+from gradsift.components.data_preparation.task import GenerationRow, Row, Task
 
 
 def cleaned(licence: str = "MIT", corruption: str | None = None) -> CleanTask:
@@ -41,3 +41,12 @@ def test_the_table_has_a_row_a_task_and_keeps_its_columns() -> None:
     )
     assert {line.replace("\\|", "").count("|") for line in lines[2:6]} == {12}
     assert "where their labels differ: the first one stays" in lines[7]
+
+
+def test_written_answers_have_no_labels_to_count() -> None:
+    rows = [GenerationRow(str(n), "word " * n, "x", None, ["x"]) for n in range(1, 4)]
+    task = Task("sums", [], {"train": rows})  # type: ignore[dict-item]
+    statistics = task_statistics(CleanTask(task, {"train": {"too_long": 2}}), "sums")
+    assert (statistics["labels"], statistics["words"]) == ({}, {"median": 2.0, "p95": 2.9})
+    line = markdown_table("s", [statistics]).splitlines()[4]
+    assert line == "| sums | target | 3 | - | - | written | - | 2 / 3 | 2 too long | - | not stated |"

@@ -66,6 +66,31 @@ def test_a_dataset_of_csv_files_becomes_a_task(csv_folder: str, tmp_path: Path) 
     assert task.splits["val"][1] == ("films-val-2", "validation, text 1", "more 1", 1)
 
 
+def test_a_dataset_with_prompts_becomes_a_generation_task(tmp_path: Path) -> None:
+    columns = {
+        "question": ["1+1=", "2+2="],
+        "answer": ["2", "4"],
+        "why": [None, "two twos"],
+        "all": [["two", "2"], None],
+    }
+    datasets.Dataset.from_dict(columns).to_parquet(tmp_path / "sums" / "train.parquet")
+    task = {
+        "name": "sums",
+        "dataset": str(tmp_path / "sums"),
+        "prompt": "question",
+        "completion": "answer",
+        "rationale": "why",
+        "references": "all",
+        "splits": {"train": "train"},
+    }
+    found = read_task(write_suite(tmp_path, task), "sums")
+    assert (found.kind, found.labels) == ("generation", [])
+    assert found.splits["train"] == [
+        ("sums-train-1", "1+1=", "2", None, ["2", "two"]),
+        ("sums-train-2", "2+2=", "4", "two twos", ["4"]),
+    ]
+
+
 def test_part_of_a_split_can_be_named(csv_folder: str, tmp_path: Path) -> None:
     splits = {"train": "train[:2]", "val": "train[2:]"}
     task = read_task(write_suite(tmp_path, entry(csv_folder, splits=splits)))

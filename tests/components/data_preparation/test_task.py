@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gradsift.components.data_preparation.task import Row, RowReader, check_labels, shown_names
+from gradsift.components.data_preparation.task import GenerationRow, Row, RowReader, check_labels, shown_names
 from gradsift.components.shared.errors import InputError
 
 RECORD = {"id": "a", "text": "good", "label": 1}
@@ -46,6 +46,28 @@ def test_a_faulty_field_is_named_with_its_place(change: dict[str, Any], fault: s
     with pytest.raises(InputError) as caught:
         RowReader(["0", "1"]).rows([("films.jsonl, line 3", record)])
     assert str(caught.value) == ("films.jsonl, line 3 " + fault).replace("3 :", "3:")
+
+
+def test_a_record_of_a_task_without_labels_becomes_a_generation_row() -> None:
+    record = {"id": 1, "prompt": "1+1=", "completion": "2", "references": ["two", "2", "two"], "label": 0}
+    assert RowReader([]).rows([("p", record)]) == [GenerationRow("1", "1+1=", "2", None, ["2", "two"])]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"completion": ""}, "'completion' is '', expected a text that is not empty."),
+        ({"completion": None}, "'completion' is missing, expected a text that is not empty."),
+        ({"prompt": " "}, "'prompt' is ' ', expected a text that is not empty."),
+        ({"rationale": ""}, "'rationale' is '', expected a text that is not empty."),
+        ({"references": "2"}, "'references' is '2', expected a list of texts."),
+        ({"references": ["2", 3]}, "'references' is 3, expected a text that is not empty."),
+    ],
+)
+def test_a_faulty_field_of_a_generation_row_is_named(change: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InputError) as caught:
+        RowReader([]).rows([("l", {"id": "a", "prompt": "1+1=", "completion": "2", **change})])
+    assert str(caught.value) == f"l (id 'a'): {fault}"
 
 
 def test_an_id_may_stand_once_in_all_splits_of_a_task() -> None:

@@ -18,6 +18,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.language_model import LanguageModel, positions_of
 from gradsift.components.shared.model_kind import kind_of
 from gradsift.components.shared.model_loading import from_base, open_model
+from gradsift.components.shared.precision import autocast
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.task_model import Example, TaskModel
 from gradsift.components.shared.training_recipe import ModelConfig
@@ -128,6 +129,19 @@ def test_right_padding_gives_the_same_losses(bases: dict[str, Path], data: Prepa
         torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["mistral", "gpt2", "bloom", "t5"])
+def test_bfloat16_gives_finite_gradients_and_about_the_same_losses(
+    bases: dict[str, Path], data: PreparedData, name: str
+) -> None:
+    model = model_of(bases[name], data)
+    batch = model.batch(examples_of(model, data))
+    with autocast(model.device, "bf16"):
+        answers = model.answers(batch)
+    assert answers.logits.dtype == torch.float32
+    torch.testing.assert_close(answers.losses(), model.answers(batch).losses(), rtol=0.05, atol=0.05)
+    assert all(bool(each.isfinite().all()) for each in gradient(model, answers.losses().mean()).values())
+
+
 def test_positions_count_a_rows_own_tokens() -> None:
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0]])
     assert positions_of(mask).tolist() == [[0, 0, 0, 1, 2], [0, 1, 2, 2, 2]]
@@ -140,9 +154,17 @@ def test_without_embeddings_neither_tables_nor_the_output_layer_are_trained(
     model = model_of(bases[name], data)
     model.freeze_embeddings()
     frozen = {key for key, each in model.named_parameters() if not each.requires_grad}
-    tables = ("embed_tokens", "wte", "wpe", "lm_head", "shared", "relative_attention_bias")
+    tables = (
+        "embed_tokens",
+        "word_embeddings.",
+        "wte",
+        "wpe",
+        "lm_head",
+        "shared",
+        "relative_attention_bias",
+    )
     assert frozen == {key for key, _ in model.named_parameters() if any(table in key for table in tables)}
-    assert len(frozen) < len(list(model.named_parameters())) // 2
+    assert 0 < len(frozen) < len(list(model.named_parameters())) // 2
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gpt2", "flan_t5"])
@@ -308,6 +330,35 @@ def test_an_answer_that_does_not_fit_is_said(bases: dict[str, Path], data: Prepa
         InputError, match=r"Row 'long' of task 'next' has a completion that does not fit into 8"
     ):
         model.encode(rows, "next")
+
+
+def test_an_encoder_decoder_needs_a_first_token(
+    bases: dict[str, Path], data: PreparedData, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(bases["t5"], tmp_path / "t5")
+    for name in ("config.json", "generation_config.json"):
+        settings = json.loads((folder / name).read_text())
+        settings.pop("decoder_start_token_id", None)
+        (folder / name).write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="names no decoder_start_token_id in its"):
+        model_of(folder, data)
+
+
+def test_generation_settings_of_the_base_do_not_change_greedy_decoding(
+    bases: dict[str, Path], data: PreparedData, tmp_path: Path
+) -> None:
+    plain = model_of(bases["llama"], data)
+    folder = shutil.copytree(bases["llama"], tmp_path / "llama")
+    own = {
+        "do_sample": True,
+        "temperature": 5.0,
+        "repetition_penalty": 9.0,
+        "no_repeat_ngram_size": 1,
+        "num_beams": 3,
+    }
+    (folder / "generation_config.json").write_text(json.dumps(own))
+    examples = examples_of(plain, data)
+    assert model_of(folder, data).generate(examples, 8) == plain.generate(examples, 8)
 
 
 def test_damaged_weights_are_said(bases: dict[str, Path], data: PreparedData, tmp_path: Path) -> None:

@@ -9,12 +9,17 @@ import torch
 from mlflow import MlflowClient, pyfunc
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModel
+from tiny_language_models import make_base, write_prepared_data
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.language_model import LanguageModel
 from gradsift.components.shared.mlflow_sync import sync
+from gradsift.components.shared.model_loading import from_base
+from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, produce
 from gradsift.components.shared.tracking import track_step
+from gradsift.components.shared.training_recipe import ModelConfig
 
 TEXTS = ["a great film", "a bad film", "film"]
 
@@ -72,6 +77,31 @@ def test_the_logged_model_predicts_as_the_tuned_one(
             assert list(answers.columns) == ["label", "probability"]
             assert answers["label"].tolist() == [label for label, _ in expected]
             assert answers["probability"].tolist() == pytest.approx([value for _, value in expected])
+
+
+@pytest.mark.parametrize("settings", [{}, {"lora_rank": 2}], ids=["full", "lora"])
+def test_a_logged_language_model_writes_the_targets_answers(
+    tmp_path: Path, mlflow_experiment: str, settings: dict[str, Any]
+) -> None:
+    base = make_base(tmp_path / "base", "llama")
+    data = PreparedData(write_prepared_data(tmp_path / "data"))
+    model = from_base(ModelConfig(base_model=str(base), max_length=32, **settings), data)
+    assert isinstance(model, LanguageModel)
+
+    def save(folder: Path) -> dict[str, Any]:
+        model.save(folder)
+        return {}
+
+    root = str(tmp_path / "run")
+    tuned = produce(root, "target_finetuning", {}, save)
+    with track_step("fine_tune_target", root, {}) as tracker:
+        tracker.model(tuned)
+    sync(root)
+
+    (logged,) = logged_models(MlflowClient(), mlflow_experiment)
+    answers = pyfunc.load_model(f"models:/{logged.model_id}").predict(TEXTS)
+    assert list(answers.columns) == ["answer"]
+    assert answers["answer"].tolist() == model.write(TEXTS) == [model.write([text])[0] for text in TEXTS]
 
 
 def test_the_logged_model_holds_no_pickle_and_says_what_it_needs(

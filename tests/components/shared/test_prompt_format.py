@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_language_models import make_tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.prompt_format import (
@@ -50,13 +53,28 @@ def test_an_encoder_decoder_reads_the_prompt_and_writes_the_answer() -> None:
 
 
 def test_a_beginning_of_sequence_comes_first_where_the_tokenizer_puts_one() -> None:
-    from tokenizers.processors import TemplateProcessing
-
     tokenizer = make_tokenizer()
     start = (tokenizer.bos_token, tokenizer.bos_token_id)
     tokenizer._tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[start])
     tokens = replace(PLAIN, tokenizer=tokenizer).tokens(SUM)
     assert texts(tokens) == ("<s>one and two make", " three</s>")
+
+
+def test_an_answer_is_tokenised_as_it_stands_behind_its_prompt() -> None:
+    """A tokenizer that puts a space before every text would double the one before the answer."""
+    model = Tokenizer(models.BPE())
+    model.normalizer = normalizers.Prepend(" ")
+    model.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    trainer = trainers.BpeTrainer(vocab_size=60, special_tokens=["</s>"], show_progress=False)
+    model.train_from_iterator(["one and two make three", "three and two"], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=model, eos_token="</s>")
+    tokens = replace(PLAIN, tokenizer=tokenizer).tokens(SUM)
+    assert tokens is not None
+    assert tokens.prompt == tokenizer("one and two make")["input_ids"]
+    assert tokens.prompt + tokens.answer == tokenizer("one and two make three</s>")["input_ids"]
+    assert (
+        tokenizer("one and two make three")["input_ids"] != tokens.prompt + tokenizer(" three")["input_ids"]
+    )
 
 
 @EVERY

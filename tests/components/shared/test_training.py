@@ -2,20 +2,16 @@
 
 import json
 import os
-import random
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from interrupted_training import InterruptedTraining, wait_until
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
@@ -26,7 +22,7 @@ from gradsift.components.shared.errors import InputError, TrainingError
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import read_events, track_step
-from gradsift.components.shared.training import EVENTS, JOBS, LOG, RESULT, TrainingJob, train
+from gradsift.components.shared.training import JOBS, LOG, RESULT, TrainingJob, train
 from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe, example_order
 
 TASKS = ["sst2", "mr", "trec"]
@@ -222,69 +218,6 @@ def test_two_processes_and_every_zero_stage_train_the_same_model(
         assert result(job.folder)["processes"] == 2
         assert losses(job.folder) == pytest.approx(losses(trained / "plain"), abs=1e-4)
         assert_same_model(job.folder, trained / "plain", 1e-3)
-
-
-STEP = """
-    import json, sys
-    from pathlib import Path
-    from gradsift.components.shared.tracking import track_step
-    from gradsift.components.shared.training import TrainingJob, train
-
-    scratch = Path(sys.argv[1])
-    job = TrainingJob.from_json(json.loads((scratch / "job.json").read_text()))
-    with track_step("meta_training", str(scratch / "root"), {}) as tracker:
-        train([job], scratch, tracker)
-"""
-
-
-class InterruptedTraining:
-    """A training in a step's process, to be stopped at a random moment after its next checkpoint."""
-
-    def __init__(self, job: TrainingJob, scratch: Path) -> None:
-        self.scratch = scratch
-        self.checkpoints = scratch / "checkpoints" / job.folder.name
-        scratch.mkdir()
-        (scratch / "job.json").write_text(json.dumps(job.to_json()))
-
-    def start(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-c", textwrap.dedent(STEP), str(self.scratch)]
-        with (self.scratch / "errors").open("wb") as errors:
-            return subprocess.Popen(command, stderr=errors, start_new_session=True)
-
-    def newest_checkpoint(self) -> int:
-        steps = [int(path.parent.name.split("-")[1]) for path in self.checkpoints.glob("checkpoint-*/whole")]
-        return max(steps, default=0)
-
-    def run_past_next_checkpoint(self) -> "subprocess.Popen[bytes]":
-        before = self.newest_checkpoint()
-        process = self.start()
-        wait_until(lambda: self.newest_checkpoint() > before or process.poll() is not None, 120)
-        time.sleep(random.uniform(0, 0.3))
-        assert process.poll() is None, (self.scratch / LOG).read_text()
-        return process
-
-    def processes(self) -> list[int]:
-        """Return the ids of the living processes that belong to this training."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                command, state = (folder / "cmdline").read_bytes(), (folder / "stat").read_text()
-            except OSError:
-                continue
-            if str(self.scratch).encode() in command and state.rpartition(")")[2].split()[0] != "Z":
-                found.append(int(folder.name))
-        return found
-
-    def first_step_done(self) -> int:
-        step: int = json.loads((self.scratch / EVENTS).read_text().splitlines()[0])["done"]
-        return step
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(0.05)
 
 
 @pytest.fixture

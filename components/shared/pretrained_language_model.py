@@ -1,0 +1,91 @@
+"""Loads a pretrained language model, and says what its type takes and needs."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from gradsift.components.shared.errors import InputError
+
+LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+
+
+def load_language_model(
+    folder: Path, name: str, encoder_decoder: bool
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load a language model (safetensors only, no remote code) and its tokenizer from a folder.
+
+    Raises:
+        InputError: the files do not make such a model with a tokenizer, or it is of a type that cannot be used.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    form = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
+    try:
+        loaded: Any = form.from_pretrained(
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+        lm, loading = loaded
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except LOAD_ERRORS as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"The base model {name!r} cannot be loaded as a language model: {reason}") from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise InputError(f"The base model {name!r} has no weights for {missing[0]} ({len(missing)} missing).")
+    _check_usable(lm, name, encoder_decoder)
+    return lm, tokenizer
+
+
+def context_of(lm: Any) -> int | None:
+    """Return the number of tokens that a model takes, None where it takes any."""
+    context: int | None = getattr(lm.config, "max_position_embeddings", None)
+    return context
+
+
+def takes_positions(lm: nn.Module) -> bool:
+    """Return whether a model is told each token's position; one with ALiBi reads it off the attention mask."""
+    return "position_ids" in _arguments(lm)
+
+
+def decoder_start_of(lm: Any) -> int | None:
+    """Return the token that a sequence-to-sequence model's answers start from, None where there is none."""
+    start: int | None = lm.generation_config.decoder_start_token_id
+    return getattr(lm.config, "decoder_start_token_id", None) if start is None else start
+
+
+def padding_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the tokenizer's padding token, or its end of sequence: what stands at padding is never looked at."""
+    padding = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if padding is None else padding)
+
+
+def _check_usable(lm: Any, name: str, encoder_decoder: bool) -> None:
+    if encoder_decoder and decoder_start_of(lm) is None:
+        raise InputError(f"The base model {name!r} names no decoder_start_token_id in its config.json.")
+    if not encoder_decoder and "logits_to_keep" not in _arguments(lm):
+        raise InputError(
+            f"The base model {name!r} is of type {lm.config.model_type!r}, which cannot compute scores for answers "
+            "alone: expected another causal language model."
+        )
+
+
+def _arguments(lm: nn.Module) -> set[str]:
+    """Return the names of what the model itself takes, whatever adapters are around it."""
+    pretrained = next(module for module in lm.modules() if isinstance(module, PreTrainedModel))
+    return set(inspect.signature(pretrained.forward).parameters)
