@@ -16,7 +16,7 @@ from gradsift.components.gradient_extraction.config import GradientExtractionCon
 from gradsift.components.gradient_extraction.counter_hash import uniforms
 from gradsift.components.gradient_extraction.extraction import GradientExtractor, token_count
 from gradsift.components.gradient_extraction.projection import Projection
-from gradsift.components.gradient_extraction.step import STEP, extract_at_both_weights, extract_gradients
+from gradsift.components.gradient_extraction.step import STEP, extract_gradients
 from gradsift.components.shared.answers import Answers
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.errors import InputError
@@ -110,11 +110,11 @@ def trained(root: Path, data: StepOutput, family: str, lora_rank: int, embedding
 
 
 def run(
-    step: Callable[..., StepOutput], data: StepOutput, model: StepOutput, root: Path, **settings: Any
+    data: StepOutput, model: StepOutput, root: Path, base_weights: bool = False, **settings: Any
 ) -> StepOutput:
     config = GradientExtractionConfig(**(asdict(CONFIG) | settings))
     with track_step(STEP, str(root), {}) as tracker:
-        return step(config, data, model, str(root), tracker)
+        return extract_gradients(config, data, model, str(root), tracker, base_weights)
 
 
 def shards_of(store: GradientStore) -> dict[tuple[str, str], list[Shard]]:
@@ -171,7 +171,7 @@ def expected_row(
 def test_from_rows_to_a_selection(family: str, lora_rank: int, target: str, tmp_path: Path) -> None:
     data = prepared(tmp_path, target)
     model = trained(tmp_path, data, family, lora_rank, embeddings=target == "sums")
-    output = run(extract_gradients, data, model, tmp_path)
+    output = run(data, model, tmp_path)
     store = GradientStore(output.uri, output.digest)
     assert store.header.answer == ("label" if target == "mood" else "text")
     opened = open_model(fetch(model))
@@ -203,7 +203,7 @@ def test_both_weights_have_a_store(family: str, lora_rank: int, tmp_path: Path) 
     """With fresh adapters, whose B is zero, the pretrained model's losses are those of the base alone."""
     data = prepared(tmp_path, "sums")
     model = trained(tmp_path, data, family, lora_rank, embeddings=False)
-    output = run(extract_at_both_weights, data, model, tmp_path)
+    output = run(data, model, tmp_path, base_weights=True)
     base = GradientStore(output.metadata["base_uri"], output.metadata["base_digest"])
     meta = GradientStore(output.uri, output.digest)
     assert base.header.parameters == meta.header.parameters
@@ -216,7 +216,7 @@ def test_both_weights_have_a_store(family: str, lora_rank: int, tmp_path: Path) 
         losses = plain.answers(plain.batch(examples)).losses().numpy()
     shards = list(base.read("sums", "val"))
     assert np.allclose(np.concatenate([shard.loss for shard in shards]), losses, rtol=1e-5)
-    again = run(extract_at_both_weights, data, model, tmp_path / "again")
+    again = run(data, model, tmp_path / "again", base_weights=True)
     assert again.metadata["base_digest"] == base.digest
 
 
