@@ -20,10 +20,10 @@ from gradsift.components.shared.checks import (
 )
 from gradsift.components.shared.errors import InputError, StorageError, numbered
 from gradsift.components.shared.lifeline import hold_lifeline
+from gradsift.components.shared.run_record import PREFLIGHT
 from gradsift.components.shared.storage import atomic_file, is_remote
 from gradsift.components.shared.tracking import track_step
 
-STEP = "preflight"
 RUN_ROOT, MLFLOW = "run root", "MLflow"
 PAIRS = [
     ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
@@ -50,7 +50,7 @@ def preflight(parameters: Mapping[str, Any], report: Path) -> None:
     [root_finding] = make_checks({RUN_ROOT: lambda: _check_run_root(parameters)})
     with ExitStack() as stack:
         if root_finding.fine:  # otherwise there is no place for a record
-            stack.enter_context(track_step(STEP, root, parameters))
+            stack.enter_context(track_step(PREFLIGHT, root, parameters))
         findings = [root_finding, *examine(parameters)]
         with atomic_file(report) as path:
             path.write_text(markdown(findings), encoding="utf-8")

@@ -8,6 +8,8 @@ from gradsift.components.shared.step_output import work_folder
 from gradsift.components.shared.storage import LocalStorage, Storage, is_remote, join_uri, open_storage
 from gradsift.components.shared.tracking import FOLDER, PIPELINE, read_events
 
+PREFLIGHT = "preflight"
+
 
 def step_events(root_uri: str, run: str) -> dict[str, list[dict[str, Any]]]:
     """Return the events of every step of a run so far, step -> events in order."""
@@ -26,13 +28,16 @@ def step_events(root_uri: str, run: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def run_settings(root_uri: str, run: str) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
-    """Return each step's settings, and the seconds each took that has ended, of a run so far."""
+    """Return each step's settings, and the seconds each took that has ended, of a run so far.
+
+    Parts of a step have its settings, and the preflight checks those of all steps: they are left out.
+    """
     settings, seconds = {}, {}
     for step, events in step_events(root_uri, run).items():
         if step == PIPELINE:
             continue
         for event in events:
-            if event["event"] == "start":
+            if event["event"] == "start" and event["params"] and step != PREFLIGHT:
                 settings[step] = event["params"]
             elif event["event"] == "end":
                 seconds[step] = event["seconds"]
