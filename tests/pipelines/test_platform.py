@@ -14,6 +14,7 @@ COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
 LARGE = {"meta-train", "extract-part", "calibrate", "fine-tune-target", "evaluate", "promote-model"}
 SMALL = {
     "place-training",
+    "delete-leftovers",
     "preflight",
     "prepare-data",
     "compare-with-champion",
