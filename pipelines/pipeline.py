@@ -421,7 +421,7 @@ def gradsift_pipeline(
                     model_name=promote_model_name,
                     min_gain=promote_min_gain,
                 ).after(evaluation)
-    let_compute(check, **small, retries=0)
+    let_compute(check, **small, again=False)
     let_load_models(check)
     short = (leftovers, placement, data, news, parts, store, plan, estimates)
     trained = (theta, tuned, evaluation)

@@ -180,13 +180,14 @@ def test_source_and_committed_yaml_run_under_the_local_runner(
     monkeypatch.setenv("KFP_RUN_ID", form.replace(" ", "-"))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
     pipeline = gradsift_pipeline if form == "source" else components.load_component_from_file(str(COMMITTED))
-    # Another seed of the data and another cap: every step has its own work to do.
-    seed = {"source": 1, "committed YAML": 2}[form]
-    arguments = {**SMALL, "prepare_seed": seed, "prepare_max_rows_per_task": 24, "evaluate_max_runs": 1}
+    # Another seed of the data and another cap: every step has its own work to do; and another number of pods.
+    number = {"source": 1, "committed YAML": 2}[form]
+    arguments = {**SMALL, "prepare_seed": number, "extract_pods": number}
+    arguments |= {"prepare_max_rows_per_task": 24, "evaluate_max_runs": 1}
     pipeline(output_uri=str(root), model_base_model=str(tiny_encoder), **arguments)
     events = step_events(str(root), form.replace(" ", "-"))
     assert {step: log[-1]["status"] for step, log in events.items()} == dict.fromkeys(
-        [*STEPS, "gradient_extraction-0"], "finished"
+        [*STEPS, *(f"gradient_extraction-{part}" for part in range(number))], "finished"
     )
     [metrics] = tmp_path.rglob("evaluate/executor_output.json")
     artifacts = json.loads(metrics.read_text())["artifacts"]
