@@ -13,7 +13,7 @@ from gradsift.components.preflight.component import preflight
 from gradsift.components.promotion.component import compare_with_champion, promote_model
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
-from gradsift.components.training_nodes.component import place_training
+from gradsift.components.training_nodes.component import delete_leftovers, place_training
 from gradsift.pipelines.loop_tasks import calibrate_group, extract_group
 from gradsift.pipelines.platform import give_credentials, let_compute, let_load_models, let_train
 
@@ -286,162 +286,164 @@ def gradsift_pipeline(
         "processes": train_processes,
         "checkpoint_steps": train_checkpoint_steps,
     }
-    placement = place_training(
-        nodes=train_nodes,
-        cpu=resources_cpu,
-        memory=resources_memory,
-        gpus=resources_gpus,
-        gpu_type=resources_gpu_type,
-        small_cpu=resources_small_cpu,
-        small_memory=resources_small_memory,
-    ).after(check)
-    node_resources = placement.outputs["node_resources"]
-    training = {**large, **{name: placement.outputs[name] for name in ("cpu", "memory", "gpus")}}
-    data = prepare_data(
-        output_uri=output_uri,
-        suite=prepare_suite,
-        target=prepare_target,
-        auxiliary_tasks=prepare_auxiliary_tasks,
-        max_rows_per_task=prepare_max_rows_per_task,
-        seed=prepare_seed,
-        base_model=model_base_model,
-        max_length=model_max_length,
-        prompt_form=model_prompt_form,
-    ).after(check)
-    news = compare_with_champion(
-        data=data.outputs["data"],
-        output_uri=output_uri,
-        settings=check.outputs["Output"],
-        model_name=promote_model_name,
-    )
-    with dsl.If(news.output == "changed", name="if-changed"):
-        theta = meta_train(
+    leftovers = delete_leftovers(nodes=train_nodes)
+    with dsl.ExitHandler(leftovers, name="run"):
+        placement = place_training(
+            nodes=train_nodes,
+            cpu=resources_cpu,
+            memory=resources_memory,
+            gpus=resources_gpus,
+            gpu_type=resources_gpu_type,
+            small_cpu=resources_small_cpu,
+            small_memory=resources_small_memory,
+        ).after(check)
+        node_resources = placement.outputs["node_resources"]
+        training = {**large, **{name: placement.outputs[name] for name in ("cpu", "memory", "gpus")}}
+        data = prepare_data(
+            output_uri=output_uri,
+            suite=prepare_suite,
+            target=prepare_target,
+            auxiliary_tasks=prepare_auxiliary_tasks,
+            max_rows_per_task=prepare_max_rows_per_task,
+            seed=prepare_seed,
+            base_model=model_base_model,
+            max_length=model_max_length,
+            prompt_form=model_prompt_form,
+        ).after(check)
+        news = compare_with_champion(
             data=data.outputs["data"],
             output_uri=output_uri,
-            **model,
-            epochs=meta_epochs,
-            steps=meta_steps,
-            learning_rate=meta_learning_rate,
-            sampling_exponent=meta_sampling_exponent,
-            **recipe,
-            seed=meta_seed,
-            node_resources=node_resources,
+            settings=check.outputs["Output"],
+            model_name=promote_model_name,
         )
-        extraction = {
-            "dimension": extract_dimension,
-            "blocks": extract_blocks,
-            "probes": extract_probes,
-            "projection_width": extract_projection_width,
-            "parameters": extract_parameters,
-            "tokens_per_batch": extract_tokens_per_batch,
-            "shard_rows": extract_shard_rows,
-            "dtype": extract_dtype,
-            "hidden_states": extract_hidden_states,
-            "base_weights": extract_base_weights,
-            "precision": extract_precision,
-            "processes": extract_processes,
-            "pods": extract_pods,
-            "seed": extract_seed,
-        }
-        parts = plan_extraction(pods=extract_pods)
-        with dsl.ParallelFor(parts.output, name="parts") as part:
-            extracted = extract_group(
+        with dsl.If(news.output == "changed", name="if-changed"):
+            theta = meta_train(
+                data=data.outputs["data"],
+                output_uri=output_uri,
+                **model,
+                epochs=meta_epochs,
+                steps=meta_steps,
+                learning_rate=meta_learning_rate,
+                sampling_exponent=meta_sampling_exponent,
+                **recipe,
+                seed=meta_seed,
+                node_resources=node_resources,
+            )
+            extraction = {
+                "dimension": extract_dimension,
+                "blocks": extract_blocks,
+                "probes": extract_probes,
+                "projection_width": extract_projection_width,
+                "parameters": extract_parameters,
+                "tokens_per_batch": extract_tokens_per_batch,
+                "shard_rows": extract_shard_rows,
+                "dtype": extract_dtype,
+                "hidden_states": extract_hidden_states,
+                "base_weights": extract_base_weights,
+                "precision": extract_precision,
+                "processes": extract_processes,
+                "pods": extract_pods,
+                "seed": extract_seed,
+            }
+            parts = plan_extraction(pods=extract_pods)
+            with dsl.ParallelFor(parts.output, name="parts") as part:
+                extracted = extract_group(
+                    data=data.outputs["data"],
+                    model=theta.outputs["model"],
+                    output_uri=output_uri,
+                    part=part,
+                    **extraction,
+                    **large,
+                    **credentials,
+                )
+            store = seal_gradients(
                 data=data.outputs["data"],
                 model=theta.outputs["model"],
                 output_uri=output_uri,
-                part=part,
                 **extraction,
-                **large,
-                **credentials,
-            )
-        store = seal_gradients(
-            data=data.outputs["data"],
-            model=theta.outputs["model"],
-            output_uri=output_uri,
-            **extraction,
-        ).after(extracted)
-        plan = plan_calibration(
-            data=data.outputs["data"],
-            meta_model=theta.outputs["model"],
-            output_uri=output_uri,
-            runs=calibrate_runs,
-            seeds=calibrate_seeds,
-            seed=calibrate_seed,
-            **model,
-            epochs=fine_tune_epochs,
-            steps=fine_tune_steps,
-            learning_rate=fine_tune_learning_rate,
-            sampling_exponent=fine_tune_sampling_exponent,
-            **recipe,
-            fine_tune_seed=fine_tune_seed,
-        )
-        with dsl.ParallelFor(plan.output) as planned:
-            calibration = calibrate_group(
+            ).after(extracted)
+            plan = plan_calibration(
                 data=data.outputs["data"],
+                meta_model=theta.outputs["model"],
                 output_uri=output_uri,
-                planned=planned,
-                **training,
-                node_resources=node_resources,
-                **credentials,
+                runs=calibrate_runs,
+                seeds=calibrate_seeds,
+                seed=calibrate_seed,
+                **model,
+                epochs=fine_tune_epochs,
+                steps=fine_tune_steps,
+                learning_rate=fine_tune_learning_rate,
+                sampling_exponent=fine_tune_sampling_exponent,
+                **recipe,
+                fine_tune_seed=fine_tune_seed,
             )
-        estimates = estimate_subsets(
-            data=data.outputs["data"],
-            model=theta.outputs["model"],
-            gradients=store.outputs["gradients"],
-            calibration=plan.output,
-            output_uri=output_uri,
-            fine_tune_steps=fine_tune_steps,
-            estimator=estimate_estimator,
-            method=estimate_method,
-            ridge=estimate_ridge,
-            stopping=estimate_stopping,
-            required_tasks=estimate_required_tasks,
-            excluded_tasks=estimate_excluded_tasks,
-            max_tasks=estimate_max_tasks,
-            max_rows=estimate_max_rows,
-            random_subsets=estimate_random_subsets,
-            subset_fraction=estimate_subset_fraction,
-            ensemble_top=estimate_ensemble_top,
-            ensemble_threshold=estimate_ensemble_threshold,
-            random_baseline_draws=estimate_random_baseline_draws,
-            seed=estimate_seed,
-        ).after(calibration)
-        tuned = fine_tune_target(
-            data=data.outputs["data"],
-            selection=estimates.outputs["selection"],
-            output_uri=output_uri,
-            **model,
-            epochs=fine_tune_epochs,
-            steps=fine_tune_steps,
-            learning_rate=fine_tune_learning_rate,
-            sampling_exponent=fine_tune_sampling_exponent,
-            **recipe,
-            seed=fine_tune_seed,
-            node_resources=node_resources,
-        )
-        evaluation = evaluate(
-            data=data.outputs["data"],
-            selection=estimates.outputs["selection"],
-            model=tuned.outputs["model"],
-            output_uri=output_uri,
-            seeds=evaluate_seeds,
-            max_runs=evaluate_max_runs,
-            bootstrap=evaluate_bootstrap,
-            seed=evaluate_seed,
-            node_resources=node_resources,
-        )
-        with dsl.If(promote_model_name != "", name="if-registered"):
-            promotion = promote_model(
+            with dsl.ParallelFor(plan.output) as planned:
+                calibration = calibrate_group(
+                    data=data.outputs["data"],
+                    output_uri=output_uri,
+                    planned=planned,
+                    **training,
+                    node_resources=node_resources,
+                    **credentials,
+                )
+            estimates = estimate_subsets(
                 data=data.outputs["data"],
+                model=theta.outputs["model"],
+                gradients=store.outputs["gradients"],
+                calibration=plan.output,
+                output_uri=output_uri,
+                fine_tune_steps=fine_tune_steps,
+                estimator=estimate_estimator,
+                method=estimate_method,
+                ridge=estimate_ridge,
+                stopping=estimate_stopping,
+                required_tasks=estimate_required_tasks,
+                excluded_tasks=estimate_excluded_tasks,
+                max_tasks=estimate_max_tasks,
+                max_rows=estimate_max_rows,
+                random_subsets=estimate_random_subsets,
+                subset_fraction=estimate_subset_fraction,
+                ensemble_top=estimate_ensemble_top,
+                ensemble_threshold=estimate_ensemble_threshold,
+                random_baseline_draws=estimate_random_baseline_draws,
+                seed=estimate_seed,
+            ).after(calibration)
+            tuned = fine_tune_target(
+                data=data.outputs["data"],
+                selection=estimates.outputs["selection"],
+                output_uri=output_uri,
+                **model,
+                epochs=fine_tune_epochs,
+                steps=fine_tune_steps,
+                learning_rate=fine_tune_learning_rate,
+                sampling_exponent=fine_tune_sampling_exponent,
+                **recipe,
+                seed=fine_tune_seed,
+                node_resources=node_resources,
+            )
+            evaluation = evaluate(
+                data=data.outputs["data"],
+                selection=estimates.outputs["selection"],
                 model=tuned.outputs["model"],
                 output_uri=output_uri,
-                settings=check.outputs["Output"],
-                model_name=promote_model_name,
-                min_gain=promote_min_gain,
-            ).after(evaluation)
-    let_compute(check, **small, retries=0)
+                seeds=evaluate_seeds,
+                max_runs=evaluate_max_runs,
+                bootstrap=evaluate_bootstrap,
+                seed=evaluate_seed,
+                node_resources=node_resources,
+            )
+            with dsl.If(promote_model_name != "", name="if-registered"):
+                promotion = promote_model(
+                    data=data.outputs["data"],
+                    model=tuned.outputs["model"],
+                    output_uri=output_uri,
+                    settings=check.outputs["Output"],
+                    model_name=promote_model_name,
+                    min_gain=promote_min_gain,
+                ).after(evaluation)
+    let_compute(check, **small, again=False)
     let_load_models(check)
-    short = (placement, data, news, parts, store, plan, estimates)
+    short = (leftovers, placement, data, news, parts, store, plan, estimates)
     trained = (theta, tuned, evaluation)
     for task in short:
         let_compute(task, **small)

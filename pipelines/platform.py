@@ -58,11 +58,12 @@ def give_credentials(
     task.set_caching_options(False)
 
 
-def let_compute(task: dsl.PipelineTask, cpu: Any, memory: Any, retries: int = RETRIES) -> None:
-    """Give a task what a step without a model needs, and try it again where its machine fails."""
+def let_compute(task: dsl.PipelineTask, cpu: Any, memory: Any, again: bool = True) -> None:
+    """Give a task what a step without a model needs, and try it again if it fails, unless told otherwise."""
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
     kubernetes.set_timeout(task, SMALL_HOURS * 3600)
-    _let_retry(task, retries)
+    if again:
+        _let_retry(task)
 
 
 def let_train(
@@ -97,7 +98,7 @@ def let_train(
     if QUEUE:
         kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", QUEUE)
     let_load_models(task)
-    _let_retry(task, RETRIES)
+    _let_retry(task)
 
 
 def let_load_models(task: dsl.PipelineTask) -> None:
@@ -107,5 +108,5 @@ def let_load_models(task: dsl.PipelineTask) -> None:
         task.set_env_variable("HF_HOME", MODELS)
 
 
-def _let_retry(task: dsl.PipelineTask, retries: int) -> None:
-    task.set_retry(num_retries=retries, backoff_duration="30s", backoff_factor=2.0)
+def _let_retry(task: dsl.PipelineTask) -> None:
+    task.set_retry(num_retries=RETRIES, backoff_duration="30s", backoff_factor=2.0)

@@ -66,8 +66,6 @@ def extract_part(
         pods: number of pods that share the work, each with the resources of a training step.
         seed: decides the projection and the sampled labels.
     """
-    from dataclasses import asdict
-
     from gradsift.components.gradient_extraction import step
     from gradsift.components.gradient_extraction.config import GradientExtractionConfig
     from gradsift.components.gradient_extraction.parts import Part
@@ -92,7 +90,7 @@ def extract_part(
     )
     which = Part.parse(part)
     hold_lifeline()
-    with track_step(f"{step.STEP}-{which.number}", output_uri, asdict(config)) as tracker:
+    with track_step(f"{step.STEP}-{which.number}", output_uri, {}) as tracker:
         if step.extract_part(
             config, read_pointer(data), read_pointer(model), base_weights, which, output_uri, tracker
         ):

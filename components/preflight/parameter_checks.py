@@ -44,7 +44,26 @@ def parameter_problems(parameters: Mapping[str, Any]) -> list[str]:
             f"Parameter model_head is {parameters['model_head']!r}: expected 'label_embedding' where "
             "extract_base_weights is true, as another head means nothing before it is trained."
         )
-    return list(dict.fromkeys(problems))
+    return list(dict.fromkeys(problems + _node_problems(parameters)))
+
+
+def _node_problems(parameters: Mapping[str, Any]) -> list[str]:
+    """Return what only training on several nodes asks for."""
+    nodes, batch = parameters["train_nodes"], parameters["train_batch_size"]
+    if nodes <= 1:
+        return []
+    problems = []
+    if not parameters["output_uri"].startswith("s3://"):
+        problems.append(
+            f"Parameter train_nodes is {nodes}: expected 1, as output_uri is a local path, which other nodes "
+            "cannot reach."
+        )
+    processes = nodes * (parameters["train_processes"] or parameters["resources_gpus"] or 1)
+    if processes > 0 and batch % processes:
+        problems.append(
+            f"Parameter train_batch_size is {batch}: expected a multiple of the {processes} processes."
+        )
+    return problems
 
 
 def config_of(config: type[Config], prefixes: tuple[str, ...], parameters: Mapping[str, Any]) -> Config:

@@ -1,7 +1,7 @@
 """The step: check parameters, run root, suite, base model and MLflow, and report all that is wrong at once."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from gradsift.components.shared.checks import (
 )
 from gradsift.components.shared.errors import InputError, StorageError, numbered
 from gradsift.components.shared.lifeline import hold_lifeline
+from gradsift.components.shared.run_record import PREFLIGHT
 from gradsift.components.shared.storage import atomic_file, is_remote
 from gradsift.components.shared.tracking import track_step
 
-STEP = "preflight"
 RUN_ROOT, MLFLOW = "run root", "MLflow"
 PAIRS = [
     ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
@@ -47,17 +47,15 @@ def preflight(parameters: Mapping[str, Any], report: Path) -> None:
     """
     hold_lifeline()
     root = parameters["output_uri"]
+    warnings = set() if parameters["promote_model_name"] else {MLFLOW}
     [root_finding] = make_checks({RUN_ROOT: lambda: _check_run_root(parameters)})
     with ExitStack() as stack:
         if root_finding.fine:  # otherwise there is no place for a record
-            stack.enter_context(track_step(STEP, root, parameters))
+            stack.enter_context(track_step(PREFLIGHT, root, parameters))
         findings = [root_finding, *examine(parameters)]
         with atomic_file(report) as path:
-            path.write_text(markdown(findings), encoding="utf-8")
-        needs_mlflow = bool(parameters["promote_model_name"])
-        problems = [
-            each.words for each in findings if not each.fine and (each.check != MLFLOW or needs_mlflow)
-        ]
+            path.write_text(markdown(findings, warnings), encoding="utf-8")
+        problems = [each.words for each in findings if not each.fine and each.check not in warnings]
         if problems:
             raise InputError(numbered(problems))
 
@@ -75,19 +73,19 @@ def examine(parameters: Mapping[str, Any]) -> list[Finding]:
     return [*(found or fine), *make_checks(checks)]
 
 
-def markdown(findings: list[Finding]) -> str:
-    """Return a table of the findings."""
+def markdown(findings: list[Finding], warnings: Collection[str]) -> str:
+    """Return a table of the findings; what is not fine is wrong, or but a warning in some checks."""
     rows = "\n".join(
-        f"| {_mark(each)} | {each.check} | {' '.join(each.words.split()).replace('|', '&#124;')} |"
+        f"| {_mark(each, warnings)} | {each.check} | {' '.join(each.words.split()).replace('|', '&#124;')} |"
         for each in findings
     )
     return f"# Preflight\n\n| | check | finding |\n|---|---|---|\n{rows}\n"
 
 
-def _mark(finding: Finding) -> str:
+def _mark(finding: Finding, warnings: Collection[str]) -> str:
     if finding.fine:
         return "ok"
-    return "warning" if finding.check == MLFLOW else "**wrong**"
+    return "warning" if finding.check in warnings else "**wrong**"
 
 
 def _check_run_root(parameters: Mapping[str, Any]) -> str:

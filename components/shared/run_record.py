@@ -9,6 +9,8 @@ from gradsift.components.shared.step_output import work_folder
 from gradsift.components.shared.storage import LocalStorage, Storage, is_remote, join_uri, open_storage
 from gradsift.components.shared.tracking import FOLDER, PIPELINE, read_events
 
+PREFLIGHT = "preflight"
+
 
 def step_events(root_uri: str, run: str) -> dict[str, list[dict[str, Any]]]:
     """Return the events of every step of a run so far, step -> events in order."""
@@ -29,8 +31,8 @@ def step_events(root_uri: str, run: str) -> dict[str, list[dict[str, Any]]]:
 def run_settings(root_uri: str, run: str) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     """Return each step's settings, and the seconds each took that has ended, of a run so far.
 
-    The parts of a step that ran beside each other (`calibration-0`, `calibration-1`, ...) count as one step, with
-    the first part's settings and the sum of their seconds.
+    Parts of a step that ran beside each other (`calibration-0`, `calibration-1`, ...) count as one, with the sum
+    of their seconds. The preflight checks the settings of all steps: they are left out.
     """
     settings: dict[str, dict[str, Any]] = {}
     seconds: dict[str, float] = {}
@@ -40,7 +42,7 @@ def run_settings(root_uri: str, run: str) -> tuple[dict[str, dict[str, Any]], di
         step = re.sub(r"-\d+$", "", log)
         starts = [event["params"] for event in events if event["event"] == "start"]
         ends = [event["seconds"] for event in events if event["event"] == "end"]
-        if starts:
+        if starts and starts[-1] and step != PREFLIGHT:
             settings.setdefault(step, starts[-1])
         if ends:
             seconds[step] = seconds.get(step, 0.0) + ends[-1]

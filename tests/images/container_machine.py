@@ -92,7 +92,6 @@ def container_engine(secrets: dict[str, str]) -> Iterator[Engine]:
     finally:
         engine.run("buildah", "rm", "--all")
         engine.run("podman", "rm", "--all", "--force")
-        engine.run("podman", "rmi", "--all", "--force")
         subprocess.run(["umount", f"{folder}/images/overlay"], stderr=subprocess.DEVNULL)
         shutil.rmtree(folder)
 

@@ -100,7 +100,7 @@ def test_mlflow_holds_one_parent_and_one_child_a_step(finished: tuple[Path, str]
     assert parent.data.params["fine_tune_steps"] == "4"
     assert "test_accuracy" in parent.data.metrics
     children = {run.data.tags["gradsift.step"]: run for run in runs if run is not parent}
-    assert set(children) == set(STEPS)
+    assert set(children) == {*STEPS, "gradient_extraction-0"}
     assert all(child.data.tags["mlflow.parentRunId"] == parent.info.run_id for child in children.values())
     assert {each.dataset.name for each in children["meta_training"].inputs.dataset_inputs} == {
         "sst2",
@@ -180,19 +180,22 @@ def test_source_and_committed_yaml_run_under_the_local_runner(
     monkeypatch.setenv("KFP_RUN_ID", form.replace(" ", "-"))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
     pipeline = gradsift_pipeline if form == "source" else components.load_component_from_file(str(COMMITTED))
-    # Another seed of the data and another cap: every step has its own work to do.
-    seed = {"source": 1, "committed YAML": 2}[form]
-    arguments = {**SMALL, "prepare_seed": seed, "prepare_max_rows_per_task": 24, "evaluate_max_runs": 1}
+    # Another seed of the data and another cap: every step has its own work to do; and another number of pods.
+    number = {"source": 1, "committed YAML": 2}[form]
+    arguments = {**SMALL, "prepare_seed": number, "extract_pods": number}
+    arguments |= {"prepare_max_rows_per_task": 24, "evaluate_max_runs": 1}
     pipeline(output_uri=str(root), model_base_model=str(tiny_encoder), **arguments)
     events = step_events(str(root), form.replace(" ", "-"))
-    assert {step: log[-1]["status"] for step, log in events.items()} == dict.fromkeys(STEPS, "finished")
-    [metrics] = tmp_path.glob("*/evaluate/executor_output.json")
+    assert {step: log[-1]["status"] for step, log in events.items()} == dict.fromkeys(
+        [*STEPS, *(f"gradient_extraction-{part}" for part in range(number))], "finished"
+    )
+    [metrics] = tmp_path.rglob("evaluate/executor_output.json")
     artifacts = json.loads(metrics.read_text())["artifacts"]
     assert "confusionMatrix" in str(artifacts["confusion"])
     assert artifacts["metrics"]["artifacts"][0]["metadata"]["test_accuracy"] > 0
-    [report] = tmp_path.glob("*/evaluate/report")
+    [report] = tmp_path.rglob("evaluate/report")
     assert "<!doctype html>" in report.read_text().lower()
-    [statistics] = tmp_path.glob("*/prepare-data/statistics")
+    [statistics] = tmp_path.rglob("prepare-data/statistics")
     assert "mr_flipped" in statistics.read_text()
 
 

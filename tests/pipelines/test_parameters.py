@@ -66,3 +66,14 @@ def test_an_impossible_value_is_named_as_the_pipeline_names_it(setting: str, mes
     with pytest.raises(InputError) as error:
         check_parameters({**defaults(), **parse_settings([setting])})
     assert str(error.value).startswith(message)
+
+
+def test_training_on_several_nodes_asks_for_more() -> None:
+    on_nodes = {**defaults(), "train_nodes": 3, "resources_gpus": 2, "train_batch_size": 30}
+    check_parameters(on_nodes)
+    with pytest.raises(InputError) as error:
+        check_parameters({**on_nodes, "output_uri": "/runs", "train_batch_size": 32})
+    assert "train_nodes is 3: expected 1, as output_uri is a local path" in str(error.value)
+    assert "train_batch_size is 32: expected a multiple of the 6 processes." in str(error.value)
+    with pytest.raises(InputError, match=r"^Parameter train_nodes is 0: expected 1 or more\.$"):
+        check_parameters({**defaults(), "train_nodes": 0})

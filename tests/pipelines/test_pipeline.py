@@ -21,7 +21,7 @@ from gradsift.components.promotion.component import compare_with_champion, promo
 from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
-from gradsift.components.training_nodes.component import place_training
+from gradsift.components.training_nodes.component import delete_leftovers, place_training
 from gradsift.pipelines.parameters import defaults
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
@@ -69,34 +69,38 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
     components = compiled[0]["components"]
     assert needs(compiled[0]["root"]) == {
         "preflight": set(),
-        "place-training": {"preflight"},
-        "prepare-data": {"preflight"},
-        "compare-with-champion": {"preflight", "prepare-data"},
-        "condition-1": {"preflight", "place-training", "prepare-data", "compare-with-champion"},
+        "exit-handler-1": {"preflight"},
+        "delete-leftovers": {"exit-handler-1"},
     }
-    assert needs(components["comp-condition-1"]) == {
+    assert needs(components["comp-exit-handler-1"]) == {
+        "place-training": set(),
+        "prepare-data": set(),
+        "compare-with-champion": {"prepare-data"},
+        "condition-2": {"place-training", "prepare-data", "compare-with-champion"},
+    }
+    assert needs(components["comp-condition-2"]) == {
         "meta-train": set(),
         "plan-extraction": set(),
-        "for-loop-2": {"meta-train", "plan-extraction"},
-        "seal-gradients": {"meta-train", "for-loop-2"},
+        "for-loop-3": {"meta-train", "plan-extraction"},
+        "seal-gradients": {"meta-train", "for-loop-3"},
         "plan-calibration": {"meta-train"},
-        "for-loop-3": {"plan-calibration"},
-        "estimate-subsets": {"meta-train", "seal-gradients", "plan-calibration", "for-loop-3"},
+        "for-loop-4": {"plan-calibration"},
+        "estimate-subsets": {"meta-train", "seal-gradients", "plan-calibration", "for-loop-4"},
         "fine-tune-target": {"estimate-subsets"},
         "evaluate": {"estimate-subsets", "fine-tune-target"},
-        "condition-4": {"fine-tune-target", "evaluate"},
+        "condition-5": {"fine-tune-target", "evaluate"},
     }
-    assert needs(components["comp-condition-4"]) == {"promote-model": set()}
+    assert needs(components["comp-condition-5"]) == {"promote-model": set()}
 
 
 def test_nothing_is_trained_without_news_and_nothing_promoted_without_a_name(
     compiled: list[dict[str, Any]],
 ) -> None:
-    tasks = compiled[0]["root"]["dag"]["tasks"]
-    assert tasks["condition-1"]["triggerPolicy"]["condition"] == (
+    tasks = compiled[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert tasks["condition-2"]["triggerPolicy"]["condition"] == (
         "inputs.parameter_values['pipelinechannel--compare-with-champion-Output'] == 'changed'"
     )
-    inner = compiled[0]["components"]["comp-condition-1"]["dag"]["tasks"]["condition-4"]
+    inner = compiled[0]["components"]["comp-condition-2"]["dag"]["tasks"]["condition-5"]
     assert inner["triggerPolicy"]["condition"] == (
         "inputs.parameter_values['pipelinechannel--promote_model_name'] != ''"
     )
@@ -162,7 +166,7 @@ def test_components_run_in_our_images_without_installing_anything(compiled: list
 
 
 @pytest.mark.parametrize(
-    ("loop", "plan"), [("for-loop-2", "plan-extraction"), ("for-loop-3", "plan-calibration")]
+    ("loop", "plan"), [("for-loop-3", "plan-extraction"), ("for-loop-4", "plan-calibration")]
 )
 def test_what_runs_in_a_loop_is_given_the_resources_of_training(
     loop: str, plan: str, compiled: list[dict[str, Any]]
@@ -177,7 +181,7 @@ def test_what_runs_in_a_loop_is_given_the_resources_of_training(
         assert given[name].endswith(f"place-training-{name}" if trains else f"resources_{name}"), name
     for name in ("s3_secret", "mlflow_secret", "hub_secret", "settings", "node_selector", "tolerations"):
         assert given[name].endswith(f"platform_{name}")
-    tasks = components["comp-condition-1"]["dag"]["tasks"]
+    tasks = components["comp-condition-2"]["dag"]["tasks"]
     task = tasks[loop]
     items = task["inputs"]["parameters"][task["parameterIterator"]["items"]["inputParameter"]]
     assert items["taskOutputParameter"]["producerTask"] == plan
@@ -190,9 +194,9 @@ def test_parts_are_extracted_and_sealed_by_the_same_settings(compiled: list[dict
     settings = {name: each.default for name, each in sealed.items() if each.optional}
     assert {name: each.default for name, each in part.items() if each.optional} == settings
     components = compiled[0]["components"]
-    [group] = components["comp-for-loop-2"]["dag"]["tasks"].values()
+    [group] = components["comp-for-loop-3"]["dag"]["tasks"].values()
     [task] = components["comp-extract-group"]["dag"]["tasks"].values()
-    seal = components["comp-condition-1"]["dag"]["tasks"]["seal-gradients"]
+    seal = components["comp-condition-2"]["dag"]["tasks"]["seal-gradients"]
     for name in settings:
         source = f"pipelinechannel--extract_{name}"
         assert task["inputs"]["parameters"][name]["componentInputParameter"] == name
@@ -231,6 +235,16 @@ def test_pods_that_launch_nodes_need_no_gpus_themselves(nodes: int, placement: t
 
 @pytest.mark.parametrize("task", ["meta-train", "fine-tune-target", "evaluate"])
 def test_what_trains_knows_the_resources_of_its_nodes(task: str, compiled: list[dict[str, Any]]) -> None:
-    tasks = compiled[0]["components"]["comp-condition-1"]["dag"]["tasks"]
+    tasks = compiled[0]["components"]["comp-condition-2"]["dag"]["tasks"]
     source = tasks[task]["inputs"]["parameters"]["node_resources"]["componentInputParameter"]
     assert source == "pipelinechannel--place-training-node_resources"
+
+
+def test_leftovers_are_deleted_however_the_run_ends(compiled: list[dict[str, Any]]) -> None:
+    task = compiled[0]["root"]["dag"]["tasks"]["delete-leftovers"]
+    assert task["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert task["inputs"]["parameters"]["nodes"] == {"componentInputParameter": "train_nodes"}
+
+
+def test_outside_a_cluster_a_run_on_one_node_leaves_nothing_to_delete() -> None:
+    assert delete_leftovers.python_func(nodes=1) is None

@@ -81,6 +81,10 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
         ({"platform_node_selector": {"gpu": True}}, "gives the label 'gpu' the value True: expected a text."),
         ({"platform_tolerations": ["gpu"]}, "platform_tolerations holds 'gpu': expected mappings"),
         ({"prepare_auxiliary_tasks": ["sst2"]}, "prepare_auxiliary_tasks holds the target 'sst2'"),
+        (
+            {"train_nodes": 2, "train_batch_size": 32},
+            "train_nodes is 2: expected 1, as output_uri is a local",
+        ),
         ({"extract_base_weights": True, "model_head": "linear"}, "expected 'label_embedding' where"),
     ],
 )
@@ -119,6 +123,14 @@ def test_an_mlflow_server_that_is_down_is_a_warning(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     preflight({**defaults(), "output_uri": str(tmp_path / "root")}, tmp_path / "report.md")
     assert "| warning | MLflow |" in (tmp_path / "report.md").read_text()
+
+
+def test_but_where_a_model_is_to_be_registered_mlflow_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert "MLFLOW_TRACKING_URI names does not answer" in problem(tmp_path, promote_model_name="reviews")
+    assert "| **wrong** | MLflow |" in (tmp_path / "report.md").read_text()
 
 
 def test_an_mlflow_server_that_answers(mlflow_experiment: str, tmp_path: Path) -> None:

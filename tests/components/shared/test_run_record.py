@@ -37,3 +37,12 @@ def test_parts_of_a_step_count_as_one(tmp_path: Path) -> None:
     events = step_events(str(tmp_path), run_id())
     ends = [events[f"calibration-{part}"][-1]["seconds"] for part in range(2)]
     assert seconds["calibration"] == pytest.approx(sum(ends))
+
+
+def test_the_preflight_and_parts_without_settings_of_their_own_give_none(tmp_path: Path) -> None:
+    record(tmp_path, "preflight", meta_epochs=2.0)
+    record(tmp_path, "gradient_extraction-0")
+    record(tmp_path, "gradient_extraction", seed=1)
+    settings, seconds = run_settings(str(tmp_path), run_id())
+    assert settings == {"gradient_extraction": {"seed": 1}}
+    assert seconds.keys() == {"preflight", "gradient_extraction"}

@@ -109,6 +109,11 @@ def test_optimizer_steps(recipe: TrainingRecipe, rows: int, steps: int) -> None:
         ({"weight_decay": math.nan}, "Parameter weight_decay is nan: expected 0 or more."),
         ({"zero_stage": 4}, "Parameter zero_stage is 4: expected 0, 1, 2 or 3, or -1 to choose one."),
         ({"precision": "fp16"}, "Parameter precision is 'fp16': expected one of auto, bf16, float32."),
+        ({"nodes": 0}, "Parameter nodes is 0: expected 1 or more."),
+        (
+            {"batch_size": 32, "nodes": 3, "processes": 2},
+            "Parameter batch_size is 32: expected a multiple of the 6 processes.",
+        ),
         ({"processes": -1}, "Parameter processes is -1: expected 0 or more."),
         (
             {"batch_size": 32, "processes": 3},
