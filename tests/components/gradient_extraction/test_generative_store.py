@@ -173,6 +173,8 @@ def test_from_rows_to_a_selection(family: str, lora_rank: int, target: str, tmp_
     model = trained(tmp_path, data, family, lora_rank, embeddings=target == "sums")
     output = run(data, model, tmp_path)
     store = GradientStore(output.uri, output.digest)
+    assert not [problem for _, problem in store.damage() if problem]
+    assert not store.unlisted()
     assert store.header.answer == ("label" if target == "mood" else "text")
     opened = open_model(fetch(model))
     assert isinstance(opened, LanguageModel)
