@@ -22,7 +22,7 @@ test: setup
 	$(BIN)/pytest -m "not slow"
 
 test-slow: setup
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --ignore tests/benchmarks
 
 test-containers: setup
 	$(BIN)/pytest tests/images/container_demo.py
