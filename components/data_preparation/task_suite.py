@@ -93,7 +93,9 @@ def find_tasks(config: DataPreparationConfig) -> str:
     """
     source = _open_source(config.suite)
     sources = len(_chosen_tasks(source, config)) - 1
-    return f"{source.manifest.suite} has the target {config.target} and {sources} auxiliary tasks to choose from"
+    return (
+        f"{source.manifest.suite} has the target {config.target} and {sources} auxiliary tasks to choose from"
+    )
 
 
 def _open_source(address: str) -> SuiteSource:
