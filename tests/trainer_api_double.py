@@ -91,7 +91,7 @@ class TrainerApi:
         deletion_looks: how often a deleted TrainJob is still seen before it is gone.
         max_page_size: largest page of a listing, whatever is asked for.
         expired: whether continue tokens have expired, for the next page.
-        log_connection_lines: lines after which a followed log's connection breaks; None keeps it.
+        log_breaks: numbers of lines before which the connection of a followed log breaks, once each.
         faults: statuses that the next requests are answered with instead; None lets one through.
         requests: what came in, as "METHOD path", without the query.
         on_create: called with each new TrainJob, which is there by then; plays the controllers.
@@ -107,7 +107,7 @@ class TrainerApi:
         self.deletion_looks = 0
         self.max_page_size = 500
         self.expired = False
-        self.log_connection_lines: int | None = None
+        self.log_breaks: set[int] = set()
         self.faults: list[int | None] = []
         self.requests: list[str] = []
         self.on_create: Callable[[Thing], None] = lambda train_job: None
@@ -294,20 +294,20 @@ class TrainerApi:
 
     def _log_lines(self, pod: Thing, query: dict[str, str]) -> Iterator[bytes]:
         """Yield the lines there are, and where the log is followed those to come, until the pod has ended."""
-        name, sent = pod["metadata"]["name"], 0
+        name = pod["metadata"]["name"]
         since = datetime.now(UTC) - timedelta(seconds=int(query.get("sinceSeconds", 10**9)))
         position = max(0, len(self.logs[name]) - int(query.get("tailLines", 10**9)))
         while True:
             ended = pod["status"]["phase"] in {"Succeeded", "Failed"} or self.pods.get(name) is not pod
             lines = self.logs[name]
             while position < len(lines):
+                if query.get("follow") and position in self.log_breaks:
+                    self.log_breaks.remove(position)
+                    raise ConnectionAbortedError
                 stamp, text = lines[position]
                 position += 1
                 if datetime.fromisoformat(stamp[:19] + "+00:00") < since - timedelta(seconds=1):
                     continue
-                if query.get("follow") and sent == self.log_connection_lines:
-                    raise ConnectionAbortedError
-                sent += 1
                 yield (f"{stamp} {text}\n" if query.get("timestamps") else f"{text}\n").encode()
             if ended or not query.get("follow"):
                 return

@@ -37,7 +37,8 @@ from gradsift.components.shared.sharding import Sharding, choose_sharding
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.task_model import Example, TaskModel, by_length
 from gradsift.components.shared.training import EVENTS, FAILURE, JOBS, PREDICTIONS, RESULT, TrainingJob
-from gradsift.components.shared.training_progress import CHECKPOINTS, WHOLE, TrainingProgress
+from gradsift.components.shared.training_checkpoints import CheckpointCallback
+from gradsift.components.shared.training_progress import CHECKPOINTS, TrainingProgress
 from gradsift.components.shared.training_recipe import TrainingRecipe, example_order
 
 LARGE_MODEL = 10**9
@@ -66,64 +67,6 @@ class OrderedTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
         return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
-
-
-class CheckpointCallback(TrainerCallback):
-    """Makes checkpoints that a killed training continues from as if nothing had happened.
-
-    Attributes:
-        stopped: whether the training ended early, with a checkpoint, as a process was told to stop by SIGTERM.
-    """
-
-    def __init__(self, job: str, progress: TrainingProgress | None) -> None:
-        self.job = job
-        self.progress = progress
-        self.stopped = False
-        self._told_to_stop = False
-
-    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
-        """Let SIGTERM, which a pod gets before it is evicted, end the training at a step's end."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-
-    def on_train_end(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
-        """Let SIGTERM end the process at once, as before."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def _on_signal(self, *_: Any) -> None:
-        self._told_to_stop = True
-
-    def _any_told_to_stop(self, args: TrainingArguments) -> bool:
-        """Return the same in every process, as all have to make the checkpoint together."""
-        if args.world_size == 1:
-            return self._told_to_stop
-        told = torch.tensor(float(self._told_to_stop), device=args.device)
-        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
-        return bool(told)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Log with every checkpoint, for the running mean loss is not saved; skip that of the last step."""
-        if self._any_told_to_stop(args) and state.global_step < state.max_steps:
-            self.stopped = control.should_save = control.should_training_stop = True
-        if state.global_step >= state.max_steps:
-            control.should_save, control.should_log = False, True
-        elif control.should_save:
-            control.should_log = True
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Mark the checkpoint once every process has written its part."""
-        torch.distributed.barrier()
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        if self.progress is not None:
-            if args.local_process_index == 0:
-                self.progress.save_checkpoint(self.job, args.world_size, folder)
-            torch.distributed.barrier()
-            if args.process_index == 0:
-                self.progress.seal_checkpoint(self.job, args.world_size, folder.name)
-        (folder / WHOLE).touch()
 
 
 class EventCallback(TrainerCallback):
@@ -199,21 +142,17 @@ def train_one(
     steps = recipe.optimizer_steps(_rows(job))
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
     order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
-    stopping = CheckpointCallback(job.folder.name, progress)
+    checkpointing = CheckpointCallback(job.folder.name, progress)
     trainer = OrderedTrainer(
         model=model,
         args=training_arguments(recipe, sharding, steps, checkpoints),
         train_dataset=OrderedExamples(_encoded(model, data, job.tasks, "train"), order.tolist()),
         data_collator=model.collate,
-        callbacks=[stopping, callback],
+        callbacks=[checkpointing, callback],
     )
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-    if progress is not None:
-        if trainer.args.local_process_index == 0:
-            progress.fetch_checkpoint(job.folder.name, trainer.args.world_size, checkpoints)
-        torch.distributed.barrier()
-    output = trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
-    if stopping.stopped:
+    output = trainer.train(resume_from_checkpoint=checkpointing.last_checkpoint(trainer.args))
+    if checkpointing.stopped:
         raise SystemExit(128 + signal.SIGTERM)
     if not math.isfinite(output.training_loss):
         raise TrainingError(
@@ -271,12 +210,6 @@ def _save_predictions(
         seconds = torch.tensor(time.monotonic() - started, dtype=torch.float32)
         with atomic_file(job.folder / PREDICTIONS) as path:
             save_file({"loss": loss, "right": right, "seconds": seconds}, path)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint that no kill cut short."""
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{WHOLE}")]
-    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
 
 
 def training_arguments(

@@ -313,8 +313,15 @@ def test_an_api_that_stays_away_is_one_sentence(
 
 
 def test_a_token_that_expires_is_read_again(
-    launch: Launch, trainer_api: TrainerApi, controllers: Any, cluster: Cluster
+    launch: Launch,
+    trainer_api: TrainerApi,
+    controllers: Any,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """At once: the client itself reads it again after a minute."""
+    monkeypatch.setattr(kubernetes_api.KubernetesApi.call, "__kwdefaults__", {"patience": 20.0})
+
     def life() -> None:
         trainer_api.tokens = {"renewed"}
         time.sleep(0.3)
@@ -329,19 +336,20 @@ def test_a_token_that_expires_is_read_again(
 def test_a_log_whose_connection_breaks_again_and_again_is_read_once(
     launch: Launch, trainer_api: TrainerApi, controllers: Any
 ) -> None:
-    trainer_api.log_connection_lines = 3
+    trainer_api.log_breaks = {0, 3, 4, 11, 19}
 
     def life() -> None:
         first, second = trainer_api.start_nodes(NAME)
         for step in range(20):
             trainer_api.say(first, f"line {step}")
             time.sleep(0.02)
+        wait_until(lambda: not trainer_api.log_breaks)
         completes_now(trainer_api, first, second)
 
     controllers(life)
     launch.run()
     lines = (launch.scratch / "training.log").read_text().splitlines()
-    assert lines == [f"line {step}" for step in range(len(lines))]
+    assert lines == [f"line {step}" for step in range(20)]
 
 
 def test_a_log_that_cannot_be_read_decides_nothing(
@@ -400,11 +408,19 @@ def test_a_failed_job_of_an_earlier_try_is_replaced(
     launch: Launch, trainer_api: TrainerApi, controllers: Any
 ) -> None:
     trainer_api.deletion_looks = 3
-    created = controllers(fails(trainer_api), completes(trainer_api))
-    launch.fails()
+    storage = open_storage(launch.uri)
+    said = {"time": 0, "message": "It is too hot.", "input_error": False}
+
+    def life() -> None:
+        storage.write("failures/0.json", json.dumps(said).encode())
+        storage.write("logs/0.log", b"hot")
+        fails(trainer_api)()
+
+    created = controllers(life, completes(trainer_api))
+    assert "It is too hot (events" in str(launch.fails())
     launch.run()
     assert len(created) == 2
-    assert len(open_storage(launch.uri).keys("failures/")) == 0
+    assert storage.keys("failures/") == storage.keys("logs/") == []
 
 
 def test_a_job_on_something_else_is_replaced(

@@ -65,6 +65,10 @@ def test_the_newest_whole_checkpoint_comes_back_with_every_machines_part(
             part = files(tmp_path / str(rank) / f"checkpoint-{step}", **{f"deep__{rank}": f"{step} {rank}"})
             progress.save_checkpoint("job", 2, part)
         progress.seal_checkpoint("job", 2, f"checkpoint-{step}")
+    kept = progress.storage.keys("checkpoints/")
+    assert not any("checkpoint-2/" in key for key in kept), "older ones are dropped"
+    older = "checkpoints/job/2-processes/checkpoint-9/whole"
+    progress.storage.write(older, b"")  # as where a kill comes before they are
     progress.save_checkpoint("job", 2, files(tmp_path / "0" / "checkpoint-12", deep__0="cut short"))
     folder = files(tmp_path / "new", **{"checkpoint-99__stale": "of another training"})
     progress.fetch_checkpoint("job", 2, folder)
@@ -73,8 +77,6 @@ def test_the_newest_whole_checkpoint_comes_back_with_every_machines_part(
         "checkpoint-10/deep/1": "10 1",
         "checkpoint-10/whole": "",
     }
-    kept = progress.storage.keys("checkpoints/")
-    assert not any("checkpoint-2/" in key for key in kept), "older ones are dropped"
 
 
 def test_a_checkpoint_of_another_number_of_processes_or_job_is_none(
@@ -108,6 +110,7 @@ STEP = """
 """
 
 
+@pytest.mark.slow
 def test_a_pod_that_is_evicted_saves_and_the_next_one_goes_on_from_there(
     s3_root: str, prepared_data: StepOutput, tiny_encoder: Path, tmp_path: Path
 ) -> None:
