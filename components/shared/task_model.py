@@ -81,6 +81,21 @@ class TaskModel(nn.Module, ABC):
         """Return `collate`'s tensors on the model's device."""
         return {name: value.to(self.device) for name, value in self.collate(examples).items()}
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights as PyTorch does; frozen ones may be missing, for checkpoints of a training leave them out.
+
+        Raises:
+            RuntimeError: a weight that is trained is missing, or there is one that the model has not.
+        """
+        frozen = {
+            name: parameter
+            for name, parameter in self.named_parameters(remove_duplicate=False)
+            if not parameter.requires_grad and name not in state_dict
+        }
+        return super().load_state_dict({**state_dict, **frozen}, strict, assign)
+
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """Return `loss`, the mean over rows of each row's loss in nats, and the answers' `logits` and `label`."""
         answers = self.answers(batch)

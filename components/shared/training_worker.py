@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ class OrderedTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write no weights into a checkpoint beside those that DeepSpeed writes there."""
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Leave frozen weights out of a checkpoint: they are those that training starts from (see `TaskModel`)."""
+        engine: Any = self.model_wrapped
+        save = engine.save_checkpoint
+        engine.save_checkpoint = partial(save, exclude_frozen_parameters=True)
+        super()._save_optimizer_and_scheduler(output_dir)
+        engine.save_checkpoint = save
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
         return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]

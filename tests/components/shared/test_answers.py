@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -36,6 +36,7 @@ def position_losses(answers: Answers) -> list[list[float]]:
 LENGTHS = st.lists(st.integers(1, 4), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), LENGTHS)
 def test_a_loss_is_the_mean_over_positions_and_a_margin_that_of_the_whole_answer(
     seed: int, lengths: list[int]

@@ -235,6 +235,22 @@ def test_a_saved_adapter_names_its_base_and_opens_on_no_other(
         open_model(tmp_path / "adapter")
 
 
+def test_frozen_weights_alone_may_be_missing_where_weights_are_loaded(
+    bases: dict[str, Path], data: PreparedData
+) -> None:
+    model = model_of(bases["llama_tied"], data, **LORA)
+    state = {name: each + 1 for name, each in model.named_parameters() if each.requires_grad}
+    frozen = {name: each.clone() for name, each in model.named_parameters() if not each.requires_grad}
+    model.load_state_dict(state)
+    for name, each in model.named_parameters():
+        assert torch.equal(each, state[name] if each.requires_grad else frozen[name])
+    missing = state.popitem()[0]
+    with pytest.raises(RuntimeError, match=f"Missing key.*{missing}"):
+        model.load_state_dict(state)
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*wing"):
+        model.load_state_dict({**model.state_dict(), "wing": torch.ones(1)})
+
+
 def test_a_revision_of_the_hub_is_named(bases: dict[str, Path], data: PreparedData, tmp_path: Path) -> None:
     cached = tmp_path / "models--owner--name" / "snapshots" / "0123abcd"
     shutil.copytree(bases["gpt2"], cached)
