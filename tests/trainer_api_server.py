@@ -71,6 +71,7 @@ class _Server(ThreadingHTTPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         with suppress(OSError), self._tls.wrap_socket(request, server_side=True) as encrypted:
             super().finish_request(encrypted, client_address)
+            encrypted.shutdown(socket.SHUT_RDWR)  # closing it is not enough, as `_connections` has it too
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._connections.append(socket.fromfd(request.fileno(), socket.AF_INET, socket.SOCK_STREAM))
