@@ -45,7 +45,7 @@ class InterruptedTraining:
     def run_past_next_checkpoint(self) -> "subprocess.Popen[bytes]":
         before = self.newest_checkpoint()
         process = self.start()
-        wait_until(lambda: self.newest_checkpoint() > before or process.poll() is not None, 120)
+        wait_until(lambda: self.newest_checkpoint() > before or process.poll() is not None, 600)
         time.sleep(random.uniform(0, 0.3))
         assert process.poll() is None, (self.scratch / LOG).read_text()
         return process
