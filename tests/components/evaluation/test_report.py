@@ -78,8 +78,8 @@ def usual() -> dict[str, Any]:
 def without_gain() -> dict[str, Any]:
     content = usual()
     chosen = content["evaluation"]["models"][0]
-    chosen["test_accuracy"] = {"mean": 0.8919, "low": 0.8779, "high": 0.9059}
-    content["evaluation"]["difference_to"][0] |= {
+    chosen["test"]["accuracy"] = {"mean": 0.8919, "low": 0.8779, "high": 0.9059}
+    content["evaluation"]["difference_to"][0]["test"] |= {
         "accuracy": {"mean": -0.0034, "low": -0.0161, "high": 0.0093},
         "loss": {"mean": 0.0048, "low": -0.0105, "high": 0.0201},
     }
@@ -220,7 +220,11 @@ def test_headline_says_plainly_that_choosing_did_not_help() -> None:
 
 def test_headline_warns_where_the_choice_is_clearly_worse() -> None:
     content = without_gain()
-    content["evaluation"]["difference_to"][0]["accuracy"] = {"mean": -0.03, "low": -0.04, "high": -0.02}
+    content["evaluation"]["difference_to"][0]["test"]["accuracy"] = {
+        "mean": -0.03,
+        "low": -0.04,
+        "high": -0.02,
+    }
     shown = page(content)
     assert "Selection did worse Choosing 4 of 11 sources did not help sst2" in shown.text("header")
     assert ("header", {"class": "bad"}) in shown.tags
