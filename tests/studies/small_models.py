@@ -24,6 +24,7 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from gradsift.components.data_preparation.suite_folder import SuiteFolder
 from gradsift.components.data_preparation.suite_manifest import FolderTask
+from gradsift.components.data_preparation.task import AnyRow, Row
 from gradsift.components.shared.prompt_format import Question, classification_question, generation_question
 
 Kind = Literal["gpt", "t5"]
@@ -65,17 +66,16 @@ def train_small_model(
 def suite_questions(suite: Path) -> list[Question]:
     """Return what the train rows of all tasks in a suite's folder ask, as gradsift asks it."""
     source = SuiteFolder(str(suite))
-    found = []
-    for entry in source.manifest.tasks:
-        if not isinstance(entry, FolderTask):
-            continue
-        task = source.read(entry, ["train"])
-        for row in task.splits["train"]:
-            if task.labels:
-                found.append(classification_question(row.text, row.text_pair, task.labels, row.label))
-            else:
-                found.append(generation_question(row.prompt, row.completion, row.rationale))
-    return found
+    own = [entry for entry in source.manifest.tasks if isinstance(entry, FolderTask)]
+    tasks = [source.read(entry, ["train"]) for entry in own]
+    return [question(row, task.labels) for task in tasks for row in task.splits["train"]]
+
+
+def question(row: AnyRow, labels: list[str]) -> Question:
+    """Return what a row asks."""
+    if isinstance(row, Row):
+        return classification_question(row.text, row.text_pair, labels, row.label)
+    return generation_question(row.prompt, row.completion, row.rationale)
 
 
 def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
@@ -189,7 +189,7 @@ def bits_per_byte(
         scored = batch["labels"] if lm.config.is_encoder_decoder else batch["labels"][:, 1:]
         tokens = scored[scored != IGNORED]
         nats += lm(**batch).loss.item() * len(tokens)
-        size += len(tokenizer.decode(tokens, skip_special_tokens=True).encode())
+        size += len(str(tokenizer.decode(tokens, skip_special_tokens=True)).encode())
     return nats / math.log(2) / size
 
 
