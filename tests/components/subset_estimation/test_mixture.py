@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from datasets import load_dataset
+from tiny_language_models import write_prepared_data
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.prepared_data import PreparedTask, write_index, write_split
@@ -74,6 +75,19 @@ def test_rows_are_prompts_and_completions(mixture: Path) -> None:
     ]
     pair = json.loads((mixture / "data/mnli.jsonl").read_text(encoding="utf-8"))
     assert pair == {"prompt": "A man \u201csleeps\u201d.\nHe is awake.\n", "completion": "no"}
+
+
+def test_written_answers_are_completions_with_their_rationale(tmp_path: Path) -> None:
+    def prepare(folder: Path) -> dict[str, Any]:
+        write_prepared_data(folder)
+        return {}
+
+    write_mixture(tmp_path / "output", produce(str(tmp_path), "data_preparation", {}, prepare), ["size"])
+    lines = (tmp_path / "output/mixture/data/next.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines[:2]] == [
+        {"prompt": "number 0 , what comes next one ?\n", "completion": "two"},
+        {"prompt": "number 1 , what comes next two ?\n", "completion": "two and three\nAnswer: three"},
+    ]
 
 
 def test_the_plain_file_has_rows_and_shares(mixture: Path) -> None:
