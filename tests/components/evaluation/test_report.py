@@ -469,7 +469,7 @@ def test_samples_show_what_was_asked_expected_and_written() -> None:
     shown = page(written())
     assert "confusion" not in shown.rows
     assert shown.row("samples", "gsm_1") == ["1 + 1? Think.", "2 or two", "It is 2"]
-    assert shown.row("samples", "gsm_7") == ["2 + 2?", "4"]
+    assert shown.row("samples", "gsm_7") == ["2 + 2?", "4", "nothing"]
     assert [row[0] for row in shown.rows["samples"][1:]] == [
         "gsm_1✓ right",
         "gsm_7\N{MULTIPLICATION SIGN} wrong",
