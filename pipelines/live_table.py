@@ -47,7 +47,12 @@ KEY_NUMBERS = {
         "estimated_loss": "estimated loss {:.3f}",
     },
     "target_finetuning": {"train_loss": "loss {:.3f}"},
-    "evaluation": {"test_accuracy": "accuracy {:.1%}", "test_loss": "loss {:.3f}"},
+    "evaluation": {
+        "test_accuracy": "accuracy {:.1%}",
+        "test_numeric_match": "numeric match {:.1%}",
+        "test_rouge_l": "ROUGE-L {:.1%}",
+        "test_loss": "loss {:.3f}",
+    },
     PROMOTION: {"accuracy": "accuracy {:.1%}", "champion_accuracy": "champion's {:.1%}"},
 }
 MARKS = {"finished": ("✓", "green"), "reused": ("✓", "cyan"), "failed": ("✗", "red")}

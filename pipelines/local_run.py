@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from gradsift.components.shared.errors import GradsiftError, InputError, RunFailedError
-from gradsift.components.shared.results import Evaluation
+from gradsift.components.shared.evaluation_results import Evaluation
 from gradsift.components.shared.run_record import step_events
 from gradsift.components.shared.step_output import StepOutput, fetch, read_file, work_folder
 from gradsift.components.shared.storage import atomic_file, is_remote, open_storage

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from kfp import dsl, kubernetes
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 MLFLOW_KEYS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -61,6 +62,7 @@ def give_credentials(
 def let_compute(task: dsl.PipelineTask, cpu: Any, memory: Any, again: bool = True) -> None:
     """Give a task what a step without a model needs, and try it again if it fails, unless told otherwise."""
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
+    _let_know(task, cpu, memory)
     kubernetes.set_timeout(task, SMALL_HOURS * 3600)
     if again:
         _let_retry(task)
@@ -91,6 +93,7 @@ def let_train(
     """
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
     task.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
+    _let_know(task, cpu, memory, gpus, gpu_type)
     kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory")
     kubernetes.add_node_selector_json(task, node_selector)
     kubernetes.add_toleration_json(task, tolerations)
@@ -106,6 +109,12 @@ def let_load_models(task: dsl.PipelineTask) -> None:
     if MODEL_CACHE:
         kubernetes.mount_pvc(task, pvc_name=MODEL_CACHE, mount_path=MODELS)
         task.set_env_variable("HF_HOME", MODELS)
+
+
+def _let_know(task: dsl.PipelineTask, *resources: Any) -> None:
+    """Have the conditions around a task hand down its resources: KFP's compiler does so for arguments alone."""
+    channels = [each for each in resources if isinstance(each, PipelineChannel)]
+    task.register_pipeline_channels(channels)
 
 
 def _let_retry(task: dsl.PipelineTask) -> None:

@@ -243,4 +243,4 @@ def test_make_run_avoids_the_harmful_sources_and_ranks_the_trained_subsets(tmp_p
     [evaluation_file] = (tmp_path / "gradsift-run").glob("evaluation/*/evaluation.json")
     models = {each["name"]: each for each in json.loads(evaluation_file.read_text())["models"]}
     assert models["selected"]["true_val_loss"] < models["all"]["true_val_loss"]
-    assert models["selected"]["test_accuracy"]["mean"] > models["all"]["test_accuracy"]["mean"] + 0.05
+    assert models["selected"]["test"]["accuracy"]["mean"] > models["all"]["test"]["accuracy"]["mean"] + 0.05

@@ -1,5 +1,6 @@
 """Language models of random weights, a few thousand parameters each, with a tokenizer trained on a few lines."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,20 @@ def write_prepared_data(folder: Path) -> Path:
         PreparedTask(name="size", labels=["few", "very_many"], rows={"train": 16}),
     ]
     write_index(folder, "counting", "next", tasks)
+    return folder
+
+
+def write_suite(folder: Path) -> Path:
+    """Write a suite of the target `next` and the auxiliary `before`, of which no two rows are equal."""
+    splits = {"train": range(16), "val": range(20, 28), "test": range(30, 38)}
+    tasks = []
+    for name, step in (("next", 1), ("before", -1)):
+        files = {split: f"{name}.{split}.jsonl" for split in splits}
+        for split, numbers in splits.items():
+            rows = [json.dumps(_counting(split, number, step)) for number in numbers]
+            (folder / files[split]).write_text("\n".join(rows))
+        tasks.append({"name": name, "splits": {split: {"file": file} for split, file in files.items()}})
+    (folder / "manifest.json").write_text(json.dumps({"suite": "counting", "tasks": tasks}))
     return folder
 
 

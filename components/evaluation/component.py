@@ -29,7 +29,7 @@ def evaluate(
         model: pointer to the fine-tuned model.
         evaluation: pointer to the evaluation.
         metrics: held-out metrics of the fine-tuned model and its gain over each comparison.
-        confusion: its confusion matrix.
+        confusion: its confusion matrix; empty where answers are written.
         report: the whole run on one page.
         output_uri: run root, a local path or an s3:// address.
         seeds: fine-tuning runs a comparison, with seeds counted up from the recipe's.
@@ -43,7 +43,7 @@ def evaluate(
 
     from gradsift.components.evaluation import step
     from gradsift.components.evaluation.config import EvaluationConfig
-    from gradsift.components.shared.results import Evaluation
+    from gradsift.components.shared.evaluation_results import Evaluation
     from gradsift.components.shared.step_output import copy_file, fetch, read_pointer
     from gradsift.components.shared.step_run import run_step
 
@@ -67,5 +67,6 @@ def evaluate(
         if isinstance(value, float):
             metrics.log_metric(name, value)
     found = Evaluation.read(fetch(output, [Evaluation.FILE]))
-    confusion.log_confusion_matrix(found.confusion.labels, found.confusion.matrix)
+    if found.confusion is not None:
+        confusion.log_confusion_matrix(found.confusion.labels, found.confusion.matrix)
     copy_file(output, step.REPORT, report)

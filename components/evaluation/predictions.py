@@ -1,26 +1,28 @@
-"""Trains the models to compare and predicts the target's validation and test rows with each."""
+"""Trains the models to compare and lets each answer the target's validation and test rows."""
 
+import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from tqdm import tqdm
 
+from gradsift.components.evaluation.model_answers import ModelAnswers, answer
 from gradsift.components.shared.base_model import find_base_model
-from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
-from gradsift.components.shared.prepared_data import PreparedData, Split
+from gradsift.components.shared.model_kind import kind_of
+from gradsift.components.shared.model_loading import from_base, open_model
+from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import digest_of
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.training import TrainingJob, train
 from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
-Predictions = dict[str, npt.NDArray[np.float32]]
-SPLITS: tuple[Split, ...] = ("val", "test")
+WRITTEN = "written"
 
 
 @dataclass(frozen=True)
@@ -44,25 +46,25 @@ def predict_all(
     recipe: TrainingRecipe,
     output: Path,
     tracker: StepTracker,
-) -> dict[str, Predictions]:
-    """Return each run's log-probabilities on the target's validation and test rows.
+) -> dict[str, ModelAnswers]:
+    """Return each run's answers to the target's validation and test rows.
 
-    Predictions are kept in `output`, models are deleted once they have predicted: a restart trains only the
-    runs whose predictions are not there. One launch trains all models, as its start-up takes longer than a
-    small fine-tune: until they have predicted, the weights of all of them are on the disk (90 MB a run for
+    Answers are kept in `output`, models are deleted once they have answered: a restart trains only the runs
+    whose answers are not there. One launch trains all models, as its start-up takes longer than a
+    small fine-tune: until they have answered, the weights of all of them are on the disk (90 MB a run for
     MiniLM, 440 MB for a BERT-base), and for the one in training a checkpoint of three times that.
 
     Args:
         runs: the runs; equal ones are trained once.
         finished_models: folders of models that are trained already, by the run's key.
         data: the prepared data.
-        model: the pretrained encoder and head.
+        model: the pretrained model.
         recipe: the recipe of every run, but for its seed.
         output: the step's output folder.
         tracker: gets the progress.
 
     Returns:
-        For each run's key, arrays `val` and `test` [n_rows, n_labels].
+        By each run's key.
     """
     scratch = output.with_name(f"{output.name}-processes")
     distinct = {run.key: run for run in runs}
@@ -79,40 +81,47 @@ def predict_all(
         if key not in finished_models
     ]
     train(jobs, scratch, tracker)
+    report = _progress(tracker, len(missing) * data.task(data.target).rows["test"])
     for key in tqdm(distinct, unit="model", desc="predict"):
         if key in missing:
-            classifier = EncoderClassifier.load(finished_models.get(key, scratch / key))
-            _save(output, key, predict(classifier, data, recipe.precision))
+            trained = open_model(finished_models.get(key, scratch / key))
+            _save(output, key, answer(trained, data, recipe.precision, report))  # type: ignore[arg-type]  # checked by TrainingRecipe
         shutil.rmtree(scratch / key, ignore_errors=True)
-    return {key: load_file(_file(output, key)) for key in distinct}
+    return {key: _load(output, key) for key in distinct}
 
 
-def predict_base(data: PreparedData, model: ModelConfig, precision: str) -> Predictions | None:
-    """Return the untrained base model's predictions, or None where its head has to be trained first."""
-    if model.head != "label_embedding":
+def predict_base(data: PreparedData, model: ModelConfig, precision: str) -> ModelAnswers | None:
+    """Return the untrained base model's answers, or None where its head has to be trained first."""
+    base = find_base_model(model.base_model)
+    if kind_of(base.folder, base.name) == "encoder" and model.head != "label_embedding":
         return None
-    labels = {task.name: task.labels for task in data.tasks}
-    head = Head.for_tasks("label_embedding", model.score_scale, model.max_length, data.target, labels)
-    return predict(EncoderClassifier.from_base(find_base_model(model.base_model), head), data, precision)
+    return answer(from_base(model, data), data, precision)  # type: ignore[arg-type]  # checked by TrainingRecipe
 
 
-def predict(model: EncoderClassifier, data: PreparedData, precision: str) -> Predictions:
-    """Return a model's log-probabilities on the target's validation and test rows."""
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return {
-        split: model.log_probabilities(
-            data.split(data.target, split),
-            data.target,
-            precision=precision,  # type: ignore[arg-type]  # checked by TrainingRecipe
-        ).numpy()
-        for split in SPLITS
-    }
+def _progress(tracker: StepTracker, total: int) -> Callable[[int], None]:
+    """Return what to call with every number of rows that have been written, of `total` in all."""
+    done = 0
+
+    def report(rows: int) -> None:
+        nonlocal done
+        done += rows
+        tracker.progress(done, total, "rows written")
+
+    return report
 
 
 def _file(output: Path, key: str) -> Path:
     return output / "predictions" / f"{key}.safetensors"
 
 
-def _save(output: Path, key: str, predictions: Predictions) -> None:
+def _save(output: Path, key: str, answers: ModelAnswers) -> None:
+    """Write arrays as tensors, texts into the file's metadata."""
+    arrays = {name: value for name, value in vars(answers).items() if name != WRITTEN and value is not None}
     with atomic_file(_file(output, key)) as path:
-        save_file(predictions, path)
+        save_file(arrays, path, {WRITTEN: json.dumps(answers.written)})
+
+
+def _load(output: Path, key: str) -> ModelAnswers:
+    with safe_open(_file(output, key), "numpy") as file:
+        arrays: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        return ModelAnswers(**arrays, written=json.loads(file.metadata()[WRITTEN]))

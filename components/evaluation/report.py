@@ -14,7 +14,8 @@ from gradsift.components.evaluation.charts import axis_over
 from gradsift.components.evaluation.report_explanations import ends_of, explanations_of
 from gradsift.components.evaluation.scatter import Point, scatter
 from gradsift.components.evaluation.task_map_chart import cluster_key
-from gradsift.components.shared.results import Evaluation, Interval, Selection
+from gradsift.components.shared.evaluation_results import LOSS, Confusion, Evaluation, Interval
+from gradsift.components.shared.selection_results import Selection
 
 FOLDER = Path(__file__).parent
 HEAT_LEVELS = 6
@@ -30,6 +31,7 @@ CHARTS = (
 )
 FILTERS = (
     report_words.named,
+    report_words.metric_words,
     report_words.wrappable,
     report_words.percent,
     report_words.percent_range,
@@ -150,23 +152,26 @@ def _methods(selection: Selection) -> dict[str, Any]:
 
 
 def _measured(evaluation: Evaluation) -> dict[str, Any]:
-    """Test metrics and differences with their axes, and the confusion matrix."""
+    """Test metrics and differences, those that are drawn with their axes, and the confusion matrix."""
     differences = evaluation.difference_to
-    accuracies = [end for model in evaluation.models for end in _bounds(model.test_accuracy)]
-    accuracies += [run.test_accuracy for model in evaluation.models for run in model.runs]
+    share, *other_shares = evaluation.shares
+    shares = [end for model in evaluation.models for end in _bounds(model.test[share])]
+    shares += [run.test[share] for model in evaluation.models for run in model.runs]
     return {
         "evaluation": evaluation,
-        "accuracy_axis": axis_over(accuracies, label_scale=100),
+        "share": share,
+        "other_shares": other_shares,
+        "share_axis": axis_over(shares, label_scale=100),
         "differences": {difference.name: difference for difference in differences},
-        "accuracy_difference_axis": axis_over(
-            (end for difference in differences for end in _bounds(difference.accuracy)),
+        "share_difference_axis": axis_over(
+            (end for difference in differences for end in _bounds(difference.test[share])),
             with_zero=True,
             label_scale=100,
         ),
         "loss_difference_axis": axis_over(
-            (end for difference in differences for end in _bounds(difference.loss)), with_zero=True
+            (end for difference in differences for end in _bounds(difference.test[LOSS])), with_zero=True
         ),
-        "confusion": _heat_map(evaluation),
+        "confusion": None if evaluation.confusion is None else _heat_map(evaluation.confusion),
     }
 
 
@@ -199,10 +204,10 @@ def _estimated_and_true(content: ReportContent) -> dict[str, Any]:
     return {"scatter": chart, "ranked": list(zip(models, by_estimate, by_truth, strict=True))}
 
 
-def _heat_map(evaluation: Evaluation) -> list[tuple[str, list[tuple[int, float, int]]]]:
+def _heat_map(confusion: Confusion) -> list[tuple[str, list[tuple[int, float, int]]]]:
     """Return for each true label its cells: the count, its share of the label's rows, its heat."""
     rows = []
-    for label, counts in zip(evaluation.confusion.labels, evaluation.confusion.matrix, strict=True):
+    for label, counts in zip(confusion.labels, confusion.matrix, strict=True):
         shares = [number / max(1, sum(counts)) for number in counts]
         heats = [round(HEAT_LEVELS * share) for share in shares]
         rows.append((label, list(zip(counts, shares, heats, strict=True))))

@@ -7,10 +7,10 @@ from gradsift.components.evaluation.report_words import nats
 from gradsift.components.evaluation.scatter import Point, scatter
 from gradsift.components.evaluation.synergy_chart import largest_synergy, strongest_pairs, synergy_chart
 from gradsift.components.evaluation.task_map_chart import is_wide, task_map_chart
-from gradsift.components.shared.results import (
+from gradsift.components.shared.evaluation_results import Interval
+from gradsift.components.shared.selection_results import (
     Calibration,
     CalibrationRun,
-    Interval,
     MethodResult,
     Selection,
     TaskMap,

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from markupsafe import Markup, escape
 
 from gradsift.components.evaluation.charts import MINUS
-from gradsift.components.shared.results import Calibration, Evaluation, Interval, Selection
+from gradsift.components.shared.evaluation_results import LOSS, Evaluation, Interval
+from gradsift.components.shared.selection_results import Calibration, Selection
 
 NAMES = {
     "selected": "Chosen sources",
@@ -30,6 +31,12 @@ NAMES = {
     "absolute": "absolute",
     "linear": "Linear",
     "rbf": "RBF kernel",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "numeric_match": "Numeric match",
+    "rouge_l": "ROUGE-L",
+    "exact_match": "Exact match",
+    "token_accuracy": "Token accuracy",
     "flip_labels": "labels flipped on purpose",
     "shuffle_labels": "labels shuffled on purpose",
 }
@@ -41,6 +48,11 @@ def named(identifier: str) -> str:
     if re.fullmatch(r"step \d+", identifier):
         return f"{identifier.capitalize()} of the search"
     return NAMES.get(identifier, identifier)
+
+
+def metric_words(metric: str) -> str:
+    """Return a metric's name within a sentence."""
+    return "ROUGE-L" if metric == "rouge_l" else metric.replace("_", " ")
 
 
 def wrappable(name: str) -> Markup:
@@ -167,11 +179,12 @@ class Headline:
 def headline(selection: Selection, evaluation: Evaluation) -> Headline:
     """Return the first words: they claim help only where the verdict says so."""
     effect = "helped" if evaluation.verdict.helped else "did not help"
-    title = f"{_choice(selection)} {effect} {selection.target}: {_accuracies(evaluation)}."
+    title = f"{_choice(selection)} {effect} {selection.target}: {_shares(evaluation)}."
     if evaluation.verdict.helped:
         return Headline("good", "Selection helped", title)
     worse = any(
-        difference.accuracy.high < 0 or difference.loss.low > 0 for difference in evaluation.difference_to
+        difference.test[evaluation.shares[0]].high < 0 or difference.test[LOSS].low > 0
+        for difference in evaluation.difference_to
     )
     if worse:
         return Headline("bad", "Selection did worse", title)
@@ -187,12 +200,13 @@ def _choice(selection: Selection) -> str:
     return f"Choosing {chosen} of {offered} sources"
 
 
-def _accuracies(evaluation: Evaluation) -> str:
-    words = f"{percent(evaluation.chosen.test_accuracy.mean)} test accuracy"
+def _shares(evaluation: Evaluation) -> str:
+    metric = evaluation.shares[0]
+    words = f"{percent(evaluation.chosen.test[metric].mean)} test {metric_words(metric)}"
     everything = evaluation.model_of("all")
     if everything is None:
         return words
-    return f"{words}, against {percent(everything.test_accuracy.mean)} with all of them"
+    return f"{words}, against {percent(everything.test[metric].mean)} with all of them"
 
 
 def _number(value: float, decimals: int) -> str:

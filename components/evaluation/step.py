@@ -12,34 +12,26 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from gradsift.components.evaluation.config import EvaluationConfig
-from gradsift.components.evaluation.held_out_metrics import (
-    Metrics,
-    bootstrap_metrics,
-    confusion,
-    difference,
-    held_out,
-    metrics,
-)
-from gradsift.components.evaluation.predictions import (
-    SPLITS,
-    FineTuning,
-    Predictions,
-    predict_all,
-    predict_base,
-)
+from gradsift.components.evaluation.held_out_metrics import bootstrap_metrics, difference, held_out, metrics
+from gradsift.components.evaluation.model_answers import ModelAnswers
+from gradsift.components.evaluation.predictions import FineTuning, predict_all, predict_base
 from gradsift.components.evaluation.report import ReportContent, RunFacts, render_report
+from gradsift.components.evaluation.samples import draw_samples
+from gradsift.components.evaluation.scores import LabelScores, Metrics, RowScores, Scores, written_scores
 from gradsift.components.evaluation.verdict import judge
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.results import (
+from gradsift.components.shared.evaluation_results import (
+    LOSS,
     Confusion,
     EvaluatedModel,
     Evaluation,
-    HeldOutMetrics,
+    Interval,
     SeedRun,
-    Selection,
 )
+from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.prompt_format import final_answer
 from gradsift.components.shared.run_record import run_settings
+from gradsift.components.shared.selection_results import Selection
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.tracking import StepTracker, run_id
@@ -117,45 +109,57 @@ def _evaluate(
     }
     first = runs[CHOSEN][0].key
     all_runs = [run for same_subset in runs.values() for run in same_subset]
-    predictions = predict_all(all_runs, {first: fetch(model)}, data, model_config, recipe, output, tracker)
+    answers = predict_all(all_runs, {first: fetch(model)}, data, model_config, recipe, output, tracker)
     base = predict_base(data, model_config, recipe.precision)
-    answers: dict[str, Any] = {
-        split: np.array(data.split(data.target, split)["label"][:], dtype=np.int64) for split in SPLITS
-    }
-    by_name = {
-        name: {run.seed: predictions[run.key] for run in same_subset} for name, same_subset in runs.items()
-    }
+    rows = data.split(data.target, "test")
+    scores = {key: scores_of(each, rows) for key, each in answers.items()}
     sampled = {
-        name: bootstrap_metrics(
-            [one["test"] for one in seed_runs.values()], answers["test"], config.bootstrap, config.seed
-        )
-        for name, seed_runs in by_name.items()
+        name: bootstrap_metrics([scores[run.key] for run in same_subset], config.bootstrap, config.seed)
+        for name, same_subset in runs.items()
     }
     models = {
-        name: _evaluated_model(name, selection, by_name[name], answers, sampled[name])
-        for name in selection.comparisons
+        name: _evaluated_model(name, selection, same_subset, answers, scores, sampled[name])
+        for name, same_subset in runs.items()
     }
     differences = [
-        difference(name, models[CHOSEN], other, sampled[CHOSEN], sampled[name])
+        difference(name, models[CHOSEN].test, other.test, sampled[CHOSEN], sampled[name])
         for name, other in models.items()
         if name != CHOSEN
     ]
-    labels = data.task(data.target).labels
+    labels, chosen = data.task(data.target).labels, scores[first]
     return Evaluation(
         target=data.target,
         labels=labels,
-        val_rows=len(answers["val"]),
-        test_rows=len(answers["test"]),
+        val_rows=data.task(data.target).rows["val"],
+        test_rows=len(rows),
         optimizer_steps=recipe.steps,
         batch_size=recipe.batch_size,
         seeds=seeds,
         models=list(models.values()),
-        base_model=_base_metrics(base, answers["test"], config),
-        confusion=Confusion(labels=labels, matrix=confusion(predictions[first]["test"], answers["test"])),
+        base_model=None if base is None else _base_metrics(scores_of(base, rows), config),
+        confusion=(
+            Confusion(labels=labels, matrix=chosen.confusion()) if isinstance(chosen, LabelScores) else None
+        ),
+        samples=(
+            draw_samples(rows, answers[first].written or [], chosen.right(), config.seed)
+            if isinstance(chosen, RowScores)
+            else []
+        ),
         spearman=rank_correlation(list(models.values())),
         verdict=judge(differences, seeds),
         difference_to=differences,
     )
+
+
+def scores_of(answers: ModelAnswers, rows: Any) -> Scores:
+    """Return the scores of a model's answers to the target's test rows (see `prepared_data`)."""
+    if answers.labels is not None:
+        losses, given = answers.test_loss.astype(np.float64), answers.labels.argmax(1)
+        return LabelScores(losses, given, np.array(rows["label"][:]), answers.labels.shape[1])
+    assert answers.token_accuracy is not None
+    assert answers.written is not None
+    written = [final_answer(text) for text in answers.written]
+    return written_scores(answers.test_loss, answers.token_accuracy, written, rows["references"][:])
 
 
 def _check_trained_on(tasks: list[str], selection: Selection, model: StepOutput) -> None:
@@ -170,29 +174,26 @@ def _check_trained_on(tasks: list[str], selection: Selection, model: StepOutput)
 def _evaluated_model(
     name: str,
     selection: Selection,
-    runs: Mapping[int, Predictions],
-    answers: Mapping[str, Any],
+    runs: list[FineTuning],
+    answers: Mapping[str, ModelAnswers],
+    scores: Mapping[str, Scores],
     sampled: Metrics,
 ) -> EvaluatedModel:
-    val = {seed: metrics(one["val"], answers["val"]) for seed, one in runs.items()}
-    test = {seed: metrics(one["test"], answers["test"]) for seed, one in runs.items()}
-    losses = [float(one.loss) for one in val.values()]
+    seed_runs = [
+        SeedRun(
+            seed=run.seed,
+            val_loss=float(answers[run.key].val_loss.mean(dtype=np.float64)),
+            test=metrics(scores[run.key]),
+        )
+        for run in runs
+    ]
+    losses = [run.val_loss for run in seed_runs]
     estimate = selection.estimate_of(name)
-    found = held_out([one["test"] for one in runs.values()], answers["test"], sampled)
     return EvaluatedModel(
         name=name,
         subset=selection.comparisons[name],
-        runs=[
-            SeedRun(
-                seed=seed,
-                val_loss=float(val[seed].loss),
-                test_loss=float(test[seed].loss),
-                test_accuracy=float(test[seed].accuracy),
-                test_macro_f1=float(test[seed].macro_f1),
-            )
-            for seed in runs
-        ],
-        **dict(found),
+        runs=seed_runs,
+        test=held_out([run.test for run in seed_runs], sampled),
         true_val_loss=float(np.mean(losses)),
         true_val_loss_sd=float(np.std(losses, ddof=1)) if len(losses) > 1 else 0.0,
         estimated_loss=estimate.estimated_loss,
@@ -200,11 +201,8 @@ def _evaluated_model(
     )
 
 
-def _base_metrics(base: Predictions | None, answers: Any, config: EvaluationConfig) -> HeldOutMetrics | None:
-    if base is None:
-        return None
-    sampled = bootstrap_metrics([base["test"]], answers, config.bootstrap, config.seed)
-    return held_out([base["test"]], answers, sampled)
+def _base_metrics(scores: Scores, config: EvaluationConfig) -> dict[str, Interval]:
+    return held_out([metrics(scores)], bootstrap_metrics([scores], config.bootstrap, config.seed))
 
 
 def rank_correlation(models: list[EvaluatedModel]) -> float | None:
@@ -238,18 +236,17 @@ def _report_content(
 
 
 def _metadata(evaluation: Evaluation) -> dict[str, Any]:
-    chosen = evaluation.chosen
     values: dict[str, Any] = {
         "target": evaluation.target,
         "helped": evaluation.verdict.helped,
         "verdict": evaluation.verdict.text,
-        "test_loss": chosen.test_loss.mean,
-        "test_accuracy": chosen.test_accuracy.mean,
-        "test_macro_f1": chosen.test_macro_f1.mean,
     }
+    for name, found in evaluation.chosen.test.items():
+        values[f"test_{name}"] = found.mean
+    share = evaluation.shares[0]
     for each in evaluation.difference_to:
-        values[f"accuracy_gain_over_{each.name}"] = each.accuracy.mean
-        values[f"loss_change_from_{each.name}"] = each.loss.mean
+        values[f"{share}_gain_over_{each.name}"] = each.test[share].mean
+        values[f"loss_change_from_{each.name}"] = each.test[LOSS].mean
     if evaluation.spearman is not None:
         values["spearman"] = evaluation.spearman
     return values

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from gradsift.components.evaluation.labels import LETTER_WIDTH, shortened, text
 from gradsift.components.evaluation.report_words import signed_nats
-from gradsift.components.shared.results import Synergy
+from gradsift.components.shared.selection_results import Synergy
 
 WIDE_CELL, NARROW_CELL, MANY_TASKS = 24, 16, 12
 GAP = 1.0  # between cells

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from gradsift.components.evaluation.charts import axis_over
 from gradsift.components.evaluation.labels import BESIDE, Area, point_labels
-from gradsift.components.shared.results import TaskMap
+from gradsift.components.shared.selection_results import TaskMap
 
 COLOURS = 6
 SHAPES = (

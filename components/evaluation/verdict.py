@@ -1,6 +1,6 @@
 """Says in words whether the selection helped on held-out data."""
 
-from gradsift.components.shared.results import Difference, Verdict
+from gradsift.components.shared.evaluation_results import LOSS, Difference, Verdict
 
 
 def judge(differences: list[Difference], seeds: int) -> Verdict:
@@ -12,8 +12,8 @@ def judge(differences: list[Difference], seeds: int) -> Verdict:
         differences: the chosen model minus each comparison, at least one.
         seeds: fine-tuning runs behind each.
     """
-    better = [each for each in differences if each.loss.high < 0]
-    worse = [each for each in differences if each.loss.low > 0]
+    better = [each for each in differences if each.test[LOSS].high < 0]
+    worse = [each for each in differences if each.test[LOSS].low > 0]
     unclear = [each for each in differences if each not in better and each not in worse]
     helped = len(better) == len(differences) > 0
     parts = []

@@ -9,7 +9,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store import GradientStore
-from gradsift.components.shared.results import Calibration, CalibrationRun
+from gradsift.components.shared.selection_results import Calibration, CalibrationRun
 from gradsift.components.shared.true_losses import TrueLosses, TrueRun
 from gradsift.components.subset_estimation.calibration import (
     Calibrated,

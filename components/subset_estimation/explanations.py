@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsift.components.shared.results import Surrogate, Synergy, TaskMap
+from gradsift.components.shared.selection_results import Surrogate, Synergy, TaskMap
 from gradsift.components.subset_estimation.choices import Choices
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.ledger import EstimateLedger

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gradsift.components.shared.results import Calibration
+from gradsift.components.shared.selection_results import Calibration
 from gradsift.components.subset_estimation.choices import Choices
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.ledger import EstimateLedger

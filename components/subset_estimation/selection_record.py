@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gradsift.components.shared.results import Calibration, Selection
+from gradsift.components.shared.selection_results import Calibration, Selection
 from gradsift.components.subset_estimation.choices import Choices
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.explanations import Explanations

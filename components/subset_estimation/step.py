@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from gradsift.components.shared.gradient_store import GradientStore
-from gradsift.components.shared.results import Selection
+from gradsift.components.shared.selection_results import Selection
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.true_losses import TrueLosses
 from gradsift.components.subset_estimation.calibrated_estimator import open_calibrated

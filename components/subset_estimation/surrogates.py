@@ -8,7 +8,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
-from gradsift.components.shared.results import Surrogate
+from gradsift.components.shared.selection_results import Surrogate
 from gradsift.components.subset_estimation.margins import FloatArray
 from gradsift.components.subset_estimation.task_statistics import BoolArray
 

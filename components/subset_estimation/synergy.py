@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gradsift.components.shared.results import Synergy
+from gradsift.components.shared.selection_results import Synergy
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.margins import FloatArray
 

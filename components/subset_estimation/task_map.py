@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.cluster import KMeans
 
-from gradsift.components.shared.results import TaskMap
+from gradsift.components.shared.selection_results import TaskMap
 from gradsift.components.subset_estimation.directions import unit
 from gradsift.components.subset_estimation.margins import FloatArray
 from gradsift.components.subset_estimation.task_statistics import TaskStatistics

@@ -25,8 +25,8 @@ from images.mlflow_on_postgresql import mlflow_on_postgresql
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from gradsift.components.shared.results import Selection
 from gradsift.components.shared.run_record import step_events
+from gradsift.components.shared.selection_results import Selection
 from gradsift.pipelines.live_table import STEPS
 from images import container_machine
 

@@ -14,8 +14,9 @@ import mlflow
 import pytest
 from kfp import components, local
 
-from gradsift.components.shared.results import Evaluation, Selection
+from gradsift.components.shared.evaluation_results import Evaluation
 from gradsift.components.shared.run_record import step_events
+from gradsift.components.shared.selection_results import Selection
 from gradsift.components.shared.storage import open_storage
 from gradsift.pipelines.live_table import STEPS
 from gradsift.pipelines.pipeline import gradsift_pipeline

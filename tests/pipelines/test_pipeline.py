@@ -65,6 +65,20 @@ def needs(graph: dict[str, Any]) -> dict[str, set[str]]:
     return {name: set(task.get("dependentTasks", [])) for name, task in graph["dag"]["tasks"].items()}
 
 
+def test_every_group_is_given_what_its_tasks_take_from_it(compiled: list[dict[str, Any]]) -> None:
+    groups = {name: part for name, part in compiled[0]["components"].items() if "dag" in part}
+    assert groups
+    for name, group in groups.items():
+        given = set(group["inputDefinitions"].get("parameters", {}))
+        for task_name, task in group["dag"]["tasks"].items():
+            taken = {
+                each["componentInputParameter"]
+                for each in task.get("inputs", {}).get("parameters", {}).values()
+                if "componentInputParameter" in each
+            }
+            assert taken <= given, (name, task_name)
+
+
 def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
     components = compiled[0]["components"]
     assert needs(compiled[0]["root"]) == {

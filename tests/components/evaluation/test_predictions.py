@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradsift.components.evaluation.predictions import FineTuning, predict, predict_all, predict_base
+from gradsift.components.evaluation.model_answers import answer
+from gradsift.components.evaluation.predictions import FineTuning, predict_all, predict_base
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput
 from gradsift.components.shared.tracking import track_step
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
+from gradsift.components.shared.training_recipe import ModelConfig, Precision, TrainingRecipe
 
+PRECISIONS: tuple[Precision, Precision] = ("float32", "bf16")
 RECIPE = TrainingRecipe(steps=2, batch_size=8, precision="float32", processes=1)
 
 
@@ -65,14 +67,17 @@ def test_each_run_is_trained_once_and_its_model_deleted(
     assert [(job["tasks"], job["recipe"]["seed"]) for job in jobs] == [(["sst2"], 0), (["sst2"], 1)]
     assert not list(tmp_path.glob("output-processes/**/*.safetensors"))
     assert (given_model / "model.safetensors").exists()
-    expected = predict(EncoderClassifier.load(given_model), data, "float32")
-    for split, rows in data.task("sst2").rows.items():
-        if split == "train":
-            continue
-        assert np.array_equal(found[mr.key][split], expected[split])
-        assert found[none.key][split].shape == (rows, 2)
-        assert np.allclose(np.exp(found[none.key][split]).sum(1), 1, atol=1e-5)
-        assert not np.allclose(found[none.key][split], found[other_seed.key][split])
+    expected = answer(EncoderClassifier.load(given_model), data, "float32")
+    for name in ("val_loss", "test_loss", "labels"):
+        assert np.array_equal(getattr(found[mr.key], name), getattr(expected, name))
+    rows, given = data.task("sst2").rows, found[none.key].labels
+    assert given.shape == (rows["test"], 2)
+    assert np.allclose(np.exp(given).sum(1), 1, atol=1e-5)
+    assert not np.allclose(given, found[other_seed.key].labels)
+    right = np.array(data.split("sst2", "test")["label"][:])
+    assert np.array_equal(found[none.key].test_loss, -given[np.arange(len(right)), right])
+    assert found[none.key].val_loss.shape == (rows["val"],)
+    assert (found[none.key].token_accuracy, found[none.key].written) == (None, None)
 
 
 def test_a_restart_trains_only_what_has_not_predicted(
@@ -86,7 +91,7 @@ def test_a_restart_trains_only_what_has_not_predicted(
     again = run(runs, {}, data, tiny_encoder, tmp_path)
     assert not (tmp_path / "output-processes" / "jobs.json").exists()
     assert not left_by_a_kill.exists()
-    assert all(np.array_equal(again[key]["test"], first[key]["test"]) for key in first)
+    assert all(np.array_equal(again[key].labels, first[key].labels) for key in first)
 
 
 def test_the_base_model_is_measured_where_it_needs_no_trained_head(
@@ -94,13 +99,16 @@ def test_the_base_model_is_measured_where_it_needs_no_trained_head(
 ) -> None:
     base = predict_base(data, ModelConfig(base_model=str(tiny_encoder)), "float32")
     assert base is not None
-    assert base["test"].shape == (data.task("sst2").rows["test"], 2)
+    assert base.labels is not None
+    assert base.labels.shape == (data.task("sst2").rows["test"], 2)
     assert predict_base(data, ModelConfig(base_model=str(tiny_encoder), head="linear"), "float32") is None
 
 
 def test_bf16_predictions_are_close_and_float32(data: PreparedData, given_model: Path) -> None:
     model = EncoderClassifier.load(given_model)
-    exact, fast = (predict(model, data, precision)["val"] for precision in ("float32", "bf16"))
-    assert fast.dtype == np.float32
-    assert 0 < np.abs(fast - exact).mean() < 0.1
-    assert math.isclose(np.exp(fast).sum(), len(fast), rel_tol=1e-5)
+    exact, fast = (answer(model, data, precision) for precision in PRECISIONS)
+    assert exact.labels is not None
+    assert fast.labels is not None
+    assert fast.labels.dtype == fast.val_loss.dtype == np.float32
+    assert 0 < np.abs(fast.labels - exact.labels).mean() < 0.1
+    assert math.isclose(np.exp(fast.labels).sum(), len(fast.labels), rel_tol=1e-5)

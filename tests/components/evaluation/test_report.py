@@ -78,8 +78,8 @@ def usual() -> dict[str, Any]:
 def without_gain() -> dict[str, Any]:
     content = usual()
     chosen = content["evaluation"]["models"][0]
-    chosen["test_accuracy"] = {"mean": 0.8919, "low": 0.8779, "high": 0.9059}
-    content["evaluation"]["difference_to"][0] |= {
+    chosen["test"]["accuracy"] = {"mean": 0.8919, "low": 0.8779, "high": 0.9059}
+    content["evaluation"]["difference_to"][0]["test"] |= {
         "accuracy": {"mean": -0.0034, "low": -0.0161, "high": 0.0093},
         "loss": {"mean": 0.0048, "low": -0.0105, "high": 0.0201},
     }
@@ -148,6 +148,36 @@ def explained_sixty_tasks() -> dict[str, Any]:
     return content
 
 
+def written() -> dict[str, Any]:
+    """Of a target whose answers are texts: other metrics, samples in place of the confusion matrix."""
+
+    def renamed(metrics: dict[str, Any]) -> dict[str, Any]:
+        loss, first, second = metrics.values()
+        return {"loss": loss, "rouge_l": first, "exact_match": second, "token_accuracy": second}
+
+    content = usual()
+    evaluation = content["evaluation"]
+    for model in evaluation["models"]:
+        model["test"] = renamed(model["test"])
+        for run in model["runs"]:
+            run["test"] = renamed(run["test"])
+    for difference in evaluation["difference_to"]:
+        difference["test"] = renamed(difference["test"])
+    samples = [
+        {
+            "id": "gsm_1",
+            "prompt": "1 + 1?\nThink.",
+            "expected": ["2", "two"],
+            "written": "It is 2",
+            "right": True,
+        },
+        {"id": "gsm_7", "prompt": "2 + 2?", "expected": ["4"], "written": "", "right": False},
+    ]
+    base = renamed(evaluation["base_model"])
+    evaluation |= {"labels": [], "confusion": None, "samples": samples, "base_model": base}
+    return content
+
+
 def rendered(content: dict[str, Any]) -> str:
     return render_report(ReportContent(**content))
 
@@ -156,7 +186,7 @@ def page(content: dict[str, Any] | None = None) -> Page:
     return Page(rendered(content or usual()))
 
 
-VARIANTS = [usual, without_gain, bare, sixty_tasks, explained, explained_sixty_tasks]
+VARIANTS = [usual, without_gain, bare, sixty_tasks, explained, explained_sixty_tasks, written]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -220,7 +250,11 @@ def test_headline_says_plainly_that_choosing_did_not_help() -> None:
 
 def test_headline_warns_where_the_choice_is_clearly_worse() -> None:
     content = without_gain()
-    content["evaluation"]["difference_to"][0]["accuracy"] = {"mean": -0.03, "low": -0.04, "high": -0.02}
+    content["evaluation"]["difference_to"][0]["test"]["accuracy"] = {
+        "mean": -0.03,
+        "low": -0.04,
+        "high": -0.02,
+    }
     shown = page(content)
     assert "Selection did worse Choosing 4 of 11 sources did not help sst2" in shown.text("header")
     assert ("header", {"class": "bad"}) in shown.tags
@@ -411,6 +445,47 @@ def test_differences_claim_only_what_the_interval_allows() -> None:
         "+0.0048-0.0105 to +0.0201no clear difference",
     ]
     assert shown.row("differences", "Target only")[1] == "-0.0510-0.0720 to -0.0300better"
+
+
+def test_metrics_of_written_answers_stand_under_their_names() -> None:
+    shown = page(written())
+    title = "Choosing 4 of 11 sources helped sst2: 91.3% test ROUGE-L, against 89.5% with all of them."
+    assert title in shown.text("header")
+    assert "ROUGE-L with the chosen sources91.3%" in shown.text("key-numbers")
+    assert "of a written answer, the mean over its tokens" in shown.text("key-numbers")
+    heads = [cell for row in shown.rows["metrics"] for cell in row if row[0] == "Model"]
+    metrics = ["ROUGE-L", "Exact match", "Token accuracy", "Test loss, nats", "Validation loss, nats"]
+    assert [head for head in heads[:7] if head in metrics] == metrics
+    share = "91.1%89.6 to 92.7%"
+    row = ["91.3%90.0 to 92.8%", share, share, "0.27200.2410 to 0.3030", "0.2620± 0.0053"]
+    assert shown.row("metrics", "Chosen sources") == row
+    assert "ROUGE-L in percentage points, more is better" in shown.text("differences")
+    everything = "".join(shown.texts.values())
+    assert "Macro F1" not in everything
+    assert "two equally likely labels" not in everything
+
+
+def test_samples_show_what_was_asked_expected_and_written() -> None:
+    shown = page(written())
+    assert "confusion" not in shown.rows
+    assert shown.row("samples", "gsm_1") == ["1 + 1? Think.", "2 or two", "It is 2"]
+    assert shown.row("samples", "gsm_7") == ["2 + 2?", "4", "nothing"]
+    assert [row[0] for row in shown.rows["samples"][1:]] == [
+        "gsm_1✓ right",
+        "gsm_7\N{MULTIPLICATION SIGN} wrong",
+    ]
+    assert "1 + 1?\nThink." in shown.texts["samples"]
+    assert "samples" not in page().rows
+
+
+def test_texts_of_samples_are_shown_as_texts() -> None:
+    hostile = "<script>alert(1)</script>"
+    content = written()
+    content["evaluation"]["samples"][0] |= {"id": hostile, "prompt": hostile, "expected": [hostile]}
+    content["evaluation"]["samples"][0]["written"] = hostile
+    html = rendered(content)
+    assert "<script" not in html
+    assert Page(html).text("samples").count(hostile) == 4
 
 
 def test_confusion_matrix_shows_counts_and_shares_of_the_true_label() -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from gradsift.components.evaluation import report_words as words
 from gradsift.components.evaluation.charts import MINUS
-from gradsift.components.shared.results import Calibration, Interval
+from gradsift.components.shared.evaluation_results import Interval
+from gradsift.components.shared.selection_results import Calibration
 
 
 @pytest.mark.parametrize(

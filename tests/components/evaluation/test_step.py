@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selection_output import produce_selection
 
 from gradsift.components.evaluation.config import EvaluationConfig
 from gradsift.components.evaluation.step import REPORT, STEP, evaluate, rank_correlation
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.evaluation_results import Evaluation
 from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.results import EvaluatedModel, Evaluation, Selection
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.tracking import track_step
 from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
@@ -21,46 +22,6 @@ from gradsift.components.shared.training_recipe import ModelConfig, TrainingReci
 SUBSETS = {"selected": ["mr"], "all": ["mr", "trec", "mr_flipped"], "target_only": [], "random": ["mr"]}
 ESTIMATES = {"selected": 0.5, "all": 0.6, "target_only": 0.7, "random": 0.5}
 CONFIG = EvaluationConfig(seeds=2, max_runs=6, bootstrap=200)
-
-
-def selection(root: Path) -> StepOutput:
-    def result(name: str) -> dict[str, Any]:
-        return {"subset": SUBSETS[name], "estimated_loss": ESTIMATES[name], "standard_error": 0.01}
-
-    def work(folder: Path) -> dict[str, Any]:
-        names = {
-            "forward_stepwise": "selected",
-            "all": "all",
-            "target_only": "target_only",
-            "random": "random",
-        }
-        Selection.model_validate(
-            {
-                "suite": "demo",
-                "target": "sst2",
-                "method": "forward_stepwise",
-                "estimator": "gauss_newton",
-                "ridge": 0.1,
-                "ridge_scaling": "per_row",
-                "auxiliary_tasks": SUBSETS["all"],
-                "selected": SUBSETS["selected"],
-                "estimated_loss": 0.5,
-                "standard_error": 0.01,
-                "reason": "Because.",
-                "path": [],
-                "task_scores": [
-                    {"task": task, "score": 0.1, "standard_error": 0.01, "selected": task == "mr"}
-                    for task in SUBSETS["all"]
-                ],
-                "methods": [{"method": method, **result(name)} for method, name in names.items()],
-                "comparisons": SUBSETS,
-                "subsets_estimated": 8,
-                "seconds": 0.1,
-            }
-        ).write(folder)
-        return {}
-
-    return produce(str(root), "subset_estimation", {}, work)
 
 
 def fine_tuned(root: Path, encoder: Path, data: PreparedData, tasks: list[str]) -> StepOutput:
@@ -85,8 +46,9 @@ def fine_tuned(root: Path, encoder: Path, data: PreparedData, tasks: list[str]) 
 
 def run(root: Path, data: StepOutput, encoder: Path, tasks: list[str]) -> StepOutput:
     model = fine_tuned(root, encoder, PreparedData(Path(data.uri)), tasks)
+    chosen = produce_selection(root, "sst2", SUBSETS, ESTIMATES)
     with track_step(STEP, str(root), asdict(CONFIG)) as tracker:
-        return evaluate(CONFIG, data, selection(root), model, str(root), tracker)
+        return evaluate(CONFIG, data, chosen, model, str(root), tracker)
 
 
 @pytest.fixture(scope="module")
@@ -108,29 +70,26 @@ def test_every_comparison_is_measured_with_every_seed(evaluation: Evaluation) ->
     assert (evaluation.seeds, evaluation.optimizer_steps, evaluation.batch_size) == (2, 2, 8)
     for model in evaluation.models:
         assert model.estimated_loss == ESTIMATES[model.name]
-        for metric, name in _metrics(model):
+        assert list(model.test) == ["loss", "accuracy", "macro_f1"]
+        for name, metric in model.test.items():
             assert metric.low <= metric.mean <= metric.high
-            runs = [getattr(run, name) for run in model.runs]
+            runs = [run.test[name] for run in model.runs]
             assert metric.mean == pytest.approx(sum(runs) / 2)
         losses = [run.val_loss for run in model.runs]
         assert model.true_val_loss == pytest.approx(sum(losses) / 2)
         assert model.true_val_loss_sd == pytest.approx(abs(losses[0] - losses[1]) / 2**0.5)
+    assert evaluation.confusion is not None
     assert sum(map(sum, evaluation.confusion.matrix)) == evaluation.test_rows
-
-
-def _metrics(model: EvaluatedModel) -> list[tuple[Any, str]]:
-    return [(getattr(model, name), name) for name in ("test_loss", "test_accuracy", "test_macro_f1")]
+    assert evaluation.samples == []
 
 
 def test_the_given_model_is_the_first_run_of_the_selection(evaluation: Evaluation) -> None:
     """It was not trained at all, hence it predicts as the base model does."""
     assert evaluation.base_model is not None
-    assert evaluation.chosen.runs[0].test_loss == pytest.approx(
-        evaluation.base_model.test_loss.mean, rel=1e-6
-    )
-    assert evaluation.chosen.runs[1].test_loss != pytest.approx(
-        evaluation.base_model.test_loss.mean, rel=1e-6
-    )
+    base = evaluation.base_model["loss"].mean
+    first, second = (run.test["loss"] for run in evaluation.chosen.runs)
+    assert first == pytest.approx(base, rel=1e-6)
+    assert second != pytest.approx(base, rel=1e-6)
 
 
 def test_a_subset_that_two_comparisons_share_is_trained_once_and_never_helps(
@@ -141,7 +100,7 @@ def test_a_subset_that_two_comparisons_share_is_trained_once_and_never_helps(
     trained = [(job["tasks"][1:], job["recipe"]["seed"]) for job in json.loads(jobs.read_text())]
     assert trained == [(["mr"], 6), (SUBSETS["all"], 5), (SUBSETS["all"], 6), ([], 5), ([], 6)]
     [same] = [each for each in evaluation.difference_to if each.name == "random"]
-    assert same.loss.model_dump() == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert same.test["loss"].model_dump() == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert not evaluation.verdict.helped
     assert "no clear difference in test loss to" in evaluation.verdict.text
 
@@ -151,8 +110,9 @@ def test_differences_are_the_selection_minus_the_others(evaluation: Evaluation) 
     for each in evaluation.difference_to:
         other = evaluation.model_of(each.name)
         assert other is not None
-        assert each.loss.mean == pytest.approx(evaluation.chosen.test_loss.mean - other.test_loss.mean)
-        assert each.loss.low <= each.loss.mean <= each.loss.high
+        for name, found in each.test.items():
+            assert found.mean == pytest.approx(evaluation.chosen.test[name].mean - other.test[name].mean)
+            assert found.low <= found.mean <= found.high
 
 
 def test_the_report_and_the_metrics_say_the_same(finished: StepOutput, evaluation: Evaluation) -> None:
@@ -161,7 +121,7 @@ def test_the_report_and_the_metrics_say_the_same(finished: StepOutput, evaluatio
     assert evaluation.verdict.text in report
     metadata = finished.metadata
     assert metadata["verdict"] == evaluation.verdict.text
-    assert metadata["test_accuracy"] == evaluation.chosen.test_accuracy.mean
+    assert metadata["test_accuracy"] == evaluation.chosen.test["accuracy"].mean
     assert metadata["loss_change_from_random"] == 0.0
     assert evaluation.spearman is not None
     assert -1 <= evaluation.spearman <= 1

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradsift.components.evaluation.synergy_chart import largest_synergy, strongest_pairs, synergy_chart
-from gradsift.components.shared.results import Synergy
+from gradsift.components.shared.selection_results import Synergy
 
 SYNERGY = Synergy(tasks=["a", "b", "c"], values=[[0.0, 0.02, -0.01], [0.02, 0.0, 0.0], [-0.01, 0.0, 0.0]])
 

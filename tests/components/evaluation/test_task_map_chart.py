@@ -12,7 +12,7 @@ from gradsift.components.evaluation.task_map_chart import (
     is_wide,
     task_map_chart,
 )
-from gradsift.components.shared.results import TaskMap
+from gradsift.components.shared.selection_results import TaskMap
 
 coordinates = st.floats(-1e6, 1e6, allow_nan=False)
 task_maps = st.lists(st.tuples(coordinates, coordinates, st.integers(0, 9)), min_size=1, max_size=40).map(

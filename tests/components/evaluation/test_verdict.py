@@ -3,7 +3,7 @@
 import pytest
 
 from gradsift.components.evaluation.verdict import judge
-from gradsift.components.shared.results import Difference, Interval
+from gradsift.components.shared.evaluation_results import Difference, Interval
 
 LOSSES = {
     "better": (-0.3, -0.1),
@@ -20,8 +20,10 @@ def differences(**kinds: str) -> list[Difference]:
     return [
         Difference(
             name=name,
-            accuracy=accuracy,
-            loss=Interval(mean=sum(LOSSES[kind]) / 2, low=LOSSES[kind][0], high=LOSSES[kind][1]),
+            test={
+                "loss": Interval(mean=sum(LOSSES[kind]) / 2, low=LOSSES[kind][0], high=LOSSES[kind][1]),
+                "accuracy": accuracy,
+            },
         )
         for name, kind in kinds.items()
     ]

@@ -25,7 +25,7 @@ from gradsift.components.shared.gradient_store import GradientStore
 from gradsift.components.shared.language_model import LanguageModel
 from gradsift.components.shared.model_loading import open_model
 from gradsift.components.shared.prepared_data import PreparedData, PreparedTask, write_index, write_split
-from gradsift.components.shared.results import Selection
+from gradsift.components.shared.selection_results import Selection
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.tracking import track_step
 from gradsift.components.shared.training_recipe import ModelConfig

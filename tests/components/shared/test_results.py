@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from gradsift.components.shared.errors import InputError, StorageError
-from gradsift.components.shared.results import Evaluation, ResultFile, Selection
+from gradsift.components.shared.evaluation_results import Evaluation
+from gradsift.components.shared.results import ResultFile
+from gradsift.components.shared.selection_results import Selection
 
 INTERVAL = {"mean": 0.9, "low": 0.88, "high": 0.92}
-METRICS = {"test_loss": INTERVAL, "test_accuracy": INTERVAL, "test_macro_f1": INTERVAL}
+METRICS = {"loss": INTERVAL, "accuracy": INTERVAL, "macro_f1": INTERVAL}
 ESTIMATE = {"estimated_loss": 0.4, "standard_error": 0.01}
 ESTIMATED = {"estimated_loss": 0.4, "calibrated_loss": 0.5}
 
@@ -58,9 +60,9 @@ def explained() -> dict[str, Any]:
 
 
 def evaluation() -> dict[str, Any]:
-    run = {"seed": 0, "val_loss": 0.3, "test_loss": 0.31, "test_accuracy": 0.9, "test_macro_f1": 0.9}
+    run = {"seed": 0, "val_loss": 0.3, "test": {"loss": 0.31, "accuracy": 0.9, "macro_f1": 0.9}}
     model = {
-        **METRICS,
+        "test": METRICS,
         "name": "selected",
         "subset": ["mr"],
         "runs": [run],
@@ -82,7 +84,7 @@ def evaluation() -> dict[str, Any]:
         "confusion": {"labels": ["negative", "positive"], "matrix": [[450, 50], [50, 450]]},
         "spearman": None,
         "verdict": {"helped": True, "text": "It helped."},
-        "difference_to": [{"name": "all", "accuracy": INTERVAL, "loss": INTERVAL}],
+        "difference_to": [{"name": "all", "test": METRICS}],
     }
 
 
@@ -117,6 +119,7 @@ def test_models_are_found_by_name() -> None:
     assert record.chosen.name == "selected"
     assert record.model_of("all") == record.models[1]
     assert record.model_of("random") is None
+    assert record.shares == ["accuracy", "macro_f1"]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +150,12 @@ def test_models_are_found_by_name() -> None:
             Evaluation,
             evaluation() | {"confusion": {"labels": ["a", "b"], "matrix": [[1, 2], [3]]}},
             r"evaluation\.json is not valid at confusion: .*2 by 2",
+        ),
+        (Evaluation, evaluation() | {"base_model": {"loss": INTERVAL}}, "the same for every model"),
+        (
+            Evaluation,
+            evaluation() | {"difference_to": [{"name": "all", "test": METRICS | {"f1": INTERVAL}}]},
+            "the same for every model",
         ),
         (Evaluation, evaluation() | {"verdict": {"helped": True}}, r"at verdict\.text"),
     ],

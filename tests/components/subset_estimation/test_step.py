@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from gradsift.components.shared.errors import GradientStoreError, InputError
 from gradsift.components.shared.prepared_data import PreparedTask, write_index, write_split
-from gradsift.components.shared.results import Selection
+from gradsift.components.shared.selection_results import Selection
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.true_losses import TrueLosses
 from gradsift.components.subset_estimation import step

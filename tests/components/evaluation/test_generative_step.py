@@ -1,0 +1,202 @@
+"""The whole step for a target whose answers are written, by a causal and a sequence-to-sequence model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from selection_output import produce_selection
+from tiny_language_models import make_base, write_prepared_data
+from torch.nn import functional
+
+from gradsift.components.evaluation.config import EvaluationConfig
+from gradsift.components.evaluation.step import REPORT, STEP, evaluate
+from gradsift.components.shared.evaluation_results import Evaluation
+from gradsift.components.shared.language_model import LanguageModel
+from gradsift.components.shared.model_loading import from_base, open_model
+from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.prompt_format import final_answer, questions
+from gradsift.components.shared.run_record import step_events
+from gradsift.components.shared.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.tracking import run_id, track_step
+from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
+
+SUBSETS: dict[str, list[str]] = {"selected": ["before"], "all": ["before", "size"], "target_only": []}
+ESTIMATES = {"selected": 0.5, "all": 0.6, "target_only": 0.7}
+CONFIG = EvaluationConfig(seeds=1, bootstrap=200)
+METRICS = ["loss", "rouge_l", "exact_match", "token_accuracy"]
+
+
+def prepared(root: Path) -> StepOutput:
+    def work(folder: Path) -> dict[str, Any]:
+        write_prepared_data(folder)
+        (folder / "statistics.json").write_text("[]")
+        return {}
+
+    return produce(str(root), "data_preparation", {}, work)
+
+
+def untrained(root: Path, base: Path, data: StepOutput) -> StepOutput:
+    """What fine-tuning leaves, without the training."""
+    config = ModelConfig(base_model=str(base), max_length=64)
+
+    def work(folder: Path) -> dict[str, Any]:
+        from_base(config, PreparedData(fetch(data))).save(folder)
+        recipe = TrainingRecipe(batch_size=8, precision="float32", processes=1, seed=5)
+        result = {
+            "tasks": ["next", "before"],
+            "recipe": asdict(recipe),
+            "optimizer_steps": 2,
+            "model": asdict(config),
+        }
+        (folder / "training.json").write_text(json.dumps(result))
+        return {"base_model": base.name}
+
+    return produce(str(root), "target_finetuning", {}, work)
+
+
+@pytest.fixture(scope="module", params=["llama", "t5"])
+def run(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[[], StepOutput]]:
+    """A run root with what the step needs, and the step."""
+    root = tmp_path_factory.mktemp("run")
+    base = make_base(tmp_path_factory.mktemp("base") / request.param, request.param)
+    data = prepared(root)
+    model = untrained(root, base, data)
+    selection = produce_selection(root, "next", SUBSETS, ESTIMATES)
+
+    def step() -> StepOutput:
+        with track_step(STEP, str(root), asdict(CONFIG)) as tracker:
+            return evaluate(CONFIG, data, selection, model, str(root), tracker)
+
+    return root, step
+
+
+@pytest.fixture(scope="module")
+def finished(run: tuple[Path, Callable[[], StepOutput]]) -> StepOutput:
+    return run[1]()
+
+
+@pytest.fixture(scope="module")
+def evaluation(finished: StepOutput) -> Evaluation:
+    return Evaluation.read(fetch(finished))
+
+
+@pytest.fixture(scope="module")
+def by_hand(run: tuple[Path, Callable[[], StepOutput]], finished: StepOutput) -> list[dict[str, Any]]:
+    """What the given model says of each test row: one row at a time, without padding, one token at a time."""
+    root, _ = run
+    [folder] = (path.parent for path in root.glob("**/target_finetuning/**/training.json"))
+    [data] = (path.parent for path in root.glob("**/data_preparation/**/tasks.json"))
+    model, rows = open_model(folder), PreparedData(data).split("next", "test")
+    assert isinstance(model, LanguageModel)
+    return [
+        _read_and_written(model, question, references)
+        for question, references in zip(questions(rows, []), rows["references"][:], strict=True)
+    ]
+
+
+@torch.no_grad()
+def _read_and_written(model: LanguageModel, question: Any, references: list[str]) -> dict[str, Any]:
+    prompt, answer = model.format.tokens(question) or ([], [])
+    right = torch.tensor(answer)
+    scores = _scores(model, prompt, answer)
+    written: list[int] = []
+    end = model.tokenizer.eos_token_id
+    while len(written) < 40 and (not written or written[-1] != end):
+        written.append(int(_scores(model, prompt, [*written, 0])[-1].argmax()))
+    return {
+        "loss": float(functional.cross_entropy(scores, right)),
+        "token_accuracy": float((scores.argmax(1) == right).float().mean()),
+        "written": written,
+        "references": references,
+        "text": lambda tokens: model.tokenizer.decode(tokens, skip_special_tokens=True),
+    }
+
+
+def _scores(model: LanguageModel, prompt: list[int], answer: list[int]) -> Any:
+    """Scores [len(answer), V] of the tokens at the answer's places."""
+    if model.settings.encoder_decoder:
+        start = [model.lm.config.decoder_start_token_id, *answer[:-1]]
+        return model.lm(input_ids=torch.tensor([prompt]), decoder_input_ids=torch.tensor([start])).logits[0]
+    logits = model.lm(input_ids=torch.tensor([[*prompt, *answer[:-1]]])).logits[0]
+    return logits[len(prompt) - 1 :]
+
+
+def test_every_model_has_the_metrics_of_written_answers(evaluation: Evaluation) -> None:
+    assert {model.name: model.subset for model in evaluation.models} == SUBSETS
+    assert (evaluation.labels, evaluation.confusion) == ([], None)
+    assert (evaluation.val_rows, evaluation.test_rows) == (6, 4)
+    assert evaluation.base_model is not None
+    for found in (evaluation.base_model, *(model.test for model in evaluation.models)):
+        assert list(found) == METRICS
+        assert all(each.low <= each.mean <= each.high for each in found.values())
+    trained = {model.test["loss"].mean for model in evaluation.models}
+    assert len(trained) == 3
+    assert {each.name for each in evaluation.difference_to} == {"all", "target_only"}
+
+
+def test_the_given_model_reads_and_writes_as_one_row_and_token_at_a_time(
+    evaluation: Evaluation, by_hand: list[dict[str, Any]]
+) -> None:
+    """The given model was not trained, so that it is the base model too."""
+    [run] = evaluation.chosen.runs
+    assert evaluation.base_model is not None
+    for name in ("loss", "token_accuracy"):
+        expected = sum(row[name] for row in by_hand) / len(by_hand)
+        assert run.test[name] == pytest.approx(expected, rel=1e-5)
+        assert evaluation.base_model[name].mean == pytest.approx(expected, rel=1e-5)
+    assert [sample.id for sample in evaluation.samples] == [f"next-test-{row}" for row in range(4)]
+    for sample, row in zip(evaluation.samples, by_hand, strict=True):
+        assert sample.written in {row["text"](row["written"][:length]) for length in range(41)}
+        assert sample.expected == row["references"]
+        assert sample.right == (final_answer(sample.written) == sample.expected[0])
+    assert run.test["exact_match"] == sum(sample.right for sample in evaluation.samples) / 4
+
+
+def test_as_much_is_written_as_the_longest_answer_of_train_and_val_rows(
+    evaluation: Evaluation, by_hand: list[dict[str, Any]], run: tuple[Path, Callable[[], StepOutput]]
+) -> None:
+    [folder] = (path.parent for path in run[0].glob("**/target_finetuning/**/training.json"))
+    [data] = (path.parent for path in run[0].glob("**/data_preparation/**/tasks.json"))
+    model, reader = open_model(folder), PreparedData(data)
+    lengths = [
+        len(example["label"])
+        for split in ("train", "val")
+        for example in model.encode(reader.split("next", split), "next")  # type: ignore[arg-type]
+    ]
+    for sample, row in zip(evaluation.samples, by_hand, strict=True):
+        assert sample.written == row["text"](row["written"][: max(lengths)])
+
+
+def test_the_report_and_the_metrics_show_what_was_written(
+    finished: StepOutput, evaluation: Evaluation
+) -> None:
+    report = (Path(finished.uri) / REPORT).read_text()
+    assert 'id="samples"' in report
+    assert 'id="confusion"' not in report
+    assert "ROUGE-L with the chosen sources" in report
+    assert all(sample.prompt in report for sample in evaluation.samples)
+    metadata = finished.metadata
+    for name in METRICS:
+        assert metadata[f"test_{name}"] == evaluation.chosen.test[name].mean
+    assert {"rouge_l_gain_over_all", "loss_change_from_target_only"} <= set(metadata)
+
+
+def test_progress_counts_the_rows_written_by_every_model(
+    run: tuple[Path, Callable[[], StepOutput]], finished: StepOutput
+) -> None:
+    written = [
+        event
+        for event in step_events(str(run[0]), run_id())[STEP]
+        if event["event"] == "progress" and event["unit"] == "rows written"
+    ]
+    assert (written[-1]["done"], written[-1]["total"]) == (12, 12)
+
+
+def test_a_second_evaluation_finds_the_first(
+    run: tuple[Path, Callable[[], StepOutput]], finished: StepOutput
+) -> None:
+    assert run[1]() == replace(finished, reused=True)
