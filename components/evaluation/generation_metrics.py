@@ -16,7 +16,7 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 NUMBER = re.compile(
     r"""
     (?:(?<![\w)\]])(?P<minus>[-\N{MINUS SIGN}]))?         # not the one between the numbers of a difference
-    \$?
+    [$€£]?
     (?P<digits>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)
     """,
     re.VERBOSE,
@@ -74,10 +74,11 @@ def is_number(text: str) -> bool:
 
 
 class _Words:
-    """Splits a text into words as ROUGE does, of any script."""
+    """Splits a text into words as ROUGE does, of any script; one without words, `} )`, at its spaces."""
 
     def tokenize(self, text: str) -> list[str]:
-        return re.findall(r"[^\W_]+", text.lower())
+        lower = text.lower()
+        return re.findall(r"[^\W_]+", lower) or lower.split()
 
 
 _ROUGE = RougeScorer(["rougeL"], tokenizer=_Words())
