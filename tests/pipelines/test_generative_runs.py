@@ -39,7 +39,7 @@ def run(root: Path, suite: Path, base: Path, lora_rank: int) -> str:
     command += ["--suite", str(suite), "--target", "next", "--base-model", str(base)]
     command += [f"--set={name}={value}" for name, value in {**SMALL, "model_lora_rank": lora_rank}.items()]
     environment = {**os.environ, "GRADSIFT_MLFLOW": "off"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1200)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=800)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
