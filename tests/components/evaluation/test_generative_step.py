@@ -1,8 +1,7 @@
 """The whole step for a target whose answers are written, by a causal and a sequence-to-sequence model."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from gradsift.components.evaluation.step import REPORT, STEP, evaluate
 from gradsift.components.shared.evaluation_results import Evaluation
 from gradsift.components.shared.language_model import LanguageModel
 from gradsift.components.shared.model_loading import from_base, open_model
-from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.prepared_data import PreparedData, Split
 from gradsift.components.shared.prompt_format import final_answer, questions
 from gradsift.components.shared.run_record import step_events
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
@@ -58,25 +57,40 @@ def untrained(root: Path, base: Path, data: StepOutput) -> StepOutput:
     return produce(str(root), "target_finetuning", {}, work)
 
 
-@pytest.fixture(scope="module", params=["llama", "t5"])
-def run(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[[], StepOutput]]:
+@dataclass(frozen=True)
+class Run:
     """A run root with what the step needs, and the step."""
+
+    root: Path
+    data: StepOutput
+    model: StepOutput
+    selection: StepOutput
+
+    def evaluate(self) -> StepOutput:
+        with track_step(STEP, str(self.root), asdict(CONFIG)) as tracker:
+            return evaluate(CONFIG, self.data, self.selection, self.model, str(self.root), tracker)
+
+
+@pytest.fixture(scope="module", params=["llama", "t5"])
+def run(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = tmp_path_factory.mktemp("run")
     base = make_base(tmp_path_factory.mktemp("base") / request.param, request.param)
     data = prepared(root)
-    model = untrained(root, base, data)
     selection = produce_selection(root, "next", SUBSETS, ESTIMATES)
-
-    def step() -> StepOutput:
-        with track_step(STEP, str(root), asdict(CONFIG)) as tracker:
-            return evaluate(CONFIG, data, selection, model, str(root), tracker)
-
-    return root, step
+    return Run(root, data, untrained(root, base, data), selection)
 
 
 @pytest.fixture(scope="module")
-def finished(run: tuple[Path, Callable[[], StepOutput]]) -> StepOutput:
-    return run[1]()
+def finished(run: Run) -> StepOutput:
+    return run.evaluate()
+
+
+@pytest.fixture(scope="module")
+def given(run: Run) -> LanguageModel:
+    """The model that the step is given, which was not trained."""
+    model = open_model(fetch(run.model))
+    assert isinstance(model, LanguageModel)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +99,11 @@ def evaluation(finished: StepOutput) -> Evaluation:
 
 
 @pytest.fixture(scope="module")
-def by_hand(run: tuple[Path, Callable[[], StepOutput]], finished: StepOutput) -> list[dict[str, Any]]:
+def by_hand(run: Run, given: LanguageModel) -> list[dict[str, Any]]:
     """What the given model says of each test row: one row at a time, without padding, one token at a time."""
-    root, _ = run
-    [folder] = (path.parent for path in root.glob("**/target_finetuning/**/training.json"))
-    [data] = (path.parent for path in root.glob("**/data_preparation/**/tasks.json"))
-    model, rows = open_model(folder), PreparedData(data).split("next", "test")
-    assert isinstance(model, LanguageModel)
+    rows = PreparedData(fetch(run.data)).split("next", "test")
     return [
-        _read_and_written(model, question, references)
+        _read_and_written(given, question, references)
         for question, references in zip(questions(rows, []), rows["references"][:], strict=True)
     ]
 
@@ -141,7 +151,7 @@ def test_every_model_has_the_metrics_of_written_answers(evaluation: Evaluation) 
 def test_the_given_model_reads_and_writes_as_one_row_and_token_at_a_time(
     evaluation: Evaluation, by_hand: list[dict[str, Any]]
 ) -> None:
-    """The given model was not trained, so that it is the base model too."""
+    """The given model is the base model too."""
     [run] = evaluation.chosen.runs
     assert evaluation.base_model is not None
     for name in ("loss", "token_accuracy"):
@@ -157,15 +167,14 @@ def test_the_given_model_reads_and_writes_as_one_row_and_token_at_a_time(
 
 
 def test_as_much_is_written_as_the_longest_answer_of_train_and_val_rows(
-    evaluation: Evaluation, by_hand: list[dict[str, Any]], run: tuple[Path, Callable[[], StepOutput]]
+    evaluation: Evaluation, by_hand: list[dict[str, Any]], run: Run, given: LanguageModel
 ) -> None:
-    [folder] = (path.parent for path in run[0].glob("**/target_finetuning/**/training.json"))
-    [data] = (path.parent for path in run[0].glob("**/data_preparation/**/tasks.json"))
-    model, reader = open_model(folder), PreparedData(data)
+    data = PreparedData(fetch(run.data))
+    splits: tuple[Split, Split] = ("train", "val")
     lengths = [
         len(example["label"])
-        for split in ("train", "val")
-        for example in model.encode(reader.split("next", split), "next")  # type: ignore[arg-type]
+        for split in splits
+        for example in given.encode(data.split("next", split), "next")
     ]
     for sample, row in zip(evaluation.samples, by_hand, strict=True):
         assert sample.written == row["text"](row["written"][: max(lengths)])
@@ -185,18 +194,14 @@ def test_the_report_and_the_metrics_show_what_was_written(
     assert {"rouge_l_gain_over_all", "loss_change_from_target_only"} <= set(metadata)
 
 
-def test_progress_counts_the_rows_written_by_every_model(
-    run: tuple[Path, Callable[[], StepOutput]], finished: StepOutput
-) -> None:
+def test_progress_counts_the_rows_written_by_every_model(run: Run, finished: StepOutput) -> None:
     written = [
         event
-        for event in step_events(str(run[0]), run_id())[STEP]
+        for event in step_events(str(run.root), run_id())[STEP]
         if event["event"] == "progress" and event["unit"] == "rows written"
     ]
     assert (written[-1]["done"], written[-1]["total"]) == (12, 12)
 
 
-def test_a_second_evaluation_finds_the_first(
-    run: tuple[Path, Callable[[], StepOutput]], finished: StepOutput
-) -> None:
-    assert run[1]() == replace(finished, reused=True)
+def test_a_second_evaluation_finds_the_first(run: Run, finished: StepOutput) -> None:
+    assert run.evaluate() == replace(finished, reused=True)

@@ -73,3 +73,34 @@ def _losses(model: LanguageModel, text: str, pair: str | None, label: int) -> li
     scores = model.lm(**read).logits[0, -len(name) :]
     losses = functional.cross_entropy(scores, torch.tensor(name), reduction="none").tolist()
     return [*losses, *[0.0] * (12 - len(name))]
+
+
+def test_written_answers_are_read_token_by_token(tmp_path: Path) -> None:
+    """A model that has learnt a little gives some of the tokens of an answer."""
+    data = PreparedData(write_prepared_data(tmp_path / "data"))
+    model = from_base(ModelConfig(base_model=str(make_base(tmp_path / "base", "llama")), max_length=64), data)
+    assert isinstance(model, LanguageModel)
+    batch = model.batch(model.encode(data.split("next", "train"), "next"))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(7):
+        optimizer.zero_grad()
+        model.answers(batch).losses().mean().backward()
+        optimizer.step()
+    reported: list[int] = []
+    found = answer(model, data, "float32", reported.append)
+    examples = model.encode(data.split("next", "test"), "next")
+    expected = [_read(model, example["input_ids"], example["label"]) for example in examples]
+    assert found.test_loss == pytest.approx([loss for loss, _ in expected], rel=1e-4)
+    assert found.token_accuracy == pytest.approx([share for _, share in expected])
+    assert any(0 < share < 1 for _, share in expected)
+    assert found.written is not None
+    assert (len(found.written), sum(reported)) == (4, 4)
+
+
+@torch.no_grad()
+def _read(model: LanguageModel, prompt: list[int], label: list[int]) -> tuple[float, float]:
+    """Loss and share of right tokens of one answer of a causal model."""
+    scores = model.lm(input_ids=torch.tensor([[*prompt, *label[:-1]]])).logits[0, -len(label) :]
+    right = torch.tensor(label)
+    hits = (scores.argmax(1) == right).float()
+    return float(functional.cross_entropy(scores, right)), float(hits.mean())
