@@ -71,7 +71,7 @@ class Run:
             return evaluate(CONFIG, self.data, self.selection, self.model, str(self.root), tracker)
 
 
-@pytest.fixture(scope="module", params=["llama", "t5"])
+@pytest.fixture(scope="module", params=["llama", pytest.param("t5", marks=pytest.mark.slow)])
 def run(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = tmp_path_factory.mktemp("run")
     base = make_base(tmp_path_factory.mktemp("base") / request.param, request.param)

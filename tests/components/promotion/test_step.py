@@ -101,6 +101,7 @@ def test_a_champion_of_other_labels_cannot_be_compared(
     assert aliases(name) == {"candidate": "2", "champion": "1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [0, 1, 3])
 def test_killed_after_any_change_and_tried_again_it_ends_as_undisturbed(
     call: int,

@@ -136,6 +136,7 @@ def test_predictions_are_the_losses_and_answers_of_the_trained_model(trained: Pa
     assert torch.equal(kept["right"], answers.right())
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_by_stages_2_and_3_with_checkpointed_gradients(
     trained: Path, data: Path, bases: dict[str, Path], tmp_path: Path
 ) -> None:

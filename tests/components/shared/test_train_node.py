@@ -154,6 +154,7 @@ def events(root: str) -> list[dict[str, Any]]:
     return read_events(open_storage(root).read("tracking/run-1/meta_training.jsonl"))
 
 
+@pytest.mark.slow
 def test_two_nodes_train_what_two_processes_do_though_a_node_is_taken_away(
     in_cluster: Cluster, nodes: Nodes, data: StepOutput, s3_root: str, tiny_encoder: Path
 ) -> None:
