@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gradsift.components.promotion.config import PromotionConfig
 from gradsift.components.promotion.freshness import FINGERPRINT, fingerprint
 from gradsift.components.promotion.registry import (
@@ -27,10 +25,11 @@ from gradsift.components.shared.trained_model import training_result
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-    from gradsift.components.shared.encoder_classifier import EncoderClassifier
+    from gradsift.components.shared.task_model import TaskModel
 
 STEP = "promotion"
 FINE_TUNING = "target_finetuning"
+READ_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -124,23 +123,37 @@ def _decide(
     return Decision(number, promoted, words)
 
 
-def _load(folder: Path) -> "EncoderClassifier":
+def _load(folder: Path) -> "TaskModel":
     import torch
 
+    from gradsift.components.shared.model_loading import open_model
+
+    return open_model(folder).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _labels(model: "TaskModel", task: str) -> list[str]:
     from gradsift.components.shared.encoder_classifier import EncoderClassifier
+    from gradsift.components.shared.language_model import LanguageModel
 
-    return EncoderClassifier.load(folder).to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _labels(model: "EncoderClassifier", task: str) -> list[str]:
+    if isinstance(model, LanguageModel):
+        return model.settings.labels.get(task, [])
+    assert isinstance(model, EncoderClassifier)
     return [model.head.classes[index] for index in model.head.tasks.get(task, [])]
 
 
-def _accuracy(model: "EncoderClassifier", data: PreparedData, precision: Any) -> float:
-    """Return the share of the target's test rows that a model answers rightly."""
-    rows = data.split(data.target, "test")
-    given = model.log_probabilities(rows, data.target, precision=precision).argmax(1).cpu().numpy()
-    return float(np.mean(given == np.array(rows["label"][:])))
+def _accuracy(model: "TaskModel", data: PreparedData, precision: Any) -> float:
+    """Return the share of the target's test rows whose answer a model finds the most likely, token by token."""
+    import torch
+
+    from gradsift.components.shared.precision import autocast
+    from gradsift.components.shared.task_model import by_length
+
+    examples = model.encode(data.split(data.target, "test"), data.target)
+    right = 0
+    for rows in by_length(examples, READ_AT_ONCE):
+        with torch.no_grad(), autocast(model.device, precision):
+            right += int(model.answers(model.batch([examples[row] for row in rows])).right().sum())
+    return right / len(examples)
 
 
 def _logged_model(registry: ModelRegistry, root_uri: str) -> tuple[str, str]:
