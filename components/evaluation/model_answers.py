@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
-from gradsift.components.shared.language_model import WRITTEN_AT_ONCE, LanguageModel
+from gradsift.components.shared.language_model import LanguageModel
 from gradsift.components.shared.precision import autocast
 from gradsift.components.shared.prepared_data import PreparedData, Split
-from gradsift.components.shared.task_model import Example, Rows, TaskModel, by_length
+from gradsift.components.shared.task_model import Example, Rows, TaskModel
 from gradsift.components.shared.training_recipe import Precision
 
-READ_AT_ONCE = 8
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -66,7 +65,8 @@ def answer(
     test = model.encode(rows, data.target)
     read = _read(model, test, precision)
     longest = max(len(example["label"]) for example in [*val, *_train_examples(model, data)])
-    written = _written(model, test, longest, precision, report)
+    with autocast(model.device, precision):
+        written = model.generate(test, longest, report)
     return ModelAnswers(
         val_loss, read.losses.numpy(), token_accuracy=read.token_accuracy.numpy(), written=written
     )
@@ -89,13 +89,10 @@ class _Read:
     tokens: Tensor
 
 
-@torch.no_grad()
 def _read(model: LanguageModel, examples: Sequence[Example], precision: Precision) -> _Read:
     """Read the right answers after their prompts (teacher forcing)."""
     read = _Read(*torch.empty(3, len(examples)))
-    for rows in by_length(examples, READ_AT_ONCE):
-        with autocast(model.device, precision):
-            answers = model.answers(model.batch([examples[row] for row in rows]))
+    for rows, answers in model.read(examples, precision):
         read.losses[rows] = answers.losses().cpu()
         read.token_accuracy[rows] = answers.hits().cpu()
         read.tokens[rows] = answers.positions.float().cpu()
@@ -127,20 +124,3 @@ def _right(rows: Rows) -> tuple[Tensor, Tensor]:
 
 def _train_examples(model: LanguageModel, data: PreparedData) -> list[Example]:
     return model.encode(data.split(data.target, "train"), data.target)
-
-
-def _written(
-    model: LanguageModel,
-    examples: Sequence[Example],
-    max_new_tokens: int,
-    precision: Precision,
-    report: Callable[[int], None],
-) -> list[str]:
-    written = [""] * len(examples)
-    for rows in by_length(examples, WRITTEN_AT_ONCE):
-        with autocast(model.device, precision):
-            texts = model.generate([examples[row] for row in rows], max_new_tokens)
-        for row, text in zip(rows, texts, strict=True):
-            written[row] = text
-        report(len(rows))
-    return written

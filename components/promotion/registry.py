@@ -13,6 +13,7 @@ from gradsift.components.shared.mlflow_connection import (
     mlflow_errors,
     tracking_uri,
 )
+from gradsift.components.shared.training import RESULT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -105,13 +106,13 @@ class ModelRegistry:
 
         uri = f"models:/{self.name}/{version.version}"
         files = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
-        heads = sorted(files.glob("artifacts/*/head.json"))
-        if not heads:
+        trained = sorted(files.glob(f"artifacts/*/{RESULT}"))
+        if not trained:
             raise InputError(
                 f"Version {version.version} of the registered model {self.name!r} is not one of gradsift's: "
                 "give the alias champion to another version, or take it away."
             )
-        return heads[0].parent
+        return trained[0].parent
 
     def _ensure_model(self) -> None:
         from mlflow.exceptions import MlflowException

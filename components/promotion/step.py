@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 STEP = "promotion"
 FINE_TUNING = "target_finetuning"
-READ_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _decide(
     against = f"version {champion.version}"
     with tempfile.TemporaryDirectory() as folder:
         old_model = _load(registry.download(champion, Path(folder)))
-    if _labels(old_model, prepared.target) != prepared.task(prepared.target).labels:
+    if old_model.label_names(prepared.target) != prepared.task(prepared.target).labels:
         return Decision(
             number,
             False,
@@ -131,29 +130,10 @@ def _load(folder: Path) -> "TaskModel":
     return open_model(folder).eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _labels(model: "TaskModel", task: str) -> list[str]:
-    from gradsift.components.shared.encoder_classifier import EncoderClassifier
-    from gradsift.components.shared.language_model import LanguageModel
-
-    if isinstance(model, LanguageModel):
-        return model.settings.labels.get(task, [])
-    assert isinstance(model, EncoderClassifier)
-    return [model.head.classes[index] for index in model.head.tasks.get(task, [])]
-
-
 def _accuracy(model: "TaskModel", data: PreparedData, precision: Any) -> float:
     """Return the share of the target's test rows whose answer a model finds the most likely, token by token."""
-    import torch
-
-    from gradsift.components.shared.precision import autocast
-    from gradsift.components.shared.task_model import by_length
-
     examples = model.encode(data.split(data.target, "test"), data.target)
-    right = 0
-    for rows in by_length(examples, READ_AT_ONCE):
-        with torch.no_grad(), autocast(model.device, precision):
-            right += int(model.answers(model.batch([examples[row] for row in rows])).right().sum())
-    return right / len(examples)
+    return sum(int(answers.right().sum()) for _, answers in model.read(examples, precision)) / len(examples)
 
 
 def _logged_model(registry: ModelRegistry, root_uri: str) -> tuple[str, str]:

@@ -261,6 +261,10 @@ class EncoderClassifier(TaskModel):
         logits = self.classifier(features).float()
         return logits.masked_fill(~self.task_classes[task], -torch.inf)
 
+    def label_names(self, task: str) -> list[str]:
+        """Return the names of a task's labels."""
+        return [self.head.classes[index] for index in self.head.tasks.get(task, [])]
+
     def answers(self, batch: Batch, with_hidden: bool = False) -> Answers:
         """Return the class scores, as those of one answer position; hidden states are the pooled ones."""
         inputs = dict(batch)
@@ -307,7 +311,7 @@ class EncoderClassifier(TaskModel):
         """Return the most probable label of `task` and its probability for each text."""
         rows = {"text": list(texts), "text_pair": [None] * len(texts)}
         best = self.log_probabilities(rows, task).exp().max(dim=-1)
-        names = [self.head.classes[index] for index in self.head.tasks[task]]
+        names = self.label_names(task)
         return [(names[index], float(value)) for value, index in zip(best.values, best.indices, strict=True)]
 
 

@@ -1,7 +1,7 @@
 """A causal or sequence-to-sequence language model that writes answers: trained, differentiated and deployed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -173,6 +173,10 @@ class LanguageModel(TaskModel):
         for module in (*tables, self.lm.get_output_embeddings()):
             module.requires_grad_(False)
 
+    def label_names(self, task: str) -> list[str]:
+        """Return the names of a task's labels."""
+        return self.settings.labels.get(task, [])
+
     def encode(self, rows: Rows, task: str) -> list[Example]:
         """Return the examples of prepared rows: `input_ids` (the prompt) and `label` (the answer's tokens)."""
         examples = []
@@ -219,19 +223,37 @@ class LanguageModel(TaskModel):
         hidden = _mean(states, mask) if with_hidden else None
         return Answers(outputs.logits.float(), label, hidden)
 
-    @torch.no_grad()
-    def generate(self, examples: Sequence[Example], max_new_tokens: int) -> list[str]:
-        """Return what the model writes by greedy decoding after the prompts of some examples.
+    def generate(
+        self,
+        examples: Sequence[Example],
+        max_new_tokens: int,
+        report: Callable[[int], None] = lambda rows: None,
+    ) -> list[str]:
+        """Return what the model writes by greedy decoding after the examples' prompts.
 
         It ends where these examples' answers do, or where there is no more room for the model to write.
+
+        Args:
+            examples: what `encode` returned.
+            max_new_tokens: most tokens written for each.
+            report: called with the number of examples after every batch.
         """
-        prompts = [example["input_ids"] for example in examples]
+        ends = {self.tokenizer.eos_token_id, *(example["label"][-1] for example in examples)}
+        written = [""] * len(examples)
+        for rows in by_length(examples, WRITTEN_AT_ONCE):
+            prompts = [examples[row]["input_ids"] for row in rows]
+            for row, text in zip(rows, self._generate(prompts, max_new_tokens, sorted(ends)), strict=True):
+                written[row] = text
+            report(len(rows))
+        return written
+
+    @torch.no_grad()
+    def _generate(self, prompts: list[list[int]], max_new_tokens: int, ends: list[int]) -> list[str]:
         ids = self._padded(prompts, self.padding).to(self.device)
         mask = self._padded([[1] * len(prompt) for prompt in prompts], 0).to(self.device)
         room = context_of(self.lm)
         if room is not None and not self.settings.encoder_decoder:
             max_new_tokens = min(max_new_tokens, room - ids.shape[1])
-        ends = {self.tokenizer.eos_token_id, *(example["label"][-1] for example in examples)}
         written = self.lm.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -240,7 +262,7 @@ class LanguageModel(TaskModel):
             num_beams=1,
             repetition_penalty=1.0,
             no_repeat_ngram_size=0,
-            eos_token_id=sorted(ends),
+            eos_token_id=ends,
             pad_token_id=self.padding,
         )
         new = written if self.settings.encoder_decoder else written[:, ids.shape[1] :]
@@ -254,12 +276,7 @@ class LanguageModel(TaskModel):
         if not self.settings.labels[self.settings.target]:
             rows = {"id": texts, "prompt": texts, "completion": [""] * len(texts), "rationale": nothing}
         examples = self.encode(rows, self.settings.target)
-        written = [""] * len(texts)
-        for batch in by_length(examples, WRITTEN_AT_ONCE):
-            answers = self.generate([examples[row] for row in batch], self.settings.max_length)
-            for row, answer in zip(batch, answers, strict=True):
-                written[row] = final_answer(answer)
-        return written
+        return [final_answer(answer) for answer in self.generate(examples, self.settings.max_length)]
 
     def _padded(self, rows: Sequence[Sequence[int]], value: int) -> Tensor:
         """Return rows [n, longest], filled with `value` on the side that the model is padded on."""

@@ -1,7 +1,7 @@
 """What every step asks of a model, whatever its kind: rows in, scores at answer positions out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from gradsift.components.shared.answers import Answers
+from gradsift.components.shared.precision import autocast
+from gradsift.components.shared.training_recipe import Precision
 
 Batch = Mapping[str, Tensor]
 """Padded examples: tensors [n, ...], as `TaskModel.collate` makes them."""
@@ -17,6 +19,7 @@ Example = dict[str, Any]
 """One row as a model takes it: lists of integers or integers, without padding, the right answer included."""
 Rows = Any
 """Prepared rows: a `datasets.Dataset`, or anything that gives a column by its name."""
+READ_AT_ONCE = 8
 
 
 class TaskModel(nn.Module, ABC):
@@ -48,6 +51,10 @@ class TaskModel(nn.Module, ABC):
             batch: what `batch` returns.
             with_hidden: whether the rows' mean hidden states are wanted too.
         """
+
+    @abstractmethod
+    def label_names(self, task: str) -> list[str]:
+        """Return the names of a task's labels; none where it has none, or the model does not know it."""
 
     @abstractmethod
     def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
@@ -95,6 +102,22 @@ class TaskModel(nn.Module, ABC):
             if not parameter.requires_grad and name not in state_dict
         }
         return super().load_state_dict({**state_dict, **frozen}, strict, assign)
+
+    @torch.no_grad()
+    def read(self, examples: Sequence[Example], precision: Precision) -> Iterator[tuple[list[int], Answers]]:
+        """Yield what the model says of the right answers, a few examples of like lengths at a time.
+
+        Args:
+            examples: what `encode` returned.
+            precision: what the model computes in.
+
+        Yields:
+            The places of some examples, and their answers.
+        """
+        for rows in by_length(examples, READ_AT_ONCE):
+            with autocast(self.device, precision):
+                answers = self.answers(self.batch([examples[row] for row in rows]))
+            yield rows, answers
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """Return `loss`, the mean over rows of each row's loss in nats, and the answers' `logits` and `label`."""

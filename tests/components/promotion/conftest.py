@@ -10,9 +10,12 @@ import torch
 
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.model_loading import from_base
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.tracking import track_step
+from gradsift.components.shared.training_recipe import ModelConfig
+from tests.tiny_language_models import make_base, write_prepared_data
 
 FineTune = Callable[..., StepOutput]
 
@@ -39,6 +42,46 @@ def fine_tune(
             model = EncoderClassifier.from_base(find_base_model(str(tiny_encoder)), head)
             with torch.no_grad():
                 model.classifier.bias[head.classes.index(answer)] = 1.0
+            model.save(folder)
+            (folder / "training.json").write_text(
+                json.dumps({"recipe": {"precision": "float32"}, "run": name})
+            )
+            return {}
+
+        with track_step("target_finetuning", root, {}) as tracker:
+            output = produce(root, "target_finetuning", {"run": name}, work)
+            tracker.model(output)
+        return output
+
+    return run
+
+
+@pytest.fixture
+def counting_data(tmp_path: Path) -> StepOutput:
+    """Return prepared data whose target is answered in free text."""
+    return produce(
+        str(tmp_path / "root"), "data_preparation", {}, lambda folder: write_prepared_data(folder) and {}
+    )
+
+
+@pytest.fixture
+def teach(counting_data: StepOutput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FineTune:
+    """Return what stands for the fine-tuning of a run: a small language model that learns the test rows."""
+    root = str(tmp_path / "root")
+    config = ModelConfig(base_model=str(make_base(tmp_path / "llama", "llama")), max_length=64)
+
+    def run(name: str, steps: int) -> StepOutput:
+        monkeypatch.setenv("KFP_RUN_ID", name)
+        data = PreparedData(fetch(counting_data))
+
+        def work(folder: Path) -> dict[str, Any]:
+            model = from_base(config, data)
+            batch = model.batch(model.encode(data.split(data.target, "test"), data.target))
+            optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+            for _ in range(steps):
+                optimizer.zero_grad()
+                model(**batch)["loss"].backward()
+                optimizer.step()
             model.save(folder)
             (folder / "training.json").write_text(
                 json.dumps({"recipe": {"precision": "float32"}, "run": name})

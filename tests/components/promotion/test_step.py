@@ -90,6 +90,17 @@ def test_a_candidate_takes_the_champions_place_where_it_gains_enough_on_the_same
     assert MlflowClient().get_model_version(name, "2").tags["gradsift.decision"] == made.words
 
 
+def test_a_language_model_takes_the_place_of_one_that_knows_less(
+    counting_data: StepOutput, teach: Any, name: str, tracker: StepTracker, tmp_path: Path
+) -> None:
+    root, config = str(tmp_path / "root"), PromotionConfig(name)
+    promote(config, counting_data, teach("run-1", steps=0), SETTINGS, root, tracker)
+    made = promote(config, counting_data, teach("run-2", steps=60), SETTINGS, root, tracker)
+    assert made.promoted
+    assert "accuracy 100.00% against 0.00% of version 1" in made.words
+    assert aliases(name) == {"candidate": "2", "champion": "2"}
+
+
 def test_a_champion_of_other_labels_cannot_be_compared(
     prepared_data: StepOutput, fine_tune: Any, name: str, tracker: StepTracker, tmp_path: Path
 ) -> None:
