@@ -52,21 +52,7 @@ def extract_group(
     data: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     output_uri: str,
-    part: str,
-    dimension: int,
-    blocks: int,
-    probes: int,
-    projection_width: int,
-    parameters: str,
-    tokens_per_batch: int,
-    shard_rows: int,
-    dtype: str,
-    hidden_states: bool,
-    base_weights: bool,
-    precision: str,
-    processes: int,
-    pods: int,
-    seed: int,
+    planned: str,
     cpu: str,
     memory: str,
     gpus: int,
@@ -84,24 +70,7 @@ def extract_group(
         data: pointer to the prepared data.
         model: pointer to the meta-trained model.
         output_uri: run root, a local path or an s3:// address.
-        part: one of the texts that `plan_extraction` returns.
-        dimension: d, numbers a projected gradient; a multiple of `blocks`.
-        blocks: independent projection blocks; their spread is the projection's standard error.
-        probes: R, gradients under labels sampled from the model, an example.
-        projection_width: m, width of the folded gradient before the dense product; at least `dimension`.
-        parameters: whose gradient it is: `shared` takes the trained parameters that all tasks share, `trained` a
-            trained head's too.
-        tokens_per_batch: padded tokens computed at a time; decides memory and speed, not the result. Halved when
-            a GPU's memory does not suffice.
-        shard_rows: rows of a shard, 4096 to 16384 for large data; a killed process repeats at most one.
-        dtype: type of the stored gradients, `float16` (with a scale) or `float32`.
-        hidden_states: store each row's mean-pooled last hidden state too, for comparing rows by similarity.
-        base_weights: write a second store at the pretrained weights, for calibration runs to choose from; twice
-            the time.
-        precision: `auto` is bf16 where the hardware multiplies it fast, else float32.
-        processes: number of processes of a pod that compute shards; 0 is one a GPU, and one on a machine without.
-        pods: number of pods that share the work, each with the resources of a training step.
-        seed: decides the projection and the sampled labels.
+        planned: one of the texts that `plan_extraction` returns.
         cpu: CPU cores requested.
         memory: memory requested.
         gpus: GPUs; 0 computes on the CPU.
@@ -113,25 +82,6 @@ def extract_group(
         hub_secret: name of the Secret for the Hugging Face hub.
         settings: name of the ConfigMap with addresses.
     """
-    task = extract_part(
-        data=data,
-        model=model,
-        output_uri=output_uri,
-        part=part,
-        dimension=dimension,
-        blocks=blocks,
-        probes=probes,
-        projection_width=projection_width,
-        parameters=parameters,
-        tokens_per_batch=tokens_per_batch,
-        shard_rows=shard_rows,
-        dtype=dtype,
-        hidden_states=hidden_states,
-        base_weights=base_weights,
-        precision=precision,
-        processes=processes,
-        pods=pods,
-        seed=seed,
-    )
+    task = extract_part(data=data, model=model, output_uri=output_uri, planned=planned)
     let_train(task, cpu, memory, gpus, gpu_type, node_selector, tolerations)
     give_credentials(task, s3_secret, mlflow_secret, hub_secret, settings)

@@ -329,30 +329,28 @@ def gradsift_pipeline(
                 seed=meta_seed,
                 node_resources=node_resources,
             )
-            extraction = {
-                "dimension": extract_dimension,
-                "blocks": extract_blocks,
-                "probes": extract_probes,
-                "projection_width": extract_projection_width,
-                "parameters": extract_parameters,
-                "tokens_per_batch": extract_tokens_per_batch,
-                "shard_rows": extract_shard_rows,
-                "dtype": extract_dtype,
-                "hidden_states": extract_hidden_states,
-                "base_weights": extract_base_weights,
-                "precision": extract_precision,
-                "processes": extract_processes,
-                "pods": extract_pods,
-                "seed": extract_seed,
-            }
-            parts = plan_extraction(pods=extract_pods)
+            parts = plan_extraction(
+                dimension=extract_dimension,
+                blocks=extract_blocks,
+                probes=extract_probes,
+                projection_width=extract_projection_width,
+                parameters=extract_parameters,
+                tokens_per_batch=extract_tokens_per_batch,
+                shard_rows=extract_shard_rows,
+                dtype=extract_dtype,
+                hidden_states=extract_hidden_states,
+                base_weights=extract_base_weights,
+                precision=extract_precision,
+                processes=extract_processes,
+                pods=extract_pods,
+                seed=extract_seed,
+            )
             with dsl.ParallelFor(parts.output, name="parts") as part:
                 extracted = extract_group(
                     data=data.outputs["data"],
                     model=theta.outputs["model"],
                     output_uri=output_uri,
-                    part=part,
-                    **extraction,
+                    planned=part,
                     **large,
                     **credentials,
                 )
@@ -360,7 +358,7 @@ def gradsift_pipeline(
                 data=data.outputs["data"],
                 model=theta.outputs["model"],
                 output_uri=output_uri,
-                **extraction,
+                planned=parts.output,
             ).after(extracted)
             plan = plan_calibration(
                 data=data.outputs["data"],

@@ -13,6 +13,7 @@ from gradsift.components.gradient_extraction.parts import (
     Part,
     PartRecord,
     StorePart,
+    plan_parts,
     read_part,
     shard_plans,
     shards_of_part,
@@ -41,8 +42,8 @@ def extract_gradients(
     base_weights: bool = False,
 ) -> StepOutput:
     """Write the whole gradient store of `model` (theta*) on `data`, or find it finished (see `seal_store`)."""
-    for number in range(config.pods):
-        extract_part(config, data, model, base_weights, Part(number, config.pods), root_uri, tracker)
+    for planned in plan_parts(config, base_weights):
+        extract_part(config, data, model, base_weights, planned.part, root_uri, tracker)
     return seal_store(config, data, model, base_weights, root_uri)
 
 

@@ -13,7 +13,7 @@ from kfp import compiler
 from gradsift.components.calibration.component import plan_calibration
 from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
-from gradsift.components.gradient_extraction.component import extract_part, plan_extraction, seal_gradients
+from gradsift.components.gradient_extraction.component import plan_extraction, seal_gradients
 from gradsift.components.meta_training.component import meta_train
 from gradsift.components.preflight.component import preflight
 from gradsift.components.preflight.parameter_checks import CONFIGS
@@ -96,7 +96,7 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
         "meta-train": set(),
         "plan-extraction": set(),
         "for-loop-3": {"meta-train", "plan-extraction"},
-        "seal-gradients": {"meta-train", "for-loop-3"},
+        "seal-gradients": {"meta-train", "plan-extraction", "for-loop-3"},
         "plan-calibration": {"meta-train"},
         "for-loop-4": {"plan-calibration"},
         "estimate-subsets": {"meta-train", "seal-gradients", "plan-calibration", "for-loop-4"},
@@ -204,18 +204,20 @@ def test_what_runs_in_a_loop_is_given_the_resources_of_training(
 
 
 def test_parts_are_extracted_and_sealed_by_the_same_settings(compiled: list[dict[str, Any]]) -> None:
-    part, sealed = extract_part.component_spec.inputs, seal_gradients.component_spec.inputs
-    settings = {name: each.default for name, each in sealed.items() if each.optional}
-    assert {name: each.default for name, each in part.items() if each.optional} == settings
     components = compiled[0]["components"]
+    tasks = components["comp-condition-2"]["dag"]["tasks"]
     [group] = components["comp-for-loop-3"]["dag"]["tasks"].values()
     [task] = components["comp-extract-group"]["dag"]["tasks"].values()
-    seal = components["comp-condition-2"]["dag"]["tasks"]["seal-gradients"]
-    for name in settings:
-        source = f"pipelinechannel--extract_{name}"
-        assert task["inputs"]["parameters"][name]["componentInputParameter"] == name
-        assert group["inputs"]["parameters"][name]["componentInputParameter"] == source
-        assert seal["inputs"]["parameters"][name]["componentInputParameter"] == source
+    planned = tasks["seal-gradients"]["inputs"]["parameters"]["planned"]
+    assert planned["taskOutputParameter"]["producerTask"] == "plan-extraction"
+    loop = tasks["for-loop-3"]
+    item = loop["parameterIterator"]
+    assert loop["inputs"]["parameters"][item["items"]["inputParameter"]] == planned
+    assert group["inputs"]["parameters"]["planned"]["componentInputParameter"] == item["itemInput"]
+    assert task["inputs"]["parameters"]["planned"]["componentInputParameter"] == "planned"
+    for name in plan_extraction.component_spec.inputs:
+        source = tasks["plan-extraction"]["inputs"]["parameters"][name]["componentInputParameter"]
+        assert source == f"pipelinechannel--extract_{name}"
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:

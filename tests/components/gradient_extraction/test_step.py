@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from gradsift.components.gradient_extraction.config import GradientExtractionConfig
-from gradsift.components.gradient_extraction.parts import Part, shard_plans
+from gradsift.components.gradient_extraction.parts import Part, PlannedPart, plan_parts, shard_plans
 from gradsift.components.gradient_extraction.step import STEP, extract_gradients, extract_part, seal_store
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
@@ -277,10 +277,14 @@ def test_parts_of_machines_that_compute_differently_are_refused(
         seal_store(replace(CONFIG, pods=2), data, model, False, str(tmp_path))
 
 
-def test_a_part_is_named_by_its_text() -> None:
-    assert Part.parse(str(Part(3, 8))) == Part(3, 8)
-    with pytest.raises(InputError, match="expected a text such as '0 of 4'"):
-        Part.parse("3/8")
+def test_a_planned_part_is_what_its_text_says() -> None:
+    planned = plan_parts(replace(CONFIG, pods=8), base_weights=True)
+    assert [each.part for each in planned] == [Part(number, 8) for number in range(8)]
+    assert PlannedPart.model_validate_json(planned[3].model_dump_json()) == planned[3]
+    assert planned[3].config == replace(CONFIG, pods=8)
+    assert planned[3].base_weights
+    with pytest.raises(InputError, match="blocks is 0: expected 1 or more"):
+        PlannedPart.model_validate_json(planned[3].model_dump_json().replace('"blocks":4', '"blocks":0'))
 
 
 def test_an_error_in_one_process_is_the_steps(data: StepOutput, model: StepOutput, tmp_path: Path) -> None:
