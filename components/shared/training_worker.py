@@ -288,7 +288,6 @@ def _rows(job: TrainingJob) -> int:
 def _write_result(
     job: TrainingJob, trainer: Trainer, sharding: Sharding, steps: int, rows: Mapping[str, int]
 ) -> None:
-    losses = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
     result = {
         "tasks": job.tasks,
         "rows": dict(rows),
@@ -299,10 +298,28 @@ def _write_result(
         "precision": resolve_precision(job.recipe.precision),  # type: ignore[arg-type]
         "processes": int(os.environ["WORLD_SIZE"]),
         "sharding": asdict(sharding),
-        "losses": losses,
+        "losses": loss_curve(trainer.state.log_history, int(trainer.args.logging_steps), steps),
     }
     with atomic_file(job.folder / RESULT) as path:
         path.write_text(json.dumps(result, indent=1))
+
+
+def loss_curve(log_history: list[dict[str, float]], every: int, steps: int) -> list[tuple[int, float]]:
+    """Return the mean loss since the point before at every `every`-th step and at the last one.
+
+    The history has more entries, each over fewer steps, where checkpoints were made or training was stopped;
+    the curve has not, so that it is the same for a training that was interrupted.
+    """
+    curve = []
+    total, logged, last = 0.0, 0, 0
+    for entry in log_history:
+        if "loss" in entry:
+            step = int(entry["step"])
+            total, logged = total + entry["loss"] * (step - logged), step
+            if step % every == 0 or step == steps:
+                curve.append((step, total / (step - last)))
+                total, last = 0.0, step
+    return curve
 
 
 if __name__ == "__main__":

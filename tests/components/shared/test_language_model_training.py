@@ -209,7 +209,7 @@ def test_a_training_that_is_killed_ends_as_if_nothing_had_happened(
     finally:
         for pid in killed.processes():
             os.kill(pid, signal.SIGKILL)
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
     [weights] = (tmp_path / "whole").glob("*.safetensors")
     torch.testing.assert_close(
         load_file(tmp_path / "killed" / weights.name), load_file(weights), atol=1e-6, rtol=0
