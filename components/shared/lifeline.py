@@ -1,9 +1,11 @@
-"""Ends this process when the one it works for is gone: a killed run leaves nothing running behind it."""
+"""Ends this process in order when it is told to, or when the one it works for is gone."""
 
 import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 VARIABLE = "GRADSIFT_STOP_WITH"
 POLL_SECONDS = 1.0
@@ -20,6 +22,20 @@ def hold_lifeline() -> None:
     pid = os.environ.get(VARIABLE)
     if pid is not None and int(pid) != os.getpid():
         threading.Thread(target=_watch, args=(int(pid),), daemon=True).start()
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, so that what is open is closed, what is begun is ended, and the code is 143."""
+
+    def stop(signum: int, _: object) -> None:
+        raise SystemExit(128 + signum)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _watch(pid: int) -> None:

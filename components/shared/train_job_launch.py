@@ -6,7 +6,6 @@ try. Only the TrainJob's conditions decide how it ended, never its log.
 
 import json
 import random
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from queue import Empty
 from typing import IO
 
 from gradsift.components.shared.kubernetes_api import KubernetesApi, Thing
+from gradsift.components.shared.lifeline import exit_on_sigterm
 from gradsift.components.shared.storage import delete_below, open_storage
 from gradsift.components.shared.tracking import StepTracker, run_id
 from gradsift.components.shared.train_job import TrainJob
@@ -124,17 +124,12 @@ def _pass_on(lines: TrainJobLog, log: IO[str], tracker: StepTracker, seconds: fl
 
 @contextmanager
 def _deleted_on_sigterm(train_job: TrainJob) -> Iterator[None]:
-    def stop(signum: int, _: object) -> None:
-        raise SystemExit(128 + signum)
-
-    previous = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        with exit_on_sigterm():
+            yield
     except (SystemExit, KeyboardInterrupt):
         train_job.delete(patience=15.0)
         raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _words(state: Thing) -> str:

@@ -7,7 +7,6 @@ end of its log there, and why, if it knows.
 
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.errors import GradsiftError, InputError
+from gradsift.components.shared.lifeline import exit_on_sigterm
 from gradsift.components.shared.step_output import StepOutput, digest_of, fetch, origin_of
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.training import LOG, TrainingJob, run_processes
@@ -74,12 +74,12 @@ def main(uri: str, key: str) -> None:
         uri: the jobs' place under the run root.
         key: of the list of jobs there.
     """
-    signal.signal(signal.SIGTERM, _stop)  # as process 1 of a container, it would go on otherwise
     scratch = Path(tempfile.gettempdir()) / "gradsift" / "train-node"
     scratch.mkdir(parents=True, exist_ok=True)
     rank = os.environ["PET_NODE_RANK"]
     try:
-        _train(uri, key, scratch)
+        with exit_on_sigterm():  # as process 1 of a container, it would go on otherwise
+            _train(uri, key, scratch)
     except BaseException as error:
         if (scratch / LOG).exists():
             _leave(uri, f"{LOGS}/{rank}.log", _end_of(scratch / LOG))
@@ -107,10 +107,6 @@ def _tell(event: dict[str, Any]) -> None:
 
 def _echo(line: str) -> None:
     print(line, end="", flush=True)
-
-
-def _stop(signum: int, _: object) -> None:
-    raise SystemExit(128 + signum)
 
 
 def _leave(uri: str, key: str, content: bytes) -> None:

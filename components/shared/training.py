@@ -6,7 +6,6 @@ The processes run `training_worker`; this module is what steps call and imports 
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
-from gradsift.components.shared.lifeline import lifeline
+from gradsift.components.shared.lifeline import exit_on_sigterm, lifeline
 from gradsift.components.shared.step_output import work_uri
 from gradsift.components.shared.storage import atomic_file, is_remote
 from gradsift.components.shared.tracking import StepTracker
@@ -216,16 +215,11 @@ def _gpu_count() -> int:
 @contextmanager
 def _stopped_on_exit(process: "subprocess.Popen[bytes]") -> Iterator[None]:
     """End the training processes with this one, be it by an error, Ctrl-C or SIGTERM."""
-
-    def stop(signum: int, _: object) -> None:
-        raise SystemExit(128 + signum)
-
-    previous = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
-        process.wait()
+        with exit_on_sigterm():
+            yield
+            process.wait()
     finally:
-        signal.signal(signal.SIGTERM, previous)
         if process.poll() is None:
             process.terminate()
             try:
