@@ -9,6 +9,7 @@ from gradsift.components.shared.base_model import find_tokenizer
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.model_kind import kind_of
 from gradsift.components.shared.prompt_format import (
+    Fit,
     PromptFormat,
     classification_question,
     generation_question,
@@ -28,13 +29,13 @@ class AnswerLimit:
     format: PromptFormat
     decided_by: dict[str, Any]
 
-    def fits(self, task: Task, row: AnyRow) -> bool:
-        """Return whether a row's answer fits, with its prompt cut as far as needed."""
+    def fit(self, task: Task, row: AnyRow) -> Fit:
+        """Return whether a row fits whole, with its text cut, or not at all."""
         if isinstance(row, Row):
             question = classification_question(row.text, row.text_pair, task.labels, row.label)
         else:
             question = generation_question(row.prompt, row.completion, row.rationale)
-        return self.format.has_room(question)
+        return self.format.fit(question)
 
 
 def answer_limit(model: ModelConfig, suite: TaskSuite) -> AnswerLimit | None:

@@ -17,11 +17,10 @@ from gradsift.components.data_preparation.task import AnyRow, Row, Task
 from gradsift.components.data_preparation.task_suite import TaskSuite
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.prepared_data import Split
+from gradsift.components.shared.prompt_format import Fit
 
 Reason = Literal["duplicate", "in_test", "in_val_or_test", "too_long", "over_cap"]
 RowKey = tuple[str, str | None]
-Fits = Callable[[Task, AnyRow], bool]
-"""Says whether a row's answer fits into what the model takes."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +33,17 @@ class CleanTask:
             in the split), `in_test` (a val row that is in the task's test split), `in_val_or_test` (a train
             row that is in the val or test split of a task that was read), `too_long` (its answer does not fit
             into what the model takes), `over_cap` (not in the sample).
+        cut: for each split, how many of the rows that stayed lose text to fit into what the model takes; None
+            where that is not known.
     """
 
     task: Task
     removed: dict[Split, dict[Reason, int]]
+    cut: dict[Split, int] | None
 
 
 def clean_suite(
-    suite: TaskSuite, max_rows_per_task: int, seed: int, fits: Fits | None = None
+    suite: TaskSuite, max_rows_per_task: int, seed: int, fit: Callable[[Task, AnyRow], Fit] | None = None
 ) -> list[CleanTask]:
     """Return the suite's tasks cleaned, in their order.
 
@@ -49,7 +51,7 @@ def clean_suite(
         suite: the tasks as read.
         max_rows_per_task: largest number of train rows of a task, 0 for no limit.
         seed: seed of the sample.
-        fits: which rows are not too long; None says that all are.
+        fit: says how a row fits into what the model takes; None where that is not known.
 
     Raises:
         InputError: a split has no rows left, or a train split has rows of one label only.
@@ -61,7 +63,7 @@ def clean_suite(
         if split != "train"
         for row in rows
     }
-    tasks = [_clean_task(task, held_out, max_rows_per_task, seed, fits) for task in suite.tasks]
+    tasks = [_clean_task(task, held_out, max_rows_per_task, seed, fit) for task in suite.tasks]
     for task in tasks:
         _check_usable(task, suite.where)
     return tasks
@@ -103,7 +105,13 @@ def stratified_sample(labels: list[int], size: int, seed: int) -> list[int]:
     return sorted(np.concatenate(drawn).tolist())
 
 
-def _clean_task(task: Task, held_out: set[RowKey], max_rows: int, seed: int, fits: Fits | None) -> CleanTask:
+def _clean_task(
+    task: Task,
+    held_out: set[RowKey],
+    max_rows: int,
+    seed: int,
+    fit: Callable[[Task, AnyRow], Fit] | None,
+) -> CleanTask:
     in_test = {row_key(row) for row in task.splits.get("test", [])}
     forbidden: dict[Split, tuple[Reason, set[RowKey]]] = {
         "train": ("in_val_or_test", held_out),
@@ -112,9 +120,12 @@ def _clean_task(task: Task, held_out: set[RowKey], max_rows: int, seed: int, fit
     }
     splits: dict[Split, list[AnyRow]] = {}
     removed: dict[Split, dict[Reason, int]] = {}
+    fits: dict[str, Fit] = {}
     for split, rows in task.splits.items():
         kept, removed[split] = _filtered(rows, *forbidden[split])
-        splits[split] = [row for row in kept if fits is None or fits(task, row)]
+        if fit is not None:
+            fits |= {row.id: fit(task, row) for row in kept}
+        splits[split] = [row for row in kept if fits.get(row.id) != "too_long"]
         if len(splits[split]) < len(kept):
             removed[split]["too_long"] = len(kept) - len(splits[split])
     train = splits["train"]
@@ -123,7 +134,10 @@ def _clean_task(task: Task, held_out: set[RowKey], max_rows: int, seed: int, fit
         sample = stratified_sample(strata, max_rows, seed)
         splits["train"] = [train[number] for number in sample]
         removed["train"]["over_cap"] = len(train) - max_rows
-    return CleanTask(replace(task, splits=splits), removed)
+    cut = (
+        {split: sum(fits[row.id] == "cut" for row in rows) for split, rows in splits.items()} if fit else None
+    )
+    return CleanTask(replace(task, splits=splits), removed, cut)
 
 
 def _filtered(

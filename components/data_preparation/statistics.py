@@ -19,6 +19,7 @@ COLUMNS = [
     "Most common label",
     "Words, median / p95",
     "Removed train rows",
+    "Cut train rows",
     "Harmed by",
     "Licence",
 ]
@@ -31,7 +32,7 @@ def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
         `task`, `role` (target or auxiliary), `rows` by split, `labels` (train rows by label name; none where
         answers are written), `words` (median and 95th percentile of the words in text and text_pair or in the
         prompt, over the splits here), `removed` (rows
-        by split and reason, see `CleanTask`), `corruption`, `licence`.
+        by split and reason) and `cut` (rows by split), see `CleanTask`, `corruption`, `licence`.
     """
     task = cleaned.task
     words = [_words(row) for rows in task.splits.values() for row in rows]
@@ -42,6 +43,7 @@ def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
         "labels": _label_counts(task),
         "words": {"median": float(np.median(words)), "p95": float(np.percentile(words, 95))},
         "removed": cleaned.removed,
+        "cut": cleaned.cut,
         "corruption": task.corruption,
         "licence": task.licence,
     }
@@ -76,6 +78,7 @@ def _table_row(entry: dict[str, Any]) -> list[str]:
         common,
         f"{entry['words']['median']:.0f} / {entry['words']['p95']:.0f}",
         described(entry["removed"]["train"]),
+        "-" if entry["cut"] is None else str(entry["cut"]["train"]),
         entry["corruption"] or "-",
         entry["licence"] or "not stated",
     ]

@@ -53,7 +53,7 @@ def prepare_data(
         inputs["answer_limit"] = limit.decided_by
 
     def work(folder: Path) -> dict[str, Any]:
-        cleaned = clean_suite(suite, config.max_rows_per_task, config.seed, limit.fits if limit else None)
+        cleaned = clean_suite(suite, config.max_rows_per_task, config.seed, limit.fit if limit else None)
         kept = [_written_part(task, config.target) for task in cleaned]
         _write(folder, suite, config.target, kept)
         return _metadata(suite.name, digest, config.target, kept)
@@ -66,7 +66,9 @@ def _written_part(cleaned: CleanTask, target: str) -> CleanTask:
     if task.name == target:
         return cleaned
     return CleanTask(
-        replace(task, splits={"train": task.splits["train"]}), {"train": cleaned.removed["train"]}
+        replace(task, splits={"train": task.splits["train"]}),
+        {"train": cleaned.removed["train"]},
+        None if cleaned.cut is None else {"train": cleaned.cut["train"]},
     )
 
 

@@ -78,7 +78,8 @@ class ReportContent(BaseModel):
         evaluation: what that bought.
         statistics: one entry a task on its data, as in `statistics.json` of the prepared data: `task`,
             `role`, `rows` (by split), `labels` (by name), `words` (`median`, `p95`), `removed` (by split and
-            reason), `corruption`, `licence`. What is missing is shown as not known.
+            reason), `cut` (by split, None for an encoder), `corruption`, `licence`. What is missing is shown as
+            not known.
         settings: step -> parameter -> value.
         versions: library -> version.
         seconds: step -> how long it took.
@@ -108,6 +109,7 @@ def render_report(content: ReportContent) -> str:
     environment.filters |= {function.__name__: function for function in FILTERS}
     environment.globals |= {function.__name__: function for function in CHARTS}
     template = environment.get_template("report.html.j2")
+    prompts = any(entry.get("cut") for entry in content.statistics)
     return template.render(
         css=Markup("").join(Markup((FOLDER / name).read_text(encoding="utf-8")) for name in STYLES),
         run=content.run,
@@ -120,8 +122,9 @@ def render_report(content: ReportContent) -> str:
         **_methods(content.selection),
         **_measured(content.evaluation),
         **_estimated_and_true(content),
+        prompts=prompts,
         statistics=[
-            _statistics(entry)
+            _statistics(entry, prompts)
             for entry in sorted(content.statistics, key=lambda entry: entry.get("role") != "target")
         ],
     )
@@ -214,10 +217,10 @@ def _heat_map(confusion: Confusion) -> list[tuple[str, list[tuple[int, float, in
     return rows
 
 
-def _statistics(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return a task's row of the data table: numbers by column, None where one is not known."""
+def _statistics(entry: dict[str, Any], prompts: bool) -> dict[str, Any]:
+    """Return a task's row of the data table: numbers by column, of prompts too; None where one is not known."""
     rows, words = entry.get("rows") or {}, entry.get("words") or {}
-    labels, removed = entry.get("labels"), entry.get("removed")
+    labels, removed, cut = entry.get("labels"), entry.get("removed"), entry.get("cut")
     return {
         "task": entry.get("task", ""),
         "role": entry.get("role"),
@@ -229,6 +232,7 @@ def _statistics(entry: dict[str, Any]) -> dict[str, Any]:
             words.get("p95"),
             _removed(removed, "duplicate"),
             _removed(removed, "in_test", "in_val_or_test"),
+            *([_removed(removed, "too_long"), sum(cut.values()) if cut else None] if prompts else []),
         ],
     }
 

@@ -16,7 +16,7 @@ template or the options. An answer is never cut.
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.training_recipe import PromptForm
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ANSWER = "Answer:"
+Fit = Literal["whole", "cut", "too_long"]
+"""Whether a row fits with all of its text, with its text cut, or not at all."""
 
 
 class Question(NamedTuple):
@@ -92,14 +94,17 @@ class PromptFormat:
         whole = cut(0)
         if self._fits(whole):
             return whole
-        if not self.has_room(question):
+        if self.fit(question) == "too_long":
             return None
         most = len(question.text) - 1
         return cut(bisect_left(range(most), True, key=lambda characters: self._fits(cut(characters))))
 
-    def has_room(self, question: Question) -> bool:
-        """Return whether the answer fits beside the last character of the text."""
-        return self._fits(self._whole_tokens(question._replace(text=question.text[-1:])))
+    def fit(self, question: Question) -> Fit:
+        """Return how a question fits: it is too long if its answer has no room beside the text's last character."""
+        if self._fits(self._whole_tokens(question)):
+            return "whole"
+        shortest = question._replace(text=question.text[-1:])
+        return "cut" if self._fits(self._whole_tokens(shortest)) else "too_long"
 
     def _fits(self, tokens: Tokens) -> bool:
         if self.encoder_decoder:

@@ -42,6 +42,8 @@ def test_what_does_not_fit_is_left_out_and_the_rest_can_be_encoded(
     statistics = json.loads((data.folder / "statistics.json").read_text())
     removed = {each["task"]: each["removed"]["train"] for each in statistics}
     assert removed == {"films": {}, "books": {}, "books_flipped": {}, "saying": {"too_long": 1}}
+    cut = {each["task"]: each["cut"]["train"] for each in statistics}
+    assert cut["saying"] == 3
     model = from_base(config, data)
     for task in data.tasks:
         examples = model.encode(data.split(task.name, "train"), task.name)

@@ -14,9 +14,10 @@ from gradsift.components.data_preparation.cleaning import (
     row_key,
     stratified_sample,
 )
-from gradsift.components.data_preparation.task import GenerationRow, Row, Task
+from gradsift.components.data_preparation.task import AnyRow, GenerationRow, Row, Task
 from gradsift.components.data_preparation.task_suite import TaskSuite
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.prompt_format import Fit
 
 TEXT = st.sampled_from(
     [f"{word}{mark}" for word in ("a", "A", "b", "c d", "c  D", "e", "f") for mark in ("", " ")]
@@ -145,13 +146,22 @@ def test_prompts_are_compared_whatever_their_completions_and_sampled_without_lab
     assert len(cleaned.task.splits["train"]) == 2
 
 
-def test_rows_that_are_too_long_are_removed_from_every_split_and_counted() -> None:
-    films = task("films", train=["a", "b", "long", "c"], val=["long val", "v"])
-    (cleaned,) = clean_suite(
-        suite(films), 0, 0, lambda each, row: each is films and "long" not in row.asked[0]
-    )
-    assert texts(cleaned.task.splits["train"]) == ["a", "b", "c"]
+def test_rows_that_are_too_long_are_removed_from_every_split_and_those_cut_are_counted() -> None:
+    films = task("films", train=["a", "b", "long", "cut", "cut 2"], val=["long val", "cut val"])
+
+    def fit(of: Task, row: AnyRow) -> Fit:
+        assert of is films
+        word = row.asked[0].split()[0]
+        return "too_long" if word == "long" else "cut" if word == "cut" else "whole"
+
+    (cleaned,) = clean_suite(suite(films), 0, 0, fit)
+    assert texts(cleaned.task.splits["train"]) == ["a", "b", "cut", "cut 2"]
     assert cleaned.removed == {"train": {"too_long": 1}, "val": {"too_long": 1}}
+    assert cleaned.cut == {"train": 2, "val": 1}
+    (sampled,) = clean_suite(suite(films), 2, 0, fit)
+    cut = [text for text in texts(sampled.task.splits["train"]) if text.startswith("cut")]
+    assert sampled.cut == {"train": len(cut), "val": 1}
+    assert clean_suite(suite(films), 0, 0)[0].cut is None
 
 
 def test_a_split_that_cleaning_empties_is_named() -> None:

@@ -519,6 +519,19 @@ def test_data_table_puts_the_target_first_and_tolerates_missing_numbers() -> Non
     assert shown.row("data", "unknown") == ["-"] * 10
 
 
+def test_data_table_counts_long_prompts_and_completions_of_a_language_model() -> None:
+    content = usual()
+    content["statistics"][0] |= {
+        "removed": {"train": {"too_long": 4}, "val": {"too_long": 1}},
+        "cut": {"train": 30, "val": 2},
+    }
+    shown = page(content)
+    assert shown.rows["data"][0][-3:] == ["Too long, removed", "Prompts cut", "Licence"]
+    assert shown.row("data", content["statistics"][0]["task"])[-3:-1] == ["5", "32"]
+    assert shown.row("data", content["statistics"][1]["task"])[-3:-1] == ["0", "-"]
+    assert "Prompts cut" not in page().text("data")
+
+
 def test_settings_versions_and_times_are_listed() -> None:
     text = page().text("made")
     assert "meta_train6 min 53 s" in text

@@ -97,7 +97,7 @@ def test_a_long_prompt_loses_as_little_of_its_beginning_as_it_must(
     question = Question(text, after, "yes and no")
     tight = replace(form, max_length=length)
     tokens = tight.tokens(question)
-    assert (tokens is not None) == tight.has_room(question)
+    assert (tokens is not None) == (tight.fit(question) != "too_long")
     if tokens is None:
         return
     sizes = [len(part) for part in tokens]
@@ -108,6 +108,7 @@ def test_a_long_prompt_loses_as_little_of_its_beginning_as_it_must(
     read = read.removeprefix("<|start|>user\n").removesuffix("<|turn|>\n<|start|>assistant\n")
     assert read.endswith(after)
     assert (text + after).endswith(read)
+    assert (tight.fit(question) == "whole") == (read == text + after)
 
 
 @EVERY
