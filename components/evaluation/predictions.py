@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from gradsift.components.evaluation.model_answers import ModelAnswers, answer
 from gradsift.components.shared.base_model import find_base_model
-from gradsift.components.shared.model_kind import kind_of
 from gradsift.components.shared.model_loading import from_base, open_model
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import digest_of
@@ -21,6 +20,7 @@ from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.training import TrainingJob, train
 from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
+from gradsift.components.shared.untrained_model import answers_untrained
 
 WRITTEN = "written"
 
@@ -93,7 +93,7 @@ def predict_all(
 def predict_base(data: PreparedData, model: ModelConfig, precision: str) -> ModelAnswers | None:
     """Return the untrained base model's answers, or None where its head has to be trained first."""
     base = find_base_model(model.base_model)
-    if kind_of(base.folder, base.name) == "encoder" and model.head != "label_embedding":
+    if not answers_untrained(model, base):
         return None
     return answer(from_base(model, data), data, precision)  # type: ignore[arg-type]  # checked by TrainingRecipe
 

@@ -4,11 +4,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gradsift.components.shared.base_model import find_base_model
+from gradsift.components.shared.base_model import BaseModel, find_base_model
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.model_kind import kind_of
 from gradsift.components.shared.prepared_data import INDEX, PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.training_recipe import ModelConfig
+
+
+def answers_untrained(model: ModelConfig, base: BaseModel) -> bool:
+    """Return whether the base model of a configuration answers before it is trained, as not every head does."""
+    return kind_of(base.folder, base.name) != "encoder" or model.head == "label_embedding"
 
 
 def produce_untrained_model(step: str, data: StepOutput, model: ModelConfig, root_uri: str) -> StepOutput:
@@ -23,12 +29,12 @@ def produce_untrained_model(step: str, data: StepOutput, model: ModelConfig, roo
     Raises:
         InputError: the head means nothing before it is trained, or the base model cannot be used.
     """
-    if model.head != "label_embedding":
+    base = find_base_model(model.base_model)
+    if not answers_untrained(model, base):
         raise InputError(
             f"Parameter head is {model.head!r}: expected 'label_embedding' for gradients at the pretrained "
             "weights, as another head means nothing before it is trained."
         )
-    base = find_base_model(model.base_model)
     settings = {name: value for name, value in asdict(model).items() if name != "base_model"}
     inputs = {"data": data.digest, "base_model": [base.digest, base.tokenizer_digest], "model": settings}
 

@@ -250,6 +250,17 @@ def test_impossible_options_are_named(options: dict[str, object], message: str) 
     assert str(error.value) == message
 
 
+def test_a_base_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "suite").mkdir()
+    suite = small_suite(tmp_path / "suite")
+    command = [sys.executable, "-m", "gradsift.pipelines.command_line", "fidelity", "--suite", str(suite)]
+    command += ["--subsets", "8", "--base-model", "/no/such", "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "The base model '/no/such' was not found" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
 def small_suite(folder: Path) -> Path:
     """Write a part of the demo suite with 40 validation rows."""
     known = {task["name"]: task for task in json.loads((DEMO / "manifest.json").read_text())["tasks"]}
