@@ -98,6 +98,7 @@ def test_ci_runs_make_test() -> None:
     assert "make test\n" in (ROOT / ".ci" / "run").read_text()
 
 
+@pytest.mark.slow
 def test_own_data_then_report_parameters_and_mlflow(workplace: Path) -> None:
     quick = [f"--set={setting}" for setting in QUICK[1:]]
     printed = run(command_with("gradsift run --suite"), workplace, *quick)

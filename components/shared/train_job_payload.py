@@ -31,8 +31,8 @@ def train_job_name(run: str, step: str) -> str:
 
 
 def gpu_count(resources: Mapping[str, Any]) -> int:
-    """Return the number of GPUs in the resources of a node: whatever is neither CPU nor memory."""
-    return sum(int(count) for name, count in resources.items() if name not in {"cpu", "memory"})
+    """Return the number of GPUs in the resources of a node."""
+    return sum(int(count) for count in _gpus(resources).values())
 
 
 def train_job_payload(
@@ -62,7 +62,6 @@ def train_job_payload(
         The TrainJob as JSON values, with a digest of everything but its owner as an annotation.
     """
     container = _main_container(pod)
-    gpus = {name: count for name, count in resources.items() if name not in {"cpu", "memory"} and int(count)}
     requests = {name: str(resources[name]) for name in ("cpu", "memory") if name in resources}
     limits = {"memory": requests["memory"]} if "memory" in requests else {}
     node = {
@@ -71,7 +70,7 @@ def train_job_payload(
         "env": [variable for variable in container.get("env", []) if _is_by_key(variable)],
         "numNodes": nodes,
         "numProcPerNode": processes,
-        "resourcesPerNode": {"requests": requests, "limits": {**limits, **_texts(gpus)}},
+        "resourcesPerNode": {"requests": requests, "limits": {**limits, **_gpus(resources)}},
     }
     queue = pod["metadata"].get("labels", {}).get(QUEUE)
     payload: dict[str, Any] = {
@@ -84,7 +83,7 @@ def train_job_payload(
         "spec": {
             "runtimeRef": {"apiGroup": GROUP, "kind": "ClusterTrainingRuntime", "name": RUNTIME},
             "trainer": node,
-            "runtimePatches": [_patch(pod["spec"], max(1, gpu_count(gpus)) * SHARED_MEMORY_PER_GPU)],
+            "runtimePatches": [_patch(pod["spec"], max(1, gpu_count(resources)) * SHARED_MEMORY_PER_GPU)],
         },
     }
     payload["metadata"]["annotations"] = {DIGEST: digest_of(payload)}
@@ -145,5 +144,7 @@ def _is_by_key(variable: Mapping[str, Any]) -> bool:
     return bool({"secretKeyRef", "configMapKeyRef"} & variable.get("valueFrom", {}).keys())
 
 
-def _texts(counts: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(int(count)) for name, count in counts.items()}
+def _gpus(resources: Mapping[str, Any]) -> dict[str, str]:
+    """Return whatever of the resources is neither CPU nor memory, as Kubernetes writes it."""
+    others = resources.keys() - {"cpu", "memory"}
+    return {name: str(int(resources[name])) for name in sorted(others) if int(resources[name])}

@@ -126,6 +126,7 @@ def test_a_second_run_reuses_every_step(finished: tuple[Path, str], tiny_encoder
     assert json.loads((root / "run.json").read_text())["run_id"] != first
 
 
+@pytest.mark.slow
 def test_a_changed_setting_repeats_only_what_depends_on_it(
     finished: tuple[Path, str], tiny_encoder: Path
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_run_that_registers_its_model_ends_early_where_nothing_is_new(
     assert len(client.search_model_versions("name = 'reviews'")) == 1, "the same model as before"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["source", "committed YAML"])
 def test_source_and_committed_yaml_run_under_the_local_runner(
     form: str, finished: tuple[Path, str], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

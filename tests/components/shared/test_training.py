@@ -231,6 +231,7 @@ def interrupted(data: Path, encoder_with_dropout: Path, tmp_path: Path) -> Itera
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
     interrupted: InterruptedTraining, trained: Path, tmp_path: Path
 ) -> None:

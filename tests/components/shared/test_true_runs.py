@@ -106,6 +106,7 @@ def test_runs_can_go_on_from_theta(
     assert onward.runs[0].val_loss != true.runs[0].val_loss
 
 
+@pytest.mark.slow
 def test_two_processes_under_zero_3_measure_the_same(
     true: TrueLosses, prepared_data: StepOutput, tiny_encoder: Path, tmp_path: Path
 ) -> None:
