@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from gradsift.components.shared.images import CPU_IMAGE
+from gradsift.components.shared.images import TRAIN_IMAGE
 
 
-@dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def prepare_data(
     data: dsl.Output[dsl.Dataset],
     statistics: dsl.Output[dsl.Markdown],

@@ -208,7 +208,12 @@ def test_no_secret_is_in_a_log_an_artifact_or_a_tag(
     }
     assert str(demo.folder / "pipeline.yaml") in places
     objects = ((f"s3://{BUCKET}/{key}", content) for key, content in _objects(s3_server, ""))
-    assert [found for place in chain(places.items(), objects) for found in _found(planted, *place)] == []
+    searched = list(chain(places.items(), objects))
+    assert [found for place in searched for found in _found(planted, *place)] == []
+    is_there = {place for place, content in searched if _found({"target": "sst2"}, place, content)}
+    assert {"MLflow", *(f"log of {runner}" for runner in RUNNERS)} <= is_there
+    for folder in (*RUNNERS, "mlflow"):
+        assert any(place.startswith(f"s3://{BUCKET}/{folder}/") for place in is_there)
 
 
 @pytest.mark.parametrize("image", IMAGES)

@@ -172,10 +172,11 @@ def test_component_defaults_are_the_pipelines(component: Any) -> None:
 
 def test_components_run_in_our_images_without_installing_anything(compiled: list[dict[str, Any]]) -> None:
     executors = compiled[0]["deploymentSpec"]["executors"]
+    opening_models = LARGE | {"prepare-data"}
     for name, executor in executors.items():
         container = executor["container"]
         step = name.removeprefix("exec-")
-        assert container["image"] == (TRAIN_IMAGE if step in LARGE else CPU_IMAGE)
+        assert container["image"] == (TRAIN_IMAGE if step in opening_models else CPU_IMAGE)
         assert "pip install" not in " ".join(container["command"])
 
 
