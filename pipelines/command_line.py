@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -45,18 +45,14 @@ def run(
 ) -> None:
     """Run the whole pipeline on this machine. Killed and called again, it continues."""
     from gradsift.pipelines.local_run import run_pipeline
-    from gradsift.pipelines.parameters import check_parameters, defaults, parse_settings
 
-    parameters = {
-        **defaults(),
+    options = {
         "prepare_suite": suite,
         "prepare_target": target,
         "model_base_model": base_model,
         "output_uri": _root(output),
-        **parse_settings(settings or []),
     }
-    check_parameters(parameters)
-    run_pipeline(parameters, console)
+    run_pipeline(_parameters(options, settings), console)
 
 
 @app.command()
@@ -73,19 +69,11 @@ def fidelity(
     """Set estimates against true fine-tunings of the same subsets. Killed and called again, it continues."""
     from gradsift.pipelines.fidelity import Study, run_study
     from gradsift.pipelines.fidelity_report import MARKDOWN
-    from gradsift.pipelines.parameters import check_parameters, defaults, parse_settings
 
     study = Study(subsets=subsets, seeds=seeds, truth=truth)
-    parameters = {
-        **defaults(),
-        "prepare_suite": suite,
-        "prepare_target": target,
-        "model_base_model": base_model,
-        **parse_settings(settings or []),
-    }
-    check_parameters(parameters)
+    options = {"prepare_suite": suite, "prepare_target": target, "model_base_model": base_model}
     command = shlex.join(["gradsift", *sys.argv[1:]])
-    run_study(study, parameters, output.absolute(), command, console)
+    run_study(study, _parameters(options, settings), output.absolute(), command, console)
     console.print("\n" + (output / MARKDOWN).read_text(), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -176,6 +164,15 @@ def mlflow_sync(output: Output = "gradsift-run") -> None:
 
     result = sync(_root(output))
     console.print(f"Sent {result.events} events of {result.runs} runs.")
+
+
+def _parameters(options: dict[str, Any], settings: list[str] | None) -> dict[str, Any]:
+    """Return the pipeline's parameters, checked: what `--set` says goes before options, options before defaults."""
+    from gradsift.pipelines.parameters import check_parameters, defaults, parse_settings
+
+    parameters = {**defaults(), **options, **parse_settings(settings or [])}
+    check_parameters(parameters)
+    return parameters
 
 
 def _root(output: str) -> str:

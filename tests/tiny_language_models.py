@@ -23,6 +23,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from gradsift.components.shared.prepared_data import PreparedTask, Split, write_index, write_split
+from gradsift.components.shared.step_output import StepOutput, produce
 
 TRAINING_TEXT = [
     "add the two numbers and reply with the number only",
@@ -115,6 +116,17 @@ def write_prepared_data(folder: Path) -> Path:
     ]
     write_index(folder, "counting", "next", tasks)
     return folder
+
+
+def produce_prepared_data(root: Path) -> StepOutput:
+    """Leave `write_prepared_data` under a run root, as the step would."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        write_prepared_data(folder)
+        (folder / "statistics.json").write_text("[]")
+        return {}
+
+    return produce(str(root), "data_preparation", {}, work)
 
 
 def write_suite(folder: Path) -> Path:

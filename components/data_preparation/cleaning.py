@@ -21,6 +21,8 @@ from gradsift.components.shared.prompt_format import Fit
 
 Reason = Literal["duplicate", "in_test", "in_val_or_test", "too_long", "over_cap"]
 RowKey = tuple[str, str | None]
+RowFit = Callable[[Task, AnyRow], Fit]
+"""Says how a row fits into what the model takes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class CleanTask:
 
 
 def clean_suite(
-    suite: TaskSuite, max_rows_per_task: int, seed: int, fit: Callable[[Task, AnyRow], Fit] | None = None
+    suite: TaskSuite, max_rows_per_task: int, seed: int, fit: RowFit | None = None
 ) -> list[CleanTask]:
     """Return the suite's tasks cleaned, in their order.
 
@@ -105,13 +107,7 @@ def stratified_sample(labels: list[int], size: int, seed: int) -> list[int]:
     return sorted(np.concatenate(drawn).tolist())
 
 
-def _clean_task(
-    task: Task,
-    held_out: set[RowKey],
-    max_rows: int,
-    seed: int,
-    fit: Callable[[Task, AnyRow], Fit] | None,
-) -> CleanTask:
+def _clean_task(task: Task, held_out: set[RowKey], max_rows: int, seed: int, fit: RowFit | None) -> CleanTask:
     in_test = {row_key(row) for row in task.splits.get("test", [])}
     forbidden: dict[Split, tuple[Reason, set[RowKey]]] = {
         "train": ("in_val_or_test", held_out),

@@ -94,7 +94,7 @@ class PromptFormat:
         whole = cut(0)
         if self._fits(whole):
             return whole
-        if self.fit(question) == "too_long":
+        if not self._has_room(question):
             return None
         most = len(question.text) - 1
         return cut(bisect_left(range(most), True, key=lambda characters: self._fits(cut(characters))))
@@ -103,8 +103,10 @@ class PromptFormat:
         """Return how a question fits: it is too long if its answer has no room beside the text's last character."""
         if self._fits(self._whole_tokens(question)):
             return "whole"
-        shortest = question._replace(text=question.text[-1:])
-        return "cut" if self._fits(self._whole_tokens(shortest)) else "too_long"
+        return "cut" if self._has_room(question) else "too_long"
+
+    def _has_room(self, question: Question) -> bool:
+        return self._fits(self._whole_tokens(question._replace(text=question.text[-1:])))
 
     def _fits(self, tokens: Tokens) -> bool:
         if self.encoder_decoder:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from selection_output import produce_selection
-from tiny_language_models import make_base, write_prepared_data
+from tiny_language_models import make_base, produce_prepared_data
 from torch.nn import functional
 
 from gradsift.components.evaluation.config import EvaluationConfig
@@ -27,15 +27,6 @@ SUBSETS: dict[str, list[str]] = {"selected": ["before"], "all": ["before", "size
 ESTIMATES = {"selected": 0.5, "all": 0.6, "target_only": 0.7}
 CONFIG = EvaluationConfig(seeds=1, bootstrap=200)
 METRICS = ["loss", "rouge_l", "exact_match", "token_accuracy"]
-
-
-def prepared(root: Path) -> StepOutput:
-    def work(folder: Path) -> dict[str, Any]:
-        write_prepared_data(folder)
-        (folder / "statistics.json").write_text("[]")
-        return {}
-
-    return produce(str(root), "data_preparation", {}, work)
 
 
 def untrained(root: Path, base: Path, data: StepOutput) -> StepOutput:
@@ -75,7 +66,7 @@ class Run:
 def run(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = tmp_path_factory.mktemp("run")
     base = make_base(tmp_path_factory.mktemp("base") / request.param, request.param)
-    data = prepared(root)
+    data = produce_prepared_data(root)
     selection = produce_selection(root, "next", SUBSETS, ESTIMATES)
     return Run(root, data, untrained(root, base, data), selection)
 

@@ -13,9 +13,10 @@ from gradsift.components.shared.encoder_classifier import EncoderClassifier, Hea
 from gradsift.components.shared.model_loading import from_base
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.task_model import TaskModel
 from gradsift.components.shared.tracking import track_step
 from gradsift.components.shared.training_recipe import ModelConfig
-from tests.tiny_language_models import make_base, write_prepared_data
+from tests.tiny_language_models import make_base, produce_prepared_data
 
 FineTune = Callable[..., StepOutput]
 
@@ -38,20 +39,10 @@ def fine_tune(
             {target: labels or PreparedData(fetch(prepared_data)).task(target).labels},
         )
 
-        def work(folder: Path) -> dict[str, Any]:
-            model = EncoderClassifier.from_base(find_base_model(str(tiny_encoder)), head)
-            with torch.no_grad():
-                model.classifier.bias[head.classes.index(answer)] = 1.0
-            model.save(folder)
-            (folder / "training.json").write_text(
-                json.dumps({"recipe": {"precision": "float32"}, "run": name})
-            )
-            return {}
-
-        with track_step("target_finetuning", root, {}) as tracker:
-            output = produce(root, "target_finetuning", {"run": name}, work)
-            tracker.model(output)
-        return output
+        model = EncoderClassifier.from_base(find_base_model(str(tiny_encoder)), head)
+        with torch.no_grad():
+            model.classifier.bias[head.classes.index(answer)] = 1.0
+        return record(model, name, root)
 
     return run
 
@@ -59,9 +50,7 @@ def fine_tune(
 @pytest.fixture
 def counting_data(tmp_path: Path) -> StepOutput:
     """Return prepared data whose target is answered in free text."""
-    return produce(
-        str(tmp_path / "root"), "data_preparation", {}, lambda folder: write_prepared_data(folder) and {}
-    )
+    return produce_prepared_data(tmp_path / "root")
 
 
 @pytest.fixture
@@ -74,23 +63,27 @@ def teach(counting_data: StepOutput, tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("KFP_RUN_ID", name)
         data = PreparedData(fetch(counting_data))
 
-        def work(folder: Path) -> dict[str, Any]:
-            model = from_base(config, data)
-            batch = model.batch(model.encode(data.split(data.target, "test"), data.target))
-            optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-            for _ in range(steps):
-                optimizer.zero_grad()
-                model(**batch)["loss"].backward()
-                optimizer.step()
-            model.save(folder)
-            (folder / "training.json").write_text(
-                json.dumps({"recipe": {"precision": "float32"}, "run": name})
-            )
-            return {}
-
-        with track_step("target_finetuning", root, {}) as tracker:
-            output = produce(root, "target_finetuning", {"run": name}, work)
-            tracker.model(output)
-        return output
+        model = from_base(config, data)
+        batch = model.batch(model.encode(data.split(data.target, "test"), data.target))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model(**batch)["loss"].backward()
+            optimizer.step()
+        return record(model, name, root)
 
     return run
+
+
+def record(model: TaskModel, name: str, root: str) -> StepOutput:
+    """Write a model as the fine-tuning of the run called `name` would."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        model.save(folder)
+        (folder / "training.json").write_text(json.dumps({"recipe": {"precision": "float32"}, "run": name}))
+        return {}
+
+    with track_step("target_finetuning", root, {}) as tracker:
+        output = produce(root, "target_finetuning", {"run": name}, work)
+        tracker.model(output)
+    return output

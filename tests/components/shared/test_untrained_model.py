@@ -1,27 +1,22 @@
 """A base model in the form of a trained one, where it answers before it is trained."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from tiny_language_models import make_base, write_prepared_data
+from tiny_language_models import make_base, produce_prepared_data
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.model_loading import from_base, open_model
 from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.training_recipe import ModelConfig
 from gradsift.components.shared.untrained_model import produce_untrained_model
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> StepOutput:
-    def work(folder: Path) -> dict[str, Any]:
-        write_prepared_data(folder)
-        return {}
-
-    return produce(str(tmp_path), "data_preparation", {}, work)
+    return produce_prepared_data(tmp_path)
 
 
 @pytest.mark.parametrize("lora_rank", [0, 2])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from datasets import load_dataset
-from tiny_language_models import write_prepared_data
+from tiny_language_models import produce_prepared_data
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.prepared_data import PreparedTask, write_index, write_split
@@ -78,11 +78,7 @@ def test_rows_are_prompts_and_completions(mixture: Path) -> None:
 
 
 def test_written_answers_are_completions_with_their_rationale(tmp_path: Path) -> None:
-    def prepare(folder: Path) -> dict[str, Any]:
-        write_prepared_data(folder)
-        return {}
-
-    write_mixture(tmp_path / "output", produce(str(tmp_path), "data_preparation", {}, prepare), ["size"])
+    write_mixture(tmp_path / "output", produce_prepared_data(tmp_path), ["size"])
     lines = (tmp_path / "output/mixture/data/next.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines[:2]] == [
         {"prompt": "number 0 , what comes next one ?\n", "completion": "two"},
