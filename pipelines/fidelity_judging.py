@@ -8,11 +8,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.true_losses import TrueLosses
 from gradsift.components.subset_estimation.baselines import SCORES, BaselineInputs
 from gradsift.components.subset_estimation.calibrated_estimator import open_candidates
 from gradsift.components.subset_estimation.calibration import relative_error
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.constraints import Constraints
 from gradsift.components.subset_estimation.fidelity_metrics import (
     additive_estimates,

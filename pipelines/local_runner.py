@@ -60,6 +60,7 @@ def main(folder: Path) -> None:
     """Run the pipeline with the arguments that `start` wrote."""
     from kfp import local
 
+    from gradsift.components.shared.parameters.pipeline_settings import form_of
     from gradsift.pipelines.pipeline import gradsift_pipeline
 
     hold_lifeline()
@@ -71,7 +72,7 @@ def main(folder: Path) -> None:
             if task.HasField("parameter_iterator"):
                 task.iterator_policy.parallelism_limit = 1  # they would fight for the same cores
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder))
-    gradsift_pipeline(**parameters)
+    gradsift_pipeline(**form_of(parameters))
 
 
 if __name__ == "__main__":

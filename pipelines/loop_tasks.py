@@ -4,18 +4,17 @@ from kfp import dsl
 
 from gradsift.components.calibration.component import calibrate
 from gradsift.components.gradient_extraction.component import extract_part
-from gradsift.pipelines.platform import give_credentials, let_train
+from gradsift.pipelines.platform import mount_environment, set_training_resources
 
 
 @dsl.pipeline(name="calibrate-group")
 def calibrate_group(
     data: dsl.Input[dsl.Dataset],
-    output_uri: str,
+    step_settings: dict,
     planned: str,
-    node_resources: dict,
     cpu: str,
     memory: str,
-    gpus: int,
+    gpus: str,
     gpu_type: str,
     node_selector: dict,
     tolerations: list,
@@ -28,34 +27,33 @@ def calibrate_group(
 
     Args:
         data: pointer to the prepared data.
-        output_uri: run root, a local path or an s3:// address.
+        step_settings: what preflight resolved for the step.
         planned: one of the texts that `plan_calibration` returns.
-        node_resources: what each node gets where training runs on several.
-        cpu: CPU cores requested.
-        memory: memory requested.
-        gpus: GPUs; 0 computes on the CPU.
+        cpu: see `set_training_resources`, as the next ones up to `tolerations`.
+        memory: memory.
+        gpus: GPUs.
         gpu_type: resource name of a GPU.
-        node_selector: labels that its node must have.
-        tolerations: taints that its node may have.
-        s3_secret: name of the Secret for S3.
-        mlflow_secret: name of the Secret for MLflow.
-        hub_secret: name of the Secret for the Hugging Face hub.
-        settings: name of the ConfigMap with addresses.
+        node_selector: labels of the node.
+        tolerations: taints of the node.
+        s3_secret: see `mount_environment`, as the next ones.
+        mlflow_secret: Secret for MLflow.
+        hub_secret: Secret for the Hugging Face hub.
+        settings: ConfigMap.
     """
-    task = calibrate(data=data, output_uri=output_uri, planned=planned, node_resources=node_resources)
-    let_train(task, cpu, memory, gpus, gpu_type, node_selector, tolerations)
-    give_credentials(task, s3_secret, mlflow_secret, hub_secret, settings)
+    task = calibrate(data=data, settings=step_settings, planned=planned)
+    set_training_resources(task, cpu, memory, gpus, gpu_type, node_selector, tolerations)
+    mount_environment(task, s3_secret, mlflow_secret, hub_secret, settings)
 
 
 @dsl.pipeline(name="extract-group")
 def extract_group(
     data: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
-    output_uri: str,
-    planned: str,
+    step_settings: dict,
+    part: str,
     cpu: str,
     memory: str,
-    gpus: int,
+    gpus: str,
     gpu_type: str,
     node_selector: dict,
     tolerations: list,
@@ -69,19 +67,19 @@ def extract_group(
     Args:
         data: pointer to the prepared data.
         model: pointer to the meta-trained model.
-        output_uri: run root, a local path or an s3:// address.
-        planned: one of the texts that `plan_extraction` returns.
-        cpu: CPU cores requested.
-        memory: memory requested.
-        gpus: GPUs; 0 computes on the CPU.
+        step_settings: what preflight resolved for the step.
+        part: number of the part.
+        cpu: see `set_training_resources`, as the next ones up to `tolerations`.
+        memory: memory.
+        gpus: GPUs.
         gpu_type: resource name of a GPU.
-        node_selector: labels that its node must have.
-        tolerations: taints that its node may have.
-        s3_secret: name of the Secret for S3.
-        mlflow_secret: name of the Secret for MLflow.
-        hub_secret: name of the Secret for the Hugging Face hub.
-        settings: name of the ConfigMap with addresses.
+        node_selector: labels of the node.
+        tolerations: taints of the node.
+        s3_secret: see `mount_environment`, as the next ones.
+        mlflow_secret: Secret for MLflow.
+        hub_secret: Secret for the Hugging Face hub.
+        settings: ConfigMap.
     """
-    task = extract_part(data=data, model=model, output_uri=output_uri, planned=planned)
-    let_train(task, cpu, memory, gpus, gpu_type, node_selector, tolerations)
-    give_credentials(task, s3_secret, mlflow_secret, hub_secret, settings)
+    task = extract_part(data=data, model=model, settings=step_settings, part=part)
+    set_training_resources(task, cpu, memory, gpus, gpu_type, node_selector, tolerations)
+    mount_environment(task, s3_secret, mlflow_secret, hub_secret, settings)

@@ -1,13 +1,21 @@
-"""Writes PARAMETERS.md: every parameter of the pipeline with its type, default and description, step by step."""
+"""Writes PARAMETERS.md: every parameter of the pipeline with its type, default and description, group by group."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
-from gradsift.pipelines.pipeline import gradsift_pipeline
+from gradsift.components.shared.parameters.pipeline_settings import Parameter, known_parameters
 
 FILE = Path(__file__).parent / "PARAMETERS.md"
-STEPS = {
+INTRODUCTION = """\
+# Parameters of the pipeline
+
+Written by `make compile` from `components/shared/parameters`. The command line, schedules and parameter files take
+every parameter by its name. In Kubeflow's UI the ones in bold are fields of the form; all others go into the field
+`settings`, a mapping such as `{"meta_epochs": 1}`.
+"""
+TITLES = {
+    "": "General",
     "prepare": "Data preparation",
     "model": "Model",
     "train": "Training, all of it",
@@ -21,39 +29,35 @@ STEPS = {
     "resources": "Resources",
     "platform": "Kubernetes",
 }
-"""Prefix of the parameters' names -> heading; what has no prefix comes first."""
-TYPES = {
-    "String": "text",
-    "Integer": "whole number",
-    "Float": "number",
-    "Boolean": "true or false",
-    "List": "list",
-    "Dict": "mapping",
+"""Prefix of a group -> heading, in order."""
+KINDS: dict[type, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    list: "list",
+    dict: "mapping",
 }
 
 
 def parameter_table() -> str:
     """Return the text of PARAMETERS.md."""
-    parts = ["# Parameters of the pipeline\n\nWritten by `make compile` from `pipeline.py`.\n"]
-    rows = list(_rows())
-    general = [row for prefix, row in rows if prefix is None]
-    sections = [("General", general)]
-    sections += [(title, [row for found, row in rows if found == step]) for step, title in STEPS.items()]
-    for title, lines in sections:
-        table = "\n".join(lines)
+    parts = [INTRODUCTION]
+    for prefix, title in TITLES.items():
+        rows = "\n".join(_row(each) for each in known_parameters().values() if prefix == each.group.GROUP)
         parts.append(
-            f"## {title}\n\n| parameter | type | default | what it is |\n|---|---|---|---|\n{table}\n"
+            f"## {title}\n\n| parameter | type | default | what it is |\n|---|---|---|---|\n{rows}\n"
         )
     return "\n".join(parts)
 
 
-def _rows() -> Iterator[tuple[str | None, str]]:
-    """Yield each parameter's prefix and its row."""
-    for name, definition in gradsift_pipeline.component_spec.inputs.items():
-        prefix = next((each for each in STEPS if name.startswith(f"{each}_")), None)
-        description = " ".join(definition.description.split()).replace("|", "\\|")
-        default = json.dumps(definition.default)
-        yield prefix, f"| `{name}` | {TYPES[definition.type]} | `{default}` | {description} |"
+def _row(parameter: Parameter) -> str:
+    annotation = parameter.info.annotation
+    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    kind = " or ".join(f"`{each}`" for each in choices) or KINDS[parameter.kind]
+    name = f"**`{parameter.name}`**" if parameter.in_form else f"`{parameter.name}`"
+    description = parameter.description.replace("|", "\\|")
+    return f"| {name} | {kind} | `{json.dumps(parameter.default)}` | {description} |"
 
 
 if __name__ == "__main__":

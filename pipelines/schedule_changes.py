@@ -19,6 +19,7 @@ from kfp_server_api import (
     V2beta1Trigger,
 )
 
+from gradsift.components.shared.parameters.pipeline_settings import defaults, form_of, parameters_of
 from gradsift.pipelines.kubeflow_client import Kubeflow, KubeflowMissingError, api_filter
 from gradsift.pipelines.kubeflow_objects import CompiledPipeline, ensure_experiment, ensure_version
 from gradsift.pipelines.schedules import Schedule, ScheduleFile
@@ -202,7 +203,7 @@ def _create(
         description=f"Kept by `gradsift schedule apply`: {mark}",
         experiment_id=ensure_experiment(kubeflow, schedule.experiment),
         pipeline_version_reference=reference,
-        runtime_config=V2beta1RuntimeConfig(parameters=schedule.parameters),
+        runtime_config=V2beta1RuntimeConfig(parameters=form_of(schedule.parameters)),
         trigger=V2beta1Trigger(
             cron_schedule=V2beta1CronSchedule(
                 cron=schedule.cron, start_time=schedule.start, end_time=schedule.end
@@ -237,7 +238,7 @@ def _facts_of_schedule(schedule: Schedule, version: str) -> dict[str, Any]:
         "experiment": schedule.experiment,
         "service account": schedule.service_account,
         "pipeline version": version,
-        **schedule.parameters,
+        **{**defaults(), **schedule.parameters},
     }
 
 
@@ -254,7 +255,7 @@ def _facts_of_run(kubeflow: Kubeflow, old: OwnedRun) -> dict[str, Any]:
         "experiment": kubeflow.call(get_experiment, run.experiment_id).display_name,
         "service account": run.service_account or None,
         "pipeline version": old.version,
-        **((run.runtime_config and run.runtime_config.parameters) or {}),
+        **{**defaults(), **parameters_of((run.runtime_config and run.runtime_config.parameters) or {})},
     }
 
 

@@ -10,8 +10,9 @@ import yaml
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.pipelines.cron import with_seconds
-from gradsift.pipelines.parameters import check_parameters, defaults, parse_settings
+from gradsift.pipelines.parameters import typed_parameters
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)]
 
@@ -114,13 +115,9 @@ def read_schedules(path: Path) -> ScheduleFile:
 
 
 def _with_parameters(schedule: Schedule, where: str) -> Schedule:
-    texts = {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in schedule.parameters.items()
-    }
     try:
-        parameters = parse_settings([f"{name}={text}" for name, text in texts.items()])
-        check_parameters({**defaults(), **parameters})
+        parameters = typed_parameters(schedule.parameters)
+        PipelineSettings.of(parameters)
     except InputError as error:
         raise InputError(f"{where}: schedule {schedule.name!r}, field 'parameters': {error}") from None
     return schedule.model_copy(update={"parameters": parameters})

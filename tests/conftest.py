@@ -184,8 +184,8 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> StepOutput:
     """Return a part of the demo suite: sst2 and three auxiliary tasks, at most 32 train rows each."""
-    from gradsift.components.data_preparation.config import DataPreparationConfig
     from gradsift.components.data_preparation.step import prepare_data
+    from gradsift.components.shared.parameters.data import DataPreparationConfig
 
     auxiliary = ["mr", "trec", "mr_flipped"]
     config = DataPreparationConfig(auxiliary_tasks=auxiliary, max_rows_per_task=32)

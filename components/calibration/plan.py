@@ -1,16 +1,16 @@
 """Which subsets are fine-tuned on, and where each result will be, before any of it has run."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 
-from gradsift.components.calibration.config import CalibrationConfig
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.calibration import CalibrationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, output_key
 from gradsift.components.shared.storage import join_uri
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 from gradsift.components.shared.true_losses import CALIBRATION, PlannedRuns
 
 GROUPS = 4
@@ -42,8 +42,8 @@ def plan_runs(
     same = {
         "data": data.digest,
         "base_model": [meta.metadata["base_model_digest"], meta.metadata["tokenizer_digest"]],
-        "model": asdict(model),
-        "recipe": asdict(recipe),
+        "model": model.model_dump(),
+        "recipe": recipe.model_dump(),
         "seeds": [recipe.seed + offset for offset in range(config.seeds)],
     }
     subsets = [[], *random_subsets(tasks, config.runs, config.seed)]

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.step_output import StepOutput, produce
 from gradsift.components.shared.tracking import StepTracker
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 from gradsift.components.shared.true_losses import CALIBRATION, PlannedRuns
 from gradsift.components.shared.true_runs import Run, run_truly
 

@@ -8,13 +8,13 @@ from gradsift.components.data_preparation.task_suite import TaskSuite
 from gradsift.components.shared.base_model import find_tokenizer
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.model_kind import kind_of
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prompt_format import (
     Fit,
     PromptFormat,
     classification_question,
     generation_question,
 )
-from gradsift.components.shared.training_recipe import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def answer_limit(model: ModelConfig, suite: TaskSuite) -> AnswerLimit | None:
     prompt_format = PromptFormat.of(
         AutoTokenizer.from_pretrained(found.folder, trust_remote_code=False),
         kind == "seq2seq",
-        model.prompt_form,  # type: ignore[arg-type]  # checked by ModelConfig
+        model.prompt_form,
         model.max_length,
         model.base_model,
     )

@@ -7,13 +7,13 @@ from typing import Any
 
 from gradsift.components.data_preparation.answer_limit import answer_limit
 from gradsift.components.data_preparation.cleaning import CleanTask, clean_suite
-from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.data_preparation.statistics import markdown_table, task_statistics
 from gradsift.components.data_preparation.task_suite import TaskSuite, read_suite
+from gradsift.components.shared.parameters.data import DataPreparationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import PreparedTask, Split, write_index, write_split
 from gradsift.components.shared.step_output import StepOutput, produce
 from gradsift.components.shared.storage import atomic_file
-from gradsift.components.shared.training_recipe import ModelConfig
 
 
 def prepare_data(

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.data_preparation.corruption import corrupted_copy
 from gradsift.components.data_preparation.suite_folder import SuiteFolder
 from gradsift.components.data_preparation.suite_hub import HubSuite
 from gradsift.components.data_preparation.suite_manifest import DerivedTask, Manifest
 from gradsift.components.data_preparation.task import Task, shown_names
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.prepared_data import Split
 from gradsift.components.shared.step_output import digest_of
 

@@ -14,12 +14,7 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
-    output_uri: str,
-    seeds: int = 3,
-    max_runs: int = 12,
-    bootstrap: int = 2000,
-    seed: int = 0,
-    node_resources: dict = {},
+    settings: dict,
 ) -> None:
     """Measure on held-out data what the selection bought, and write the report.
 
@@ -31,37 +26,28 @@ def evaluate(
         metrics: held-out metrics of the fine-tuned model and its gain over each comparison.
         confusion: its confusion matrix; empty where answers are written.
         report: the whole run on one page.
-        output_uri: run root, a local path or an s3:// address.
-        seeds: fine-tuning runs a comparison, with seeds counted up from the recipe's.
-        max_runs: largest number of fine-tuning runs altogether; seeds are cut to fit, down to one each.
-        bootstrap: bootstrap samples behind every interval.
-        seed: seed of the bootstrap.
-        node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
-            resource name.
+        settings: what preflight resolved for this step.
     """
-    from dataclasses import asdict
-
     from gradsift.components.evaluation import step
-    from gradsift.components.evaluation.config import EvaluationConfig
     from gradsift.components.shared.evaluation_results import Evaluation
+    from gradsift.components.shared.parameters.evaluation import EvaluationConfig
     from gradsift.components.shared.step_output import copy_file, fetch, read_pointer
     from gradsift.components.shared.step_run import run_step
 
-    config = EvaluationConfig(
-        seeds=seeds,
-        max_runs=max_runs,
-        bootstrap=bootstrap,
-        seed=seed,
-    )
+    config = EvaluationConfig(**settings["config"])
     output = run_step(
         step.STEP,
-        output_uri,
-        asdict(config),
+        settings,
+        config.model_dump(),
         lambda tracker: step.evaluate(
-            config, read_pointer(data), read_pointer(selection), read_pointer(model), output_uri, tracker
+            config,
+            read_pointer(data),
+            read_pointer(selection),
+            read_pointer(model),
+            settings["output_uri"],
+            tracker,
         ),
         evaluation,
-        node_resources,
     )
     for name, value in output.metadata.items():
         if isinstance(value, float):

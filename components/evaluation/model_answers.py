@@ -10,10 +10,10 @@ from torch import Tensor
 
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.language_model import LanguageModel
+from gradsift.components.shared.parameters.training import Precision
 from gradsift.components.shared.precision import autocast
 from gradsift.components.shared.prepared_data import PreparedData, Split
 from gradsift.components.shared.task_model import Example, Rows, TaskModel
-from gradsift.components.shared.training_recipe import Precision
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from tqdm import tqdm
 from gradsift.components.evaluation.model_answers import ModelAnswers, answer
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.model_loading import from_base, open_model
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import digest_of
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.training import TrainingJob, train
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 from gradsift.components.shared.untrained_model import answers_untrained
 
 WRITTEN = "written"
@@ -75,7 +76,7 @@ def predict_all(
             data.folder,
             [data.target, *distinct[key].subset],
             model,
-            replace(recipe, seed=distinct[key].seed),
+            recipe.model_copy(update={"seed": distinct[key].seed}),
         )
         for key in missing
         if key not in finished_models
@@ -85,7 +86,7 @@ def predict_all(
     for key in tqdm(distinct, unit="model", desc="predict"):
         if key in missing:
             trained = open_model(finished_models.get(key, scratch / key))
-            _save(output, key, answer(trained, data, recipe.precision, report))  # type: ignore[arg-type]  # checked by TrainingRecipe
+            _save(output, key, answer(trained, data, recipe.precision, report))
         shutil.rmtree(scratch / key, ignore_errors=True)
     return {key: _load(output, key) for key in distinct}
 

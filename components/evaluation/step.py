@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from gradsift.components.evaluation.config import EvaluationConfig
 from gradsift.components.evaluation.held_out_metrics import bootstrap_metrics, difference, held_out, metrics
 from gradsift.components.evaluation.model_answers import ModelAnswers
 from gradsift.components.evaluation.predictions import FineTuning, predict_all, predict_base
@@ -28,6 +26,9 @@ from gradsift.components.shared.evaluation_results import (
     Interval,
     SeedRun,
 )
+from gradsift.components.shared.parameters.evaluation import EvaluationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.prompt_format import final_answer
 from gradsift.components.shared.run_record import run_settings
@@ -36,7 +37,6 @@ from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.tracking import StepTracker, run_id
 from gradsift.components.shared.trained_model import training_result
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 STEP = "evaluation"
 REPORT = "report.html"
@@ -67,7 +67,7 @@ def evaluate(
         A folder with `evaluation.json`, `report.html` and each run's predictions.
     """
     inputs = {
-        "config": asdict(config),
+        "config": config.model_dump(),
         "data": data.digest,
         "estimates": estimates.digest,
         "model": model.digest,
@@ -100,7 +100,7 @@ def _evaluate(
 ) -> Evaluation:
     trained = training_result(model)
     _check_trained_on(trained["tasks"], selection, model)
-    recipe = replace(TrainingRecipe(**trained["recipe"]), steps=trained["optimizer_steps"])
+    recipe = TrainingRecipe(**trained["recipe"]).model_copy(update={"steps": trained["optimizer_steps"]})
     model_config = ModelConfig(**trained["model"])
     seeds = config.seeds_for(len({frozenset(subset) for subset in selection.comparisons.values()}))
     runs = {

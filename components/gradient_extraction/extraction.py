@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.counter_hash import uniforms
 from gradsift.components.gradient_extraction.per_example import GradientSketcher
 from gradsift.components.gradient_extraction.self_check import check_gradients, check_projection
 from gradsift.components.shared.answers import Answers
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_format import Shard
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.precision import autocast
 from gradsift.components.shared.task_model import Example, TaskModel
 
@@ -108,7 +108,7 @@ class GradientExtractor:
             streams: names of the random numbers that draw each row's labels.
         """
         self.sketcher.rows = len(examples)
-        with autocast(self.model.device, self.config.precision):  # type: ignore[arg-type]  # checked by the config
+        with autocast(self.model.device, self.config.precision):
             answers = self.model.answers(self.model.batch(examples), self.config.hidden_states)
         known = answers.detached()
         results = {"loss": known.losses(), "margin": known.margins(), "positions": known.positions}

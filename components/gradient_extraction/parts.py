@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.shared.errors import GradientStoreError, NotFoundError
 from gradsift.components.shared.gradient_format import ShardRecord, StoreHeader
 from gradsift.components.shared.gradient_store import Split
@@ -29,28 +28,6 @@ class Part:
 
     def __str__(self) -> str:
         return f"{self.number} of {self.of}"
-
-
-class PlannedPart(Record):
-    """A part that is to be done, as its pod is told.
-
-    Attributes:
-        config: how gradients are projected and stored.
-        base_weights: whether there is a second store, at the pretrained weights.
-        part: which part.
-    """
-
-    config: GradientExtractionConfig
-    base_weights: bool
-    part: Part
-
-
-def plan_parts(config: GradientExtractionConfig, base_weights: bool) -> list[PlannedPart]:
-    """Divide an extraction into parts, one a pod."""
-    return [
-        PlannedPart(config=config, base_weights=base_weights, part=Part(number, config.pods))
-        for number in range(config.pods)
-    ]
 
 
 @dataclass(frozen=True)

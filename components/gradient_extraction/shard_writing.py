@@ -7,13 +7,13 @@ from importlib.metadata import version
 
 import torch
 
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.extraction import GradientExtractor
 from gradsift.components.gradient_extraction.parts import Part, ShardPlan, shards_of_part
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.gradient_format import Answer, ShardRecord, StoreHeader
 from gradsift.components.shared.gradient_store import GradientStoreWriter
 from gradsift.components.shared.model_loading import open_model
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.precision import resolve_precision
 from gradsift.components.shared.prepared_data import INDEX, PreparedData, PreparedTask
 from gradsift.components.shared.step_output import StepOutput, fetch
@@ -123,8 +123,8 @@ def _header(job: ExtractionJob, target: PreparedTask, model: TaskModel, paramete
         target=target.name,
         answer=_answer(target, model),
         shard_rows=config.shard_rows,
-        precision=resolve_precision(config.precision),  # type: ignore[arg-type]  # checked by the config
-        dtype=config.dtype,  # type: ignore[arg-type]  # checked by the config
+        precision=resolve_precision(config.precision),
+        dtype=config.dtype,
         versions={name: version(name) for name in ("gradsift", "torch", "transformers", "numpy")},
     )
 

@@ -4,16 +4,13 @@ Pods write parts of it, each its own shards; when all are done, the store is sea
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
 from tqdm import tqdm
 
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.parts import (
     Part,
     PartRecord,
     StorePart,
-    plan_parts,
     read_part,
     shard_plans,
     shards_of_part,
@@ -22,12 +19,13 @@ from gradsift.components.gradient_extraction.parts import (
 from gradsift.components.shared.errors import GradientStoreError
 from gradsift.components.shared.gradient_format import shard_key
 from gradsift.components.shared.gradient_store import MANIFEST, GradientStore, GradientStoreWriter
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import INDEX, PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, output_key
 from gradsift.components.shared.storage import join_uri, open_storage
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.trained_model import training_result
-from gradsift.components.shared.training_recipe import ModelConfig
 from gradsift.components.shared.untrained_model import produce_untrained_model
 
 STEP = "gradient_extraction"
@@ -39,19 +37,17 @@ def extract_gradients(
     model: StepOutput,
     root_uri: str,
     tracker: StepTracker,
-    base_weights: bool = False,
 ) -> StepOutput:
     """Write the whole gradient store of `model` (theta*) on `data`, or find it finished (see `seal_store`)."""
-    for planned in plan_parts(config, base_weights):
-        extract_part(config, data, model, base_weights, planned.part, root_uri, tracker)
-    return seal_store(config, data, model, base_weights, root_uri)
+    for number in range(config.pods):
+        extract_part(config, data, model, Part(number, config.pods), root_uri, tracker)
+    return seal_store(config, data, model, root_uri)
 
 
 def extract_part(
     config: GradientExtractionConfig,
     data: StepOutput,
     model: StepOutput,
-    base_weights: bool,
     part: Part,
     root_uri: str,
     tracker: StepTracker,
@@ -65,7 +61,6 @@ def extract_part(
         config: how gradients are projected and stored.
         data: the prepared data.
         model: the meta-trained model, theta*.
-        base_weights: whether there is a second store, at the pretrained weights that the model came from.
         part: which part.
         root_uri: the run root.
         tracker: gets the progress in rows.
@@ -74,17 +69,17 @@ def extract_part(
         Whether everything was there already.
 
     Raises:
-        InputError: a parameter's gradient cannot be extracted, or `base_weights` is asked for with a head that
-            means nothing before it is trained.
+        InputError: a parameter's gradient cannot be extracted, or `extract_base_weights` is asked for with a head
+            that means nothing before it is trained.
         ExtractionError: the checks before the first shard failed, or a process ended without a result.
         StorageError: the storage is out of reach.
     """
     models = [model]
-    if base_weights:
+    if config.base_weights:
         model_config = ModelConfig(**training_result(model)["model"])
         models.append(produce_untrained_model(STEP, data, model_config, root_uri))
     stores = [_store_part(config, data, each, part, root_uri, tracker) for each in models]
-    write_part(root_uri, _extraction_key(config, data, model, base_weights), part, PartRecord(stores=stores))
+    write_part(root_uri, _extraction_key(config, data, model), part, PartRecord(stores=stores))
     return all(store.reused for store in stores)
 
 
@@ -92,7 +87,6 @@ def seal_store(
     config: GradientExtractionConfig,
     data: StepOutput,
     model: StepOutput,
-    base_weights: bool,
     root_uri: str,
 ) -> StepOutput:
     """Write the manifests of the stores whose parts are done; no model and no GPU are needed.
@@ -105,7 +99,7 @@ def seal_store(
         NotFoundError: a part is not done.
         GradientStoreError: the parts do not belong together, as they ran on machines that compute differently.
     """
-    key = _extraction_key(config, data, model, base_weights)
+    key = _extraction_key(config, data, model)
     records = [read_part(root_uri, key, Part(number, config.pods)) for number in range(config.pods)]
     plans = shard_plans(PreparedData(fetch(data, [INDEX])), config.shard_rows)
     order = [shard_key(plan.task, plan.split, plan.index) for plan in plans]
@@ -190,12 +184,10 @@ def _store_key(config: GradientExtractionConfig, data: StepOutput, model: StepOu
     return output_key(STEP, _inputs(config, data, model))
 
 
-def _extraction_key(
-    config: GradientExtractionConfig, data: StepOutput, model: StepOutput, base_weights: bool
-) -> str:
-    return output_key(STEP, {**_inputs(config, data, model), "base_weights": base_weights})
+def _extraction_key(config: GradientExtractionConfig, data: StepOutput, model: StepOutput) -> str:
+    return output_key(STEP, {**_inputs(config, data, model), "base_weights": config.base_weights})
 
 
 def _inputs(config: GradientExtractionConfig, data: StepOutput, model: StepOutput) -> dict[str, object]:
-    settings = {name: value for name, value in asdict(config).items() if name not in {"processes", "pods"}}
+    settings = config.model_dump(exclude={"processes", "pods", "base_weights"})
     return {"config": settings, "data": data.digest, "model": model.digest}

@@ -1,10 +1,11 @@
 """The step: train the shared model once on the train rows of every task, the target's included."""
 
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.trained_model import produce_trained_model
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 STEP = "meta_training"
 

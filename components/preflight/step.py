@@ -2,13 +2,11 @@
 
 import os
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.data_preparation.task_suite import find_tasks
-from gradsift.components.preflight.parameter_checks import config_of, parameter_problems
 from gradsift.components.shared.base_model import check_base_model
 from gradsift.components.shared.checks import (
     TRACKING,
@@ -20,6 +18,14 @@ from gradsift.components.shared.checks import (
 )
 from gradsift.components.shared.errors import InputError, StorageError, numbered
 from gradsift.components.shared.lifeline import hold_lifeline
+from gradsift.components.shared.parameters.data import DataPreparationConfig
+from gradsift.components.shared.parameters.pipeline_settings import (
+    PipelineSettings,
+    defaults,
+    parameters_of,
+    values_of,
+)
+from gradsift.components.shared.parameters.settings import SettingsError
 from gradsift.components.shared.run_record import PREFLIGHT
 from gradsift.components.shared.storage import atomic_file, is_remote
 from gradsift.components.shared.tracking import track_step
@@ -32,20 +38,24 @@ PAIRS = [
 SECRETS = [*(name for pair in PAIRS for name in pair), "MLFLOW_TRACKING_TOKEN", "HF_TOKEN"]
 
 
-def preflight(parameters: Mapping[str, Any], report: Path) -> None:
+def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
     """Check everything that can be known to be wrong by now.
 
     An MLflow server that does not answer is a warning, as a run loses nothing by it, but where a model is to be
     registered.
 
     Args:
-        parameters: all parameters of the pipeline.
+        form: the fields of the pipeline's form; what is left out has its default.
         report: file for the findings, in Markdown; it is written whatever they are.
+
+    Returns:
+        All settings.
 
     Raises:
         InputError: things are wrong; the message has a sentence for each.
     """
     hold_lifeline()
+    parameters = {**defaults(), **parameters_of(form)}
     root = parameters["output_uri"]
     warnings = set() if parameters["promote_model_name"] else {MLFLOW}
     [root_finding] = make_checks({RUN_ROOT: lambda: _check_run_root(parameters)})
@@ -58,19 +68,25 @@ def preflight(parameters: Mapping[str, Any], report: Path) -> None:
         problems = [each.words for each in findings if not each.fine and each.check not in warnings]
         if problems:
             raise InputError(numbered(problems))
+    return PipelineSettings.of(parameters)
 
 
 def examine(parameters: Mapping[str, Any]) -> list[Finding]:
     """Make every check but that of the run root."""
     checks: dict[str, Check] = {"secrets": _check_secrets, MLFLOW: lambda: _check_mlflow(parameters)}
-    problems = parameter_problems(parameters)
-    if not any(problem.removeprefix("Parameter ").startswith("prepare_") for problem in problems):
-        preparation = config_of(DataPreparationConfig, ("prepare",), parameters)
-        checks["suite"] = lambda: find_tasks(preparation)
-    checks["base model"] = lambda: check_base_model(parameters["model_base_model"])
-    found = [Finding("parameters", False, problem) for problem in problems]
-    fine = [Finding("parameters", True, f"all {len(parameters)} are possible")]
-    return [*(found or fine), *make_checks(checks)]
+    with suppress(SettingsError):  # reported below
+        data = DataPreparationConfig(**values_of(DataPreparationConfig, parameters))
+        checks["suite"] = lambda: find_tasks(data)
+    checks["base model"] = lambda: check_base_model(parameters["base_model"])
+    return [*_check_parameters(parameters), *make_checks(checks)]
+
+
+def _check_parameters(parameters: Mapping[str, Any]) -> list[Finding]:
+    try:
+        PipelineSettings.of(parameters)
+    except SettingsError as error:
+        return [Finding("parameters", False, problem) for problem in error.problems]
+    return [Finding("parameters", True, f"all {len(parameters)} are possible")]
 
 
 def markdown(findings: list[Finding], warnings: Collection[str]) -> str:

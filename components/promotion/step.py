@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradsift.components.promotion.config import PromotionConfig
 from gradsift.components.promotion.freshness import FINGERPRINT, fingerprint
 from gradsift.components.promotion.registry import (
     CANDIDATE,
@@ -16,6 +15,7 @@ from gradsift.components.promotion.registry import (
 )
 from gradsift.components.shared.errors import TrackingError
 from gradsift.components.shared.mlflow_sync import sync
+from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.run_record import step_events
 from gradsift.components.shared.step_output import StepOutput, fetch
@@ -57,7 +57,7 @@ def promote(
         config: the registered model, and what its champion has to be beaten by.
         data: the prepared data.
         model: the fine-tuned model.
-        settings: digest of the settings, see `settings_digest`.
+        settings: digest of the settings, as preflight makes it.
         root_uri: the run root.
         tracker: gets both accuracies.
 

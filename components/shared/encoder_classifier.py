@@ -17,11 +17,11 @@ from transformers.utils import logging as transformers_logging
 from gradsift.components.shared.answers import Answers
 from gradsift.components.shared.base_model import BaseModel
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.model import HeadKind, ModelConfig
 from gradsift.components.shared.precision import Precision, autocast, fast_attention
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel, by_length
-from gradsift.components.shared.training_recipe import HeadKind, ModelConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -81,7 +81,7 @@ class Head:
                     f"{config.base_model!r} cannot: expected a causal or sequence-to-sequence language model."
                 )
         labels = {task.name: task.labels for task in data.tasks}
-        kind: HeadKind = config.head  # type: ignore[assignment]  # checked by ModelConfig
+        kind: HeadKind = config.head
         return cls.for_tasks(kind, config.score_scale, config.max_length, data.target, labels)
 
     @property

@@ -15,6 +15,7 @@ from gradsift.components.shared.base_model import BaseModel, find_base_model
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.lora import add_adapter, load_adapter, save_adapter
 from gradsift.components.shared.model_kind import LANGUAGE_MODEL, kind_of
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.precision import fast_attention
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.pretrained_language_model import (
@@ -32,7 +33,6 @@ from gradsift.components.shared.prompt_format import (
 )
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel, by_length
-from gradsift.components.shared.training_recipe import ModelConfig
 
 WRITTEN_AT_ONCE = 16
 
@@ -98,7 +98,7 @@ class LanguageModel(TaskModel):
                 f"Parameter max_length is {config.max_length}: expected at most the {positions} tokens that the "
                 f"base model {base.name!r} takes."
             )
-        form = PromptFormat.of(tokenizer, encoder_decoder, config.prompt_form, config.max_length, base.name)  # type: ignore[arg-type]  # checked by ModelConfig
+        form = PromptFormat.of(tokenizer, encoder_decoder, config.prompt_form, config.max_length, base.name)
         settings = Settings(
             base_model=base.name,
             base_digest=base.digest,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gradsift.components.shared.base_model import BaseModel
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.training_recipe import ModelConfig
+from gradsift.components.shared.parameters.model import ModelConfig
 
 EVERY_LINEAR_LAYER = "all-linear"
 

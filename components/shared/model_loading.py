@@ -7,9 +7,9 @@ from gradsift.components.shared.encoder_classifier import EncoderClassifier, Hea
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.language_model import LanguageModel
 from gradsift.components.shared.model_kind import LANGUAGE_MODEL, kind_of
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.task_model import TaskModel
-from gradsift.components.shared.training_recipe import ModelConfig
 
 
 def from_base(config: ModelConfig, data: PreparedData) -> TaskModel:

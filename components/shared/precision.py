@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gradsift.components.shared.training_recipe import Precision
+from gradsift.components.shared.parameters.training import Precision
 
 
 def resolve_precision(precision: Precision) -> Literal["bf16", "float32"]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.training_recipe import PromptForm
+from gradsift.components.shared.parameters.model import PromptForm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from gradsift.components.shared.training_recipe import Offload, TrainingRecipe
+from gradsift.components.shared.parameters.training import Offload, TrainingRecipe
 
 BYTES = 4
 """Of a weight, a gradient and each of Adam's two moments: all are float32."""

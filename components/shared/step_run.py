@@ -1,7 +1,7 @@
 """Runs a step's work under tracking and hands its output to KFP: what every component's body calls."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from gradsift.components.shared.lifeline import hold_lifeline
@@ -9,27 +9,38 @@ from gradsift.components.shared.step_output import StepOutput, write_pointer
 from gradsift.components.shared.tracking import StepTracker, track_step
 
 
+@contextmanager
+def begin_step(step: str, settings: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[StepTracker]:
+    """Record how the block goes, a step or a part of one.
+
+    Args:
+        step: its name in the run's record.
+        settings: what preflight resolved: `output_uri` is the run root, and `node_resources` what each node gets
+            where the step trains on several (`cpu`, `memory`, and GPUs by their resource name).
+        params: the step's settings, for tracking.
+    """
+    hold_lifeline()
+    with track_step(step, settings["output_uri"], params, settings.get("node_resources", {})) as tracker:
+        yield tracker
+
+
 def run_step(
     step: str,
-    root_uri: str,
+    settings: Mapping[str, Any],
     params: Mapping[str, Any],
     work: Callable[[StepTracker], StepOutput],
     artifact: Any,
-    node_resources: Mapping[str, Any] = MappingProxyType({}),
 ) -> StepOutput:
     """Run `work`, record how it went, and make the KFP artifact point to its output.
 
     Args:
-        step: the step's package name under `components/`.
-        root_uri: the run root, a local path or an `s3://` address.
+        step: see `begin_step`, as `settings` and `params`.
+        settings: what preflight resolved.
         params: the step's settings, for tracking.
         work: makes the step's output or finds it finished; its numeric metadata become metrics.
         artifact: the KFP output artifact.
-        node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
-            resource name.
     """
-    hold_lifeline()
-    with track_step(step, root_uri, params, node_resources) as tracker:
+    with begin_step(step, settings, params) as tracker:
         output = work(tracker)
         if output.reused:
             tracker.reused()

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from gradsift.components.shared.answers import Answers
+from gradsift.components.shared.parameters.training import Precision
 from gradsift.components.shared.precision import autocast
-from gradsift.components.shared.training_recipe import Precision
 
 Batch = Mapping[str, Tensor]
 """Padded examples: tensors [n, ...], as `TaskModel.collate` makes them."""

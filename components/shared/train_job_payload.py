@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gradsift.components.shared.pod_environment import MOUNTS
 from gradsift.components.shared.step_output import digest_of
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
@@ -46,8 +47,8 @@ def train_job_payload(
 ) -> dict[str, Any]:
     """Return the TrainJob that a step's own pod would be, were it one of several nodes.
 
-    Image, credentials and settings (environment variables from Secrets and ConfigMaps), node selector, tolerations
-    and queue are those of the step's pod; no value of a Secret appears.
+    Image, credentials and settings (mounted Secrets and ConfigMaps, and environment variables from such), node
+    selector, tolerations and queue are those of the step's pod; no value of a Secret appears.
 
     Args:
         run: id of the pipeline run.
@@ -83,7 +84,7 @@ def train_job_payload(
         "spec": {
             "runtimeRef": {"apiGroup": GROUP, "kind": "ClusterTrainingRuntime", "name": RUNTIME},
             "trainer": node,
-            "runtimePatches": [_patch(pod["spec"], max(1, gpu_count(resources)) * SHARED_MEMORY_PER_GPU)],
+            "runtimePatches": [_patch(pod, max(1, gpu_count(resources)) * SHARED_MEMORY_PER_GPU)],
         },
     }
     payload["metadata"]["annotations"] = {DIGEST: digest_of(payload)}
@@ -123,13 +124,24 @@ def rank_of(pod: Mapping[str, Any]) -> int:
 
 def _patch(pod: Mapping[str, Any], shared_memory: int) -> dict[str, Any]:
     """Return what is added to the pods of the runtime."""
+    mounts = [
+        each
+        for each in _main_container(pod).get("volumeMounts", [])
+        if each["mountPath"].startswith(f"{MOUNTS}/")
+    ]
+    mounted = {each["name"] for each in mounts}
     spec: dict[str, Any] = {
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "volumes": [{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shared_memory}Gi"}}],
+        "volumes": [
+            {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shared_memory}Gi"}},
+            *(each for each in pod["spec"].get("volumes", []) if each["name"] in mounted),
+        ],
     }
+    if mounts:
+        spec["containers"] = [{"name": CONTAINER, "volumeMounts": mounts}]
     for field in ("nodeSelector", "tolerations", "imagePullSecrets"):
-        if pod.get(field):
-            spec[field] = pod[field]
+        if pod["spec"].get(field):
+            spec[field] = pod["spec"][field]
     template = {"metadata": {"labels": {"sidecar.istio.io/inject": "false"}}, "spec": spec}
     job = {"name": CONTAINER, "template": {"spec": {"template": template}}}
     return {"manager": MANAGER, "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}}}

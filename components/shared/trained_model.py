@@ -1,16 +1,16 @@
 """A trained model as a step's output: what meta-training and target fine-tuning both make."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.base_model import BaseModel, find_base_model
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.training import TrainingJob, train
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 
 def produce_trained_model(
@@ -44,8 +44,8 @@ def produce_trained_model(
         "data": data.digest,
         "tasks": tasks,
         "base_model": [base.digest, base.tokenizer_digest],
-        "model": {name: value for name, value in asdict(model).items() if name != "base_model"},
-        "recipe": asdict(recipe),
+        "model": {name: value for name, value in model.model_dump().items() if name != "base_model"},
+        "recipe": recipe.model_dump(),
     }
     folder = fetch(data)
     prepared = PreparedData(folder)

@@ -11,16 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
 from gradsift.components.shared.lifeline import exit_on_sigterm, lifeline
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.step_output import work_uri
 from gradsift.components.shared.storage import atomic_file, is_remote
 from gradsift.components.shared.tracking import StepTracker
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 JOBS = "jobs.json"
 LOG = "training.log"
@@ -60,7 +61,13 @@ class TrainingJob:
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON values."""
         paths = {"folder": self.folder, "data": self.data, "start": self.start}
-        return asdict(self) | {name: None if path is None else str(path) for name, path in paths.items()}
+        return {
+            **{name: None if path is None else str(path) for name, path in paths.items()},
+            "tasks": self.tasks,
+            "model": self.model.model_dump(),
+            "recipe": self.recipe.model_dump(),
+            "predict_only": self.predict_only,
+        }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainingJob":

@@ -30,8 +30,10 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gradsift.components.shared.answers import Answers
 from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
+from gradsift.components.shared.example_order import example_order
 from gradsift.components.shared.lifeline import hold_lifeline
 from gradsift.components.shared.model_loading import from_base, open_model
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.precision import resolve_precision
 from gradsift.components.shared.prepared_data import PreparedData, Split
 from gradsift.components.shared.sharding import Sharding, choose_sharding
@@ -40,7 +42,6 @@ from gradsift.components.shared.task_model import Example, TaskModel, by_length
 from gradsift.components.shared.training import EVENTS, FAILURE, JOBS, PREDICTIONS, RESULT, TrainingJob
 from gradsift.components.shared.training_checkpoints import CheckpointCallback
 from gradsift.components.shared.training_progress import CHECKPOINTS, TrainingProgress
-from gradsift.components.shared.training_recipe import TrainingRecipe, example_order
 
 LARGE_MODEL = 10**9
 """Parameters from which on gradient checkpointing is on by itself."""
@@ -266,7 +267,7 @@ def deepspeed_config(recipe: TrainingRecipe, sharding: Sharding) -> dict[str, An
         "zero_allow_untested_optimizer": True,
         **sharding.deepspeed_config(),
     }
-    if resolve_precision(recipe.precision) == "bf16":  # type: ignore[arg-type]  # checked by TrainingRecipe
+    if resolve_precision(recipe.precision) == "bf16":
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     return config
 
@@ -293,9 +294,9 @@ def _write_result(
         "rows": dict(rows),
         "optimizer_steps": steps,
         "examples": steps * job.recipe.batch_size,
-        "model": asdict(job.model),
-        "recipe": asdict(job.recipe),
-        "precision": resolve_precision(job.recipe.precision),  # type: ignore[arg-type]
+        "model": job.model.model_dump(),
+        "recipe": job.recipe.model_dump(),
+        "precision": resolve_precision(job.recipe.precision),
         "processes": int(os.environ["WORLD_SIZE"]),
         "sharding": asdict(sharding),
         "losses": loss_curve(trainer.state.log_history, int(trainer.args.logging_steps), steps),

@@ -5,18 +5,19 @@ holds the runs of any studies, and a killed one continues with the runs that are
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors.numpy import load_file
 
 from gradsift.components.shared.base_model import find_base_model
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, digest_of, fetch
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.training import PREDICTIONS, TrainingJob, train
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 from gradsift.components.shared.true_losses import TrueLosses, TrueRun
 
 
@@ -60,13 +61,13 @@ def run_truly(
     origin = {
         "data": data.digest,
         "start": [base.digest, base.tokenizer_digest] if meta is None else meta.digest,
-        "model": asdict(model) | {"base_model": None},
+        "model": model.model_dump() | {"base_model": None},
     }
     jobs = []
     for run in runs:
         tasks = [prepared.target, *(task for task in prepared.auxiliary_tasks if task in run.subset)]
-        seeded = replace(recipe, seed=run.seed)
-        key = digest_of({**origin, "tasks": tasks, "recipe": asdict(seeded)})[:16]
+        seeded = recipe.model_copy(update={"seed": run.seed})
+        key = digest_of({**origin, "tasks": tasks, "recipe": seeded.model_dump()})[:16]
         jobs.append(
             TrainingJob(folder / key, prepared.folder, tasks, model, seeded, start, predict_only=True)
         )
@@ -74,7 +75,7 @@ def run_truly(
     return TrueLosses(
         suite=prepared.suite,
         target=prepared.target,
-        recipe={name: value for name, value in asdict(recipe).items() if name != "seed"},
+        recipe={name: value for name, value in recipe.model_dump().items() if name != "seed"},
         start="base" if meta is None else "meta",
         runs=[_true_run(job, result) for job, result in zip(jobs, results, strict=True)],
     )

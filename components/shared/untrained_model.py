@@ -1,15 +1,14 @@
 """The base model as it is, in the form of a trained one: the weights that gradients may be taken at too."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.base_model import BaseModel, find_base_model
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.model_kind import kind_of
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import INDEX, PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.training_recipe import ModelConfig
 
 
 def answers_untrained(model: ModelConfig, base: BaseModel) -> bool:
@@ -35,7 +34,7 @@ def produce_untrained_model(step: str, data: StepOutput, model: ModelConfig, roo
             f"Parameter head is {model.head!r}: expected 'label_embedding' for gradients at the pretrained "
             "weights, as another head means nothing before it is trained."
         )
-    settings = {name: value for name, value in asdict(model).items() if name != "base_model"}
+    settings = {name: value for name, value in model.model_dump().items() if name != "base_model"}
     inputs = {"data": data.digest, "base_model": [base.digest, base.tokenizer_digest], "model": settings}
 
     def work(output: Path) -> dict[str, Any]:

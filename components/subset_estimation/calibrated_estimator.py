@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.parameters.estimation import ESTIMATORS, SubsetEstimationConfig
 from gradsift.components.shared.selection_results import Calibration, CalibrationRun
 from gradsift.components.shared.true_losses import TrueLosses, TrueRun
 from gradsift.components.subset_estimation.calibration import (
@@ -17,7 +18,6 @@ from gradsift.components.subset_estimation.calibration import (
     missed_effects,
     relative_error,
 )
-from gradsift.components.subset_estimation.config import ESTIMATORS, SubsetEstimationConfig
 from gradsift.components.subset_estimation.loss_estimator import LossEstimator
 from gradsift.components.subset_estimation.margins import FloatArray
 from gradsift.components.subset_estimation.store_reading import (
@@ -119,7 +119,11 @@ def open_candidates(
             store.storage.uri,
         )
     ridges = sorted({*RIDGES, config.ridge})
-    others = [replace(config, estimator=name, ridge=ridge) for name in estimators for ridge in ridges]
+    others = [
+        config.model_copy(update={"estimator": name, "ridge": ridge})
+        for name in estimators
+        for ridge in ridges
+    ]
     for own in [config, *(other for other in others if other != config)]:
         yield own, LossEstimator(own, statistics, train if own.estimator == "logistic" else None)
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.baselines import BASELINES, BaselineInputs, random_tasks
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.constraints import Constraints, constraints_of
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.margins import FloatArray

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.margins import FloatArray
 from gradsift.components.subset_estimation.task_statistics import BoolArray, TaskStatistics
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.selection_results import Surrogate, Synergy, TaskMap
 from gradsift.components.subset_estimation.choices import Choices
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.surrogates import fit_surrogates
 from gradsift.components.subset_estimation.synergy import pair_synergy

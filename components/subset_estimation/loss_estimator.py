@@ -5,8 +5,8 @@ from typing import Protocol
 import numpy as np
 
 from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.calibration import Line
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.gauss_newton import GaussNewton
 from gradsift.components.subset_estimation.logistic import Logistic
 from gradsift.components.subset_estimation.margins import FloatArray

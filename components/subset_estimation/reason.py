@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.selection_results import Calibration
 from gradsift.components.subset_estimation.choices import Choices
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.task_statistics import BoolArray
 

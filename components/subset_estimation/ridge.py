@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradsift.components.shared.errors import GradientStoreError
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.margins import FloatArray
 from gradsift.components.subset_estimation.task_statistics import TaskStatistics
 

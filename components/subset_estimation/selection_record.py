@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.selection_results import Calibration, Selection
 from gradsift.components.subset_estimation.choices import Choices
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.explanations import Explanations
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.reason import reason_of

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.selection_results import Selection
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.true_losses import TrueLosses
 from gradsift.components.subset_estimation.calibrated_estimator import open_calibrated
 from gradsift.components.subset_estimation.choices import make_choices
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.explanations import explain
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.loss_estimator import open_estimator
@@ -60,7 +60,7 @@ def estimate_subsets(
     GradientStore(gradients.uri, gradients.digest).check_origin(**(origin or {}))
     suite = str(gradients.metadata.get("suite", ""))
     inputs = {
-        "config": asdict(config),
+        "config": config.model_dump(),
         "gradient_store": gradients.digest,
         "base_store": gradients.metadata.get("base_digest"),
         "suite": suite,

@@ -1,10 +1,11 @@
 """The step: fine-tune the base model once, on the selected tasks and the target."""
 
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.selection_results import Selection
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.trained_model import produce_trained_model
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 STEP = "target_finetuning"
 

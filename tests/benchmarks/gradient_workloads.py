@@ -34,10 +34,10 @@ from gradsift.components.gradient_extraction.per_example import GradientSketcher
 from gradsift.components.shared.base_model import PACKAGED_MINILM, find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.language_model import LanguageModel
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.precision import Precision, autocast
 from gradsift.components.shared.prepared_data import PreparedData, PreparedTask, write_index
 from gradsift.components.shared.task_model import TaskModel
-from gradsift.components.shared.training_recipe import ModelConfig
 from tests.benchmarks.gradient_peers import trainable
 
 DIMENSION, WIDTH, ROWS, TOKENS = 512, 8192, 128, 2048

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from gradsift.components.shared.gradient_store import GradientStore
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.logistic import GRADIENT_TOLERANCE
 from gradsift.components.subset_estimation.loss_estimator import open_estimator
 from gradsift.components.subset_estimation.margins import cross_entropy, linear_margins

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gradsift.components.shared.gradient_store import GradientStore
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.loss_estimator import open_estimator
 from tests.benchmarks.estimation_workloads import linear_store
 

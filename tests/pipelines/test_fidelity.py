@@ -17,9 +17,9 @@ import pytest
 from gradsift.components.calibration.plan import random_subsets
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store import GradientStore, GradientStoreWriter, Shard, StoreHeader
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.true_losses import Start, TrueLosses, TrueRun
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.loss_estimator import open_estimator
 from gradsift.pipelines.fidelity import Study
 from gradsift.pipelines.fidelity_judging import CHOSEN, judge, ledger_of

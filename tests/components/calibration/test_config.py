@@ -2,8 +2,8 @@
 
 import pytest
 
-from gradsift.components.calibration.config import CalibrationConfig
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.subset_estimation.calibration import FEWEST_RUNS
 
 

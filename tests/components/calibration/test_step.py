@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from gradsift.components.calibration.config import CalibrationConfig
 from gradsift.components.calibration.plan import plan_runs
 from gradsift.components.calibration.step import calibrate
 from gradsift.components.shared.base_model import find_base_model
+from gradsift.components.shared.parameters.calibration import CalibrationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import track_step
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 from gradsift.components.shared.true_losses import TrueLosses
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.data_preparation.task_suite import TaskSuite, read_suite
+from gradsift.components.shared.parameters.data import DataPreparationConfig
 
 
 @dataclass

@@ -11,9 +11,9 @@ from gradsift.components.data_preparation.answer_limit import answer_limit
 from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.model_loading import from_base
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import fetch
-from gradsift.components.shared.training_recipe import ModelConfig
 
 LENGTHS = (1, 3, 9, 30)
 

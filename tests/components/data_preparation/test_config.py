@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.data import DataPreparationConfig
 
 
 def test_the_defaults_are_the_demo() -> None:

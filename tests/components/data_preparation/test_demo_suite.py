@@ -7,8 +7,8 @@ import json
 import pytest
 
 from gradsift.components.data_preparation.cleaning import clean_suite
-from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.data_preparation.task_suite import DEMO_FOLDER, TaskSuite, read_suite
+from gradsift.components.shared.parameters.data import DataPreparationConfig
 
 PLAIN_TASKS = [
     "mr",

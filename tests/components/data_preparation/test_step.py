@@ -129,7 +129,7 @@ def test_a_disk_that_fills_up_is_reported_and_the_step_can_be_run_again(suite: A
     program = textwrap.dedent(
         """
         import resource, sys
-        from gradsift.components.data_preparation.config import DataPreparationConfig
+        from gradsift.components.shared.parameters.data import DataPreparationConfig
         from gradsift.components.data_preparation.step import prepare_data
         resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
         prepare_data(DataPreparationConfig(suite=sys.argv[1], target="films"), sys.argv[2])
@@ -150,7 +150,7 @@ def test_no_model_library_is_imported(suite: Any, tmp_path: Path) -> None:
     program = textwrap.dedent(
         """
         import sys
-        from gradsift.components.data_preparation.config import DataPreparationConfig
+        from gradsift.components.shared.parameters.data import DataPreparationConfig
         from gradsift.components.data_preparation.step import prepare_data
         prepare_data(DataPreparationConfig(suite=sys.argv[1], target="films"), sys.argv[2])
         assert not {"torch", "transformers", "datasets"} & sys.modules.keys()

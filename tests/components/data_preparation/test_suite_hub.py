@@ -7,12 +7,12 @@ import datasets
 import pytest
 import yaml
 
-from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.data_preparation.suite_hub import HubSuite
 from gradsift.components.data_preparation.suite_manifest import HubTask
 from gradsift.components.data_preparation.task import Task
 from gradsift.components.data_preparation.task_suite import read_suite
 from gradsift.components.shared.errors import InputError, StorageError
+from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.storage import open_storage
 
 LABELS = {0: "negative", 1: "positive"}

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from gradsift.components.evaluation.config import EvaluationConfig
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.evaluation import EvaluationConfig
 
 
 @pytest.mark.parametrize("name", ["seeds", "max_runs", "bootstrap"])

@@ -11,17 +11,18 @@ from selection_output import produce_selection
 from tiny_language_models import make_base, produce_prepared_data
 from torch.nn import functional
 
-from gradsift.components.evaluation.config import EvaluationConfig
 from gradsift.components.evaluation.step import REPORT, STEP, evaluate
 from gradsift.components.shared.evaluation_results import Evaluation
 from gradsift.components.shared.language_model import LanguageModel
 from gradsift.components.shared.model_loading import from_base, open_model
+from gradsift.components.shared.parameters.evaluation import EvaluationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData, Split
 from gradsift.components.shared.prompt_format import final_answer, questions
 from gradsift.components.shared.run_record import step_events
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.tracking import run_id, track_step
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 SUBSETS: dict[str, list[str]] = {"selected": ["before"], "all": ["before", "size"], "target_only": []}
 ESTIMATES = {"selected": 0.5, "all": 0.6, "target_only": 0.7}
@@ -38,9 +39,9 @@ def untrained(root: Path, base: Path, data: StepOutput) -> StepOutput:
         recipe = TrainingRecipe(batch_size=8, precision="float32", processes=1, seed=5)
         result = {
             "tasks": ["next", "before"],
-            "recipe": asdict(recipe),
+            "recipe": recipe.model_dump(),
             "optimizer_steps": 2,
-            "model": asdict(config),
+            "model": config.model_dump(),
         }
         (folder / "training.json").write_text(json.dumps(result))
         return {"base_model": base.name}

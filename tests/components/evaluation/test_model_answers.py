@@ -14,9 +14,9 @@ from gradsift.components.evaluation.model_answers import answer
 from gradsift.components.evaluation.predictions import predict_base
 from gradsift.components.shared.language_model import LanguageModel
 from gradsift.components.shared.model_loading import from_base
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import PreparedData, PreparedTask, write_index, write_split
 from gradsift.components.shared.prompt_format import classification_question
-from gradsift.components.shared.training_recipe import ModelConfig
 
 LABELS = ["few", "very_many"]
 TEXTS = ["two mice", "nine mice and one whale", "the number of mice is ten"]

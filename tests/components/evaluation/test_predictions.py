@@ -12,10 +12,11 @@ from gradsift.components.evaluation.model_answers import answer
 from gradsift.components.evaluation.predictions import FineTuning, predict_all, predict_base
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import Precision, TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput
 from gradsift.components.shared.tracking import track_step
-from gradsift.components.shared.training_recipe import ModelConfig, Precision, TrainingRecipe
 
 PRECISIONS: tuple[Precision, Precision] = ("float32", "bf16")
 RECIPE = TrainingRecipe(steps=2, batch_size=8, precision="float32", processes=1)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 
 
 @pytest.mark.parametrize(

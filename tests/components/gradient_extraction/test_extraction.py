@@ -9,7 +9,6 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.extraction import (
     GradientExtractor,
     batches_by_tokens,
@@ -19,6 +18,7 @@ from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_format import Shard
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 
 LABELS = {"topic": ["sports", "science", "world"], "mood": ["negative", "positive"]}
 TEXTS = [

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.counter_hash import uniforms
 from gradsift.components.gradient_extraction.extraction import GradientExtractor, token_count
 from gradsift.components.gradient_extraction.projection import Projection
@@ -24,12 +23,13 @@ from gradsift.components.shared.gradient_format import Shard
 from gradsift.components.shared.gradient_store import GradientStore
 from gradsift.components.shared.language_model import LanguageModel
 from gradsift.components.shared.model_loading import open_model
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import PreparedData, PreparedTask, write_index, write_split
 from gradsift.components.shared.selection_results import Selection
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.tracking import track_step
-from gradsift.components.shared.training_recipe import ModelConfig
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.loss_estimator import open_estimator
 from gradsift.components.subset_estimation.step import estimate_subsets
 from tests.tiny_language_models import make_base
@@ -102,11 +102,11 @@ def trained(root: Path, data: StepOutput, family: str, lora_rank: int, embedding
             if parameter.requires_grad:
                 parameter.data += 0.02 * torch.randn_like(parameter)
         model.save(folder)
-        (folder / "training.json").write_text(json.dumps({"model": asdict(config)}))
+        (folder / "training.json").write_text(json.dumps({"model": config.model_dump()}))
         digests = {"base_model_digest": base.digest, "tokenizer_digest": base.tokenizer_digest}
         return {"train_embeddings": embeddings, **digests}
 
-    return produce(str(root), "meta_training", asdict(config), work)
+    return produce(str(root), "meta_training", config.model_dump(), work)
 
 
 def run(

@@ -16,9 +16,9 @@ from gradsift.components.shared.answers import NO_ANSWER, Answers
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.language_model import LanguageModel
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import PreparedData, PreparedTask, write_index
 from gradsift.components.shared.task_model import Example
-from gradsift.components.shared.training_recipe import ModelConfig
 from tests.tiny_language_models import CONFIGS, make_base
 
 ROWS = {

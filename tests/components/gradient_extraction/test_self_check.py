@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.extraction import GradientExtractor
 from gradsift.components.gradient_extraction.per_example import GradientSketcher
 from gradsift.components.gradient_extraction.projection import Projection
@@ -15,6 +14,7 @@ from gradsift.components.gradient_extraction.self_check import check_gradients, 
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.errors import ExtractionError
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 
 SHAPES = {"bias": (70,), "small": (4, 9), "large": (64, 100)}
 

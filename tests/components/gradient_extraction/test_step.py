@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
 from gradsift.components.gradient_extraction.parts import Part, PlannedPart, plan_parts, shard_plans
 from gradsift.components.gradient_extraction.step import STEP, extract_gradients, extract_part, seal_store
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.errors import GradientStoreError, InputError, NotFoundError, StorageError
 from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.tracking import track_step
-from gradsift.components.shared.training_recipe import ModelConfig
 
 CONFIG = GradientExtractionConfig(
     dimension=16, blocks=4, projection_width=256, shard_rows=20, precision="float32"
@@ -301,11 +301,11 @@ import json, os, random, signal, sys, time
 from pathlib import Path
 import torch
 from gradsift.components.gradient_extraction import shard_writing
-from gradsift.components.gradient_extraction.config import GradientExtractionConfig
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.gradient_extraction.step import extract_gradients
 from gradsift.components.shared.step_output import StepOutput
 from gradsift.components.shared.tracking import track_step
-from gradsift.components.shared.training_recipe import ModelConfig
+from gradsift.components.shared.parameters.model import ModelConfig
 
 torch.set_num_threads(1)
 job = json.loads(sys.argv[1])
@@ -362,7 +362,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     root = str(tmp_path) if place == "local" else request.getfixturevalue("s3_root")
     job = {
         "data": asdict(data),
-        "model": asdict(model),
+        "model": model.model_dump(),
         "root": str(tmp_path),
         "store": root,
         "kills": 12,

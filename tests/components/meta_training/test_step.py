@@ -10,11 +10,12 @@ from gradsift.components.meta_training.step import STEP, meta_train
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import read_events, track_step
 from gradsift.components.shared.trained_model import training_result
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 RECIPE = TrainingRecipe(steps=3, batch_size=8, precision="float32", processes=1)
 
@@ -93,7 +94,7 @@ def test_a_second_call_finds_the_model_and_launches_nothing(
 def test_a_changed_recipe_makes_another_model(
     output: StepOutput, root: Path, model: ModelConfig, prepared_data: StepOutput
 ) -> None:
-    other = run(root, model, replace(RECIPE, seed=1), prepared_data)
+    other = run(root, model, RECIPE.model_copy(update={"seed": 1}), prepared_data)
     assert not other.reused
     assert other.uri != output.uri
     assert other.metadata["final_train_loss"] != output.metadata["final_train_loss"]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from gradsift.components.promotion.config import PromotionConfig
 from gradsift.components.promotion.freshness import fingerprint, is_changed, settings_digest
 from gradsift.components.promotion.registry import ModelRegistry
 from gradsift.components.promotion.step import promote
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import EventLog, StepTracker

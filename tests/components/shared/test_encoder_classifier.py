@@ -22,7 +22,8 @@ from transformers import (
 from gradsift.components.shared.base_model import PACKAGED_MINILM, find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head, load_encoder
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.training_recipe import HEADS, HeadKind
+from gradsift.components.shared.example_order import HEADS
+from gradsift.components.shared.parameters.model import HeadKind
 
 LABELS = {
     "films": ["negative", "positive"],

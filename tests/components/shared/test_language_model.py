@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.language_model import LanguageModel, positions_of
 from gradsift.components.shared.model_kind import kind_of
 from gradsift.components.shared.model_loading import from_base, open_model
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.precision import autocast
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.task_model import Example, TaskModel
-from gradsift.components.shared.training_recipe import ModelConfig
 
 SEQ2SEQ = ("t5", "flan_t5")
 LORA = {"lora_rank": 2, "lora_alpha": 8}
@@ -400,4 +399,4 @@ def test_an_encoder_takes_neither_free_text_nor_adapters(
     labelled = PreparedData(Path(prepared_data.uri))
     assert isinstance(from_base(config, labelled), EncoderClassifier)
     with pytest.raises(InputError, match="lora_rank is 2: expected 0, as the base model"):
-        from_base(replace(config, lora_rank=2), labelled)
+        from_base(config.model_copy(update={"lora_rank": 2}), labelled)

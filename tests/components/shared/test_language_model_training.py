@@ -13,11 +13,13 @@ from interrupted_training import InterruptedTraining
 from safetensors.torch import load_file
 from tiny_language_models import make_base, write_prepared_data
 
+from gradsift.components.shared.example_order import example_order
 from gradsift.components.shared.model_loading import from_base, open_model
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.tracking import track_step
 from gradsift.components.shared.training import PREDICTIONS, RESULT, TrainingJob, train
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe, example_order
 
 TASKS = ["next", "before", "size"]
 RECIPE = TrainingRecipe(steps=12, batch_size=8, learning_rate=3e-3, precision="float32", processes=1)
@@ -140,13 +142,13 @@ def test_predictions_are_the_losses_and_answers_of_the_trained_model(trained: Pa
 def test_two_processes_train_the_same_by_stages_2_and_3_with_checkpointed_gradients(
     trained: Path, data: Path, bases: dict[str, Path], tmp_path: Path
 ) -> None:
-    recipe = replace(RECIPE, processes=2, gradient_checkpointing="on")
+    recipe = RECIPE.model_copy(update={"processes": 2, "gradient_checkpointing": "on"})
     jobs = [
         job(
             tmp_path / f"stage {stage} {kind}",
             data,
             bases["llama_tied"],
-            replace(recipe, zero_stage=stage),
+            recipe.model_copy(update={"zero_stage": stage}),
             **settings,
         )
         for stage in (2, 3)
@@ -171,7 +173,7 @@ def test_every_stage_offload_and_family_trains_the_same(
             tmp_path / f"{stage}-{offload} {name} {kind}",
             data,
             base,
-            replace(RECIPE, processes=processes, zero_stage=stage, offload=offload),
+            RECIPE.model_copy(update={"processes": processes, "zero_stage": stage, "offload": offload}),
             **settings,
         )
         for stage, offload in shardings
@@ -191,7 +193,9 @@ def test_every_stage_offload_and_family_trains_the_same(
 def test_a_training_that_is_killed_ends_as_if_nothing_had_happened(
     data: Path, bases: dict[str, Path], settings: dict[str, Any], processes: int, stage: int, tmp_path: Path
 ) -> None:
-    recipe = replace(RECIPE, steps=300, checkpoint_steps=41, processes=processes, zero_stage=stage)
+    recipe = RECIPE.model_copy(
+        update={"steps": 300, "checkpoint_steps": 41, "processes": processes, "zero_stage": stage}
+    )
     whole = job(tmp_path / "whole", data, bases["llama_tied"], recipe, **settings)
     run([whole], tmp_path / "alone")
     killed = InterruptedTraining(replace(whole, folder=tmp_path / "killed"), tmp_path / "work")

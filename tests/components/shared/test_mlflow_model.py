@@ -16,10 +16,10 @@ from gradsift.components.shared.encoder_classifier import EncoderClassifier, Hea
 from gradsift.components.shared.language_model import LanguageModel
 from gradsift.components.shared.mlflow_sync import sync
 from gradsift.components.shared.model_loading import from_base
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, produce
 from gradsift.components.shared.tracking import track_step
-from gradsift.components.shared.training_recipe import ModelConfig
 
 TEXTS = ["a great film", "a bad film", "film"]
 

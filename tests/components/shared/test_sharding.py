@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.sharding import FASTEST_FIRST, SHARE, Sharding, choose_sharding
-from gradsift.components.shared.training_recipe import TrainingRecipe
 
 AUTO = TrainingRecipe()
 GIB = 2**30

@@ -22,6 +22,8 @@ from waiting import wait_until
 from gradsift.components.shared import kubernetes_api, train_job_launch
 from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
 from gradsift.components.shared.kubernetes_api import KubernetesError
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.step_output import fetch, produce, work_uri
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.tracking import read_events, track_step
@@ -29,7 +31,6 @@ from gradsift.components.shared.train_job import delete_train_jobs
 from gradsift.components.shared.train_job_launch import run_train_job
 from gradsift.components.shared.train_job_payload import train_job_name
 from gradsift.components.shared.training import TrainingJob
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 NAME = train_job_name("run-1", "meta_training")
 RESOURCES = {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 2}

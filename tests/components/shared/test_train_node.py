@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,17 @@ from trainer_api_double import Thing, TrainerApi
 from trainer_api_server import Cluster
 from waiting import wait_until
 
-from gradsift.components.data_preparation.config import DataPreparationConfig
 from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.shared import training
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.data import DataPreparationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.tracking import read_events, track_step
 from gradsift.components.shared.trained_model import produce_trained_model, training_result
 from gradsift.components.shared.training import TrainingJob
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 TASKS = ["sst2", "mr", "trec"]
 RECIPE = TrainingRecipe(
@@ -174,7 +174,7 @@ def test_two_nodes_train_what_two_processes_do_though_a_node_is_taken_away(
 
     nodes.when_started = take_one_away
     spread = train(data, s3_root, model, RECIPE)
-    alone = train(data, s3_root, model, replace(RECIPE, nodes=1, processes=2))
+    alone = train(data, s3_root, model, RECIPE.model_copy(update={"nodes": 1, "processes": 2}))
 
     assert nodes.lives == 2
     resumed = json.loads(nodes.log(0).split("gradsift-event ")[1].splitlines()[0])
@@ -195,7 +195,7 @@ def test_two_nodes_train_what_two_processes_do_though_a_node_is_taken_away(
 def test_an_error_of_the_user_on_the_nodes_is_that_sentence(
     in_cluster: Cluster, nodes: Nodes, data: StepOutput, s3_root: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    recipe = replace(RECIPE, zero_stage=0)
+    recipe = RECIPE.model_copy(update={"zero_stage": 0})
     model = ModelConfig(base_model=str(tiny_encoder))
     job = TrainingJob(tmp_path / "model", fetch(data), ["sst2", "nothing"], model, recipe)
     with pytest.raises(InputError) as error, track_step("meta_training", s3_root, {}) as tracker:

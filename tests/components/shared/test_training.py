@@ -19,16 +19,18 @@ from transformers import AutoTokenizer, BertModel
 
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.errors import InputError, TrainingError
+from gradsift.components.shared.example_order import example_order
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import read_events, track_step
 from gradsift.components.shared.training import JOBS, LOG, RESULT, TrainingJob, train
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe, example_order
 
 TASKS = ["sst2", "mr", "trec"]
 RECIPE = TrainingRecipe(steps=24, batch_size=8, learning_rate=3e-3, precision="float32", processes=1, seed=3)
-LINEAR = replace(RECIPE, steps=80, learning_rate=1e-2)
-LONG = replace(RECIPE, steps=1000, checkpoint_steps=51)
+LINEAR = RECIPE.model_copy(update={"steps": 80, "learning_rate": 1e-2})
+LONG = RECIPE.model_copy(update={"steps": 1000, "checkpoint_steps": 51})
 
 
 @pytest.fixture(scope="module")
@@ -207,10 +209,12 @@ def test_training_equals_a_plain_pytorch_loop(trained: Path, data: Path, tiny_en
 def test_two_processes_and_every_zero_stage_train_the_same_model(
     trained: Path, data: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    recipe = replace(RECIPE, processes=2)
+    recipe = RECIPE.model_copy(update={"processes": 2})
     model = ModelConfig(base_model=str(tiny_encoder))
     jobs = [
-        TrainingJob(tmp_path / f"stage{stage}", data, TASKS, model, replace(recipe, zero_stage=stage))
+        TrainingJob(
+            tmp_path / f"stage{stage}", data, TASKS, model, recipe.model_copy(update={"zero_stage": stage})
+        )
         for stage in range(4)
     ]
     run(jobs, tmp_path)
@@ -278,7 +282,7 @@ def test_finished_jobs_are_not_trained_again(trained: Path, data: Path, tmp_path
 def test_a_learning_rate_that_diverges_is_one_sentence_and_stops_at_once(
     data: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    recipe = replace(RECIPE, learning_rate=1e38, steps=20_000)
+    recipe = RECIPE.model_copy(update={"learning_rate": 1e38, "steps": 20_000})
     job = TrainingJob(tmp_path / "model", data, TASKS, ModelConfig(base_model=str(tiny_encoder)), recipe)
     with pytest.raises(TrainingError) as error:
         run([job], tmp_path / "work")
@@ -318,7 +322,7 @@ def test_a_batch_that_the_processes_cannot_share_is_an_input_error(data: Path, t
             data,
             TASKS,
             ModelConfig(),
-            replace(RECIPE, batch_size=size, processes=count),
+            RECIPE.model_copy(update={"batch_size": size, "processes": count}),
         )
         for size, count in [(8, 2), (7, 1)]
     ]

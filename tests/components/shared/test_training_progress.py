@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file
 from waiting import wait_until
 
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.step_output import StepOutput, fetch, work_uri
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.tracking import track_step
 from gradsift.components.shared.training import EVENTS, RESULT, TrainingJob, train
 from gradsift.components.shared.training_progress import TrainingProgress
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 
 @pytest.fixture

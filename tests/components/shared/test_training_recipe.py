@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe, example_order
+from gradsift.components.shared.example_order import example_order
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 
 ROWS = st.lists(st.integers(1, 40), min_size=1, max_size=6).map(
     lambda counts: {f"task{index}": count for index, count in enumerate(counts)}

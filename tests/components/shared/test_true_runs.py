@@ -1,7 +1,6 @@
 """True fine-tunings through the real launch: what they measure, and that a killed study continues."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +8,13 @@ import pytest
 
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.errors import NotFoundError
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.tracking import track_step
 from gradsift.components.shared.trained_model import produce_trained_model
 from gradsift.components.shared.training import PREDICTIONS, RESULT
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 from gradsift.components.shared.true_losses import PlannedRuns, TrueLosses, TrueRun, gather
 from gradsift.components.shared.true_runs import Run, run_truly
 
@@ -34,7 +34,13 @@ def meta(prepared_data: StepOutput, tiny_encoder: Path, folder: Path) -> StepOut
     tasks = ["sst2", *(task for task in tasks_of(prepared_data) if task in RUNS[0].subset)]
     with track_step("meta_training", str(folder), {}) as tracker:
         return produce_trained_model(
-            "meta_training", prepared_data, tasks, model, replace(RECIPE, seed=3), str(folder), tracker
+            "meta_training",
+            prepared_data,
+            tasks,
+            model,
+            RECIPE.model_copy(update={"seed": 3}),
+            str(folder),
+            tracker,
         )
 
 
@@ -110,7 +116,7 @@ def test_runs_can_go_on_from_theta(
 def test_two_processes_under_zero_3_measure_the_same(
     true: TrueLosses, prepared_data: StepOutput, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    recipe = replace(RECIPE, processes=2, zero_stage=3)
+    recipe = RECIPE.model_copy(update={"processes": 2, "zero_stage": 3})
     spread = run(RUNS, prepared_data, tiny_encoder, tmp_path, recipe=recipe)
     assert [each.val_loss for each in spread.runs] == pytest.approx(
         [each.val_loss for each in true.runs], abs=1e-5

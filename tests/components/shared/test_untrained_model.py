@@ -8,9 +8,9 @@ from tiny_language_models import make_base, produce_prepared_data
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.model_loading import from_base, open_model
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch
-from gradsift.components.shared.training_recipe import ModelConfig
 from gradsift.components.shared.untrained_model import produce_untrained_model
 
 

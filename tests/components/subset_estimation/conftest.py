@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from gradsift.components.shared.gradient_format import Answer
 from gradsift.components.shared.gradient_store import GradientStoreWriter, Shard, ShardRecord, StoreHeader
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.step_output import StepOutput
 from gradsift.components.shared.storage import open_storage
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.loss_estimator import LossEstimator
 from gradsift.components.subset_estimation.margins import linear_margins

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gradsift.components.shared.gradient_store import GradientStore, GradientStoreWriter, Shard, StoreHeader
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.subset_estimation.baselines import BASELINES, BaselineInputs
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.constraints import Constraints
 from gradsift.components.subset_estimation.ridge import ridge_of
 

@@ -9,9 +9,9 @@ from scipy.stats import spearmanr
 
 from gradsift.components.shared.errors import GradientStoreError, InputError
 from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.true_losses import TrueLosses, TrueRun
 from gradsift.components.subset_estimation.calibrated_estimator import CalibratedEstimator, open_calibrated
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 
 TASKS = 5
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.gauss_newton import GaussNewton
 from gradsift.components.subset_estimation.ridge import Ridge, ridge_of
 from gradsift.components.subset_estimation.task_statistics import TaskStatistics

@@ -11,8 +11,8 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation import logistic
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.logistic import Logistic
 from gradsift.components.subset_estimation.ridge import ridge_of
 

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from gradsift.components.shared.gradient_store import GradientStore
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.loss_estimator import open_estimator
 from gradsift.components.subset_estimation.uncertainty import variance_of_mean
 

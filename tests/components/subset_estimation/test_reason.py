@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.choices import Choices, make_choices
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
 from gradsift.components.subset_estimation.ledger import EstimateLedger
 from gradsift.components.subset_estimation.reason import reason_of
 

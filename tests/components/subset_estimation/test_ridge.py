@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gradsift.components.shared.errors import GradientStoreError
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.ridge import ridge_of
 
 

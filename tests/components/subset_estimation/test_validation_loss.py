@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradsift.components.shared.gradient_store import GradientStore
-from gradsift.components.subset_estimation.config import SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.loss_estimator import LossEstimator, open_estimator
 from gradsift.components.subset_estimation.task_statistics import SecondOrderRows
 from gradsift.components.subset_estimation.validation_loss import CrossEntropy, Quadratic

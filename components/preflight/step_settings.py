@@ -1,0 +1,80 @@
+"""What preflight gives out: the settings of each step, and what the pods of the steps are given."""
+
+from importlib.metadata import version
+from typing import Any
+
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
+from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.step_output import digest_of
+
+WITHOUT_EFFECT = ("run", "data", "promotion", "resources", "platform")
+"""Groups that do not decide what comes out of the same data; the prepared data have a digest of their own."""
+
+
+def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
+    """Return the settings of each step, JSON values under the step's name."""
+    common = {"output_uri": settings.run.output_uri}
+    model = settings.model.model_dump()
+    fine_tuning, meta_training = (
+        {"model": model, "recipe": TrainingRecipe.of(settings.training, schedule).model_dump()}
+        for schedule in (settings.fine_tuning, settings.meta_training)
+    )
+    hardware = _training_hardware(settings)
+    estimation = SubsetEstimationConfig.of(settings.estimation, settings.fine_tuning.steps)
+    asked = {name: model[name] for name in ("base_model", "max_length", "prompt_form")}
+    return {
+        "data_preparation": {**common, "config": settings.data.model_dump(), "model": asked},
+        "meta_training": {**common, **meta_training, **hardware},
+        "gradient_extraction": {
+            **common,
+            "config": settings.extraction.model_dump(),
+            "gpus": settings.resources.gpus,
+        },
+        "calibration": {**common, "config": settings.calibration.model_dump(), **fine_tuning},
+        "calibration_runs": {**common, **hardware},
+        "subset_estimation": {**common, "config": estimation.model_dump()},
+        "target_finetuning": {**common, **fine_tuning, **hardware},
+        "evaluation": {**common, "config": settings.evaluation.model_dump(), **hardware},
+        "promotion": {
+            **common,
+            "config": settings.promotion.model_dump(),
+            "digest": settings_digest(settings),
+        },
+    }
+
+
+def pods(settings: PipelineSettings) -> dict[str, str]:
+    """Return the resources of the steps' pods as texts: Kubeflow's driver reads a number as nothing.
+
+    Steps that train on several nodes only launch them from their own pods, and need no GPUs there.
+    """
+    resources = settings.resources
+    launching = settings.training.nodes > 1
+    return {
+        "gpus": str(resources.gpus),
+        "training_cpu": resources.small_cpu if launching else resources.cpu,
+        "training_memory": resources.small_memory if launching else resources.memory,
+        "training_gpus": "0" if launching else str(resources.gpus),
+        "small_cpu": resources.small_cpu,
+        "small_memory": resources.small_memory,
+    }
+
+
+def settings_digest(settings: PipelineSettings) -> str:
+    """Return a digest of gradsift's version and of the settings that decide what comes out of the same data."""
+    deciding = {
+        name: group.model_dump() for name, group in vars(settings).items() if name not in WITHOUT_EFFECT
+    }
+    for name in ("processes", "pods"):
+        del deciding["extraction"][name]
+    return digest_of([version("gradsift"), deciding])
+
+
+def _training_hardware(settings: PipelineSettings) -> dict[str, Any]:
+    """Return the GPUs that a training step's own pod has, or what each node gets that it launches."""
+    resources = settings.resources
+    if settings.training.nodes == 1:
+        return {"gpus": resources.gpus}
+    node = {"cpu": resources.cpu, "memory": resources.memory, resources.gpu_type: resources.gpus}
+    return {"node_resources": node}

@@ -1,0 +1,1 @@
+"""Every parameter of the pipeline, declared once: name, type, default, bounds and description."""

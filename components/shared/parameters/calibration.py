@@ -1,0 +1,39 @@
+"""How many subsets are truly fine-tuned on before the choice."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pydantic import Field
+
+from gradsift.components.shared.parameters.settings import MAX_SEED, Settings, form_field
+
+MIN_RUNS = 4
+"""With the empty subset these are five losses; fewer cannot tell a line from noise."""
+
+
+class CalibrationConfig(Settings):
+    """How many subsets are truly fine-tuned on before the choice."""
+
+    GROUP: ClassVar[str] = "calibrate"
+
+    runs: int = form_field(
+        "calibrate_runs",
+        0,
+        "K, random subsets that are truly fine-tuned on, beside the target alone; 0 calibrates nothing, 10 are "
+        "recommended.",
+        ge=0,
+        le=10_000,
+    )
+    seeds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="fine-tunings of each subset, with seeds counted up from the recipe's; two or more show how "
+        "much of a loss is chance.",
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the random subsets.")
+
+    def rules(self) -> Iterator[str]:
+        """Yield a sentence for each rule between fields that is broken."""
+        if 0 < self.runs < MIN_RUNS:
+            yield f"Parameter calibrate_runs is {self.runs}: expected 0, or {MIN_RUNS} or more."

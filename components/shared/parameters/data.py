@@ -1,0 +1,50 @@
+"""Which data are prepared."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pydantic import Field
+
+from gradsift.components.shared.parameters.settings import (
+    MAX_COUNT,
+    MAX_SEED,
+    Settings,
+    form_field,
+    repeated,
+)
+
+
+class DataPreparationConfig(Settings):
+    """Which data to prepare, and how much of it."""
+
+    GROUP: ClassVar[str] = "prepare"
+
+    suite: str = form_field(
+        "suite",
+        "demo",
+        "the task suite: `demo` for the one that is shipped, else a local folder, an `s3://` address, or the path "
+        "of a YAML file that names Hugging Face datasets.",
+        min_length=1,
+    )
+    target: str = form_field(
+        "target", "sst2", "name of the task that the fine-tuned model is for.", min_length=1
+    )
+    auxiliary_tasks: list[str] = form_field(
+        "sources", [], "names of the tasks to choose from; empty means every other task of the suite."
+    )
+    max_rows_per_task: int = Field(
+        0,
+        ge=0,
+        le=MAX_COUNT,
+        description="largest number of train rows per task, a sample with the task's label shares; 0 means all.",
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of that sample.")
+
+    def rules(self) -> Iterator[str]:
+        """Yield a sentence for each rule between fields that is broken."""
+        if self.target in self.auxiliary_tasks:
+            yield (
+                f"Parameter sources holds the target {self.target!r}: expected other tasks of the suite only, as "
+                "the target's own rows are always used."
+            )
+        yield from repeated("sources", self.auxiliary_tasks)

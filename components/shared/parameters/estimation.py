@@ -1,0 +1,121 @@
+"""How losses of subsets are estimated, and how one subset is chosen."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal, Self, get_args
+
+from pydantic import Field
+
+from gradsift.components.shared.parameters.settings import MAX_COUNT, MAX_SEED, Settings, repeated
+
+Estimator = Literal["gauss_newton", "logistic"]
+RidgeScaling = Literal["per_row", "absolute"]
+Method = Literal["forward_stepwise", "random_ensemble", "best_of_m"]
+ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
+METHODS: tuple[Method, ...] = get_args(Method)
+MIN_RIDGE = 1e-8
+
+
+class EstimationSettings(Settings):
+    """How losses of subsets are estimated and how one subset is chosen."""
+
+    GROUP: ClassVar[str] = "estimate"
+
+    estimator: Estimator = Field(
+        "gauss_newton",
+        description="`gauss_newton` (one damped Gauss-Newton step, its cost independent of the number of rows) or "
+        "`logistic` (the paper's logistic regression with margins as offsets, converged).",
+    )
+    method: Method = Field(
+        "forward_stepwise",
+        description="the selection method whose subset is the step's choice: `forward_stepwise`, `random_ensemble` "
+        "or `best_of_m`; the others are run too and shown beside it.",
+    )
+    ridge: float = Field(
+        10.0,
+        ge=MIN_RIDGE,
+        le=1e12,
+        description="c, the strength of the ridge in units of the mean curvature tr(H)/d of a train row. It stands "
+        "for how far fine-tuning moves: a short one (few steps, low learning rate) wants a large c. The default is "
+        "where estimates ranked truly trained subsets best on a target that is not in the demo (see the README); "
+        "choose it by calibration runs where there are any.",
+    )
+    stopping: Literal["minimum", "one_standard_error"] = Field(
+        "minimum",
+        description="which subset on the path of `forward_stepwise` is taken: `minimum`, the last one, with the "
+        "lowest estimate; or `one_standard_error`, the smallest one whose estimate is within one standard error of "
+        "the difference to that.",
+    )
+    required_tasks: list[str] = Field([], description="names of auxiliary tasks that every choice must hold.")
+    excluded_tasks: list[str] = Field([], description="names of auxiliary tasks that no choice may hold.")
+    max_tasks: int = Field(
+        0, ge=0, le=10**6, description="largest number of auxiliary tasks to choose; 0 means no limit."
+    )
+    max_rows: int = Field(
+        0,
+        ge=0,
+        le=MAX_COUNT,
+        description="largest number of train rows that the chosen auxiliary tasks may have together; 0 means no "
+        "limit.",
+    )
+    random_subsets: int = Field(
+        1000,
+        ge=1,
+        le=10**6,
+        description="m, the number of random subsets behind random ensemble and best of m.",
+    )
+    subset_fraction: float = Field(
+        0.5, gt=0, le=1, description="size of a random subset as a share of the auxiliary tasks."
+    )
+    ensemble_top: int = Field(
+        0,
+        ge=0,
+        le=10**6,
+        description="how many tasks random ensemble keeps; 0 lets `ensemble_threshold` decide.",
+    )
+    ensemble_threshold: float = Field(
+        0.0,
+        ge=-1e6,
+        le=1e6,
+        description="random ensemble keeps the tasks whose mean estimate T_i is below the mean of all random "
+        "subsets by more than this, in nats.",
+    )
+    random_baseline_draws: int = Field(
+        20,
+        ge=1,
+        le=10**5,
+        description="random subsets of the selection's size that the random baseline is the mean of.",
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the random subsets and of resampling.")
+
+    def rules(self) -> Iterator[str]:
+        """Yield a sentence for each rule between fields that is broken."""
+        yield from repeated("estimate_required_tasks", self.required_tasks)
+        yield from repeated("estimate_excluded_tasks", self.excluded_tasks)
+        for task in self.required_tasks:
+            if task in self.excluded_tasks:
+                yield (
+                    f"Parameter estimate_required_tasks holds {task!r}, which estimate_excluded_tasks holds too: "
+                    "expected it in one of them."
+                )
+        if 0 < self.max_tasks < len(self.required_tasks):
+            yield (
+                f"Parameter estimate_max_tasks is {self.max_tasks}: expected at least the "
+                f"{len(self.required_tasks)} required tasks."
+            )
+
+
+class SubsetEstimationConfig(EstimationSettings):
+    """The estimation's settings, with what follows from those of fine-tuning."""
+
+    ridge_scaling: RidgeScaling = Field(
+        "per_row",
+        description="`per_row` where fine-tuning takes the same number of optimizer steps whatever the subset (the "
+        "ridge grows with the subset's rows), `absolute` where it takes the same number of epochs (one ridge for "
+        "all subsets).",
+    )
+
+    @classmethod
+    def of(cls, settings: EstimationSettings, fine_tune_steps: int) -> Self:
+        """Return the settings with the scaling of the ridge that fits a recipe of so many steps; 0 means epochs."""
+        scaling: RidgeScaling = "per_row" if fine_tune_steps else "absolute"
+        return cls(**settings.model_dump(), ridge_scaling=scaling)

@@ -1,0 +1,32 @@
+"""What the chosen model is compared with, and how often each comparison is trained."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from gradsift.components.shared.parameters.settings import MAX_SEED, Settings
+
+
+class EvaluationConfig(Settings):
+    """What the chosen model is compared with, and how often each comparison is trained."""
+
+    GROUP: ClassVar[str] = "evaluate"
+
+    seeds: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="fine-tuning runs per comparison, with seeds counted up from the recipe's.",
+    )
+    max_runs: int = Field(
+        12,
+        ge=1,
+        le=10_000,
+        description="largest number of fine-tuning runs altogether; seeds are cut to fit, down to one each.",
+    )
+    bootstrap: int = Field(2000, ge=1, le=10**6, description="bootstrap samples behind every interval.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the bootstrap.")
+
+    def seeds_for(self, subsets: int) -> int:
+        """Return how many runs each of `subsets` different subsets gets."""
+        return max(1, min(self.seeds, self.max_runs // subsets))

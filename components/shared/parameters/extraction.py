@@ -1,0 +1,95 @@
+"""How gradients are projected and stored."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from gradsift.components.shared.parameters.settings import MAX_SEED, Settings
+from gradsift.components.shared.parameters.training import Precision
+
+MAX_PODS = 16
+"""Each pod is an iteration of a loop in the workflow, whose size has a limit (see tests of the workflow's size)."""
+
+
+class GradientExtractionConfig(Settings):
+    """How gradients are projected and stored."""
+
+    GROUP: ClassVar[str] = "extract"
+
+    dimension: int = Field(
+        400, ge=1, le=10**6, description="d, numbers per projected gradient; a multiple of `blocks`."
+    )
+    blocks: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="independent projection blocks; their spread is the projection's standard error.",
+    )
+    probes: int = Field(
+        1, ge=1, le=1000, description="R, gradients per example under labels sampled from the model."
+    )
+    projection_width: int = Field(
+        8192,
+        ge=1,
+        le=10**7,
+        description="m, width of the folded gradient before the dense product; at least `dimension`.",
+    )
+    parameters: Literal["shared", "trained"] = Field(
+        "shared",
+        description="whose gradient it is: `shared` takes the trained parameters that all tasks share, `trained` a "
+        "trained head's too.",
+    )
+    tokens_per_batch: int = Field(
+        2048,
+        ge=1,
+        le=10**8,
+        description="padded tokens computed at a time; decides memory and speed, not the result. Halved when a "
+        "GPU's memory does not suffice.",
+    )
+    shard_rows: int = Field(
+        4096,
+        ge=1,
+        le=10**6,
+        description="rows per shard, 4096 to 16384 for large data; a killed process repeats at most one shard.",
+    )
+    dtype: Literal["float16", "float32"] = Field(
+        "float16", description="type of the stored gradients, `float16` (with a scale) or `float32`."
+    )
+    hidden_states: bool = Field(
+        False,
+        description="store each row's mean-pooled last hidden state too, for comparing rows by similarity.",
+    )
+    base_weights: bool = Field(
+        False,
+        description="write a second store at the pretrained weights, for calibration runs to choose from; twice "
+        "the time.",
+    )
+    precision: Precision = Field(
+        "auto", description="`auto` is bf16 where the hardware multiplies it fast, else float32."
+    )
+    processes: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="processes per pod that compute shards; 0 means one per GPU, or one on a machine without GPUs.",
+    )
+    pods: int = Field(
+        1,
+        ge=1,
+        le=MAX_PODS,
+        description="pods that share the work, each with the resources of a training step.",
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="decides the projection and the sampled labels.")
+
+    def rules(self) -> Iterator[str]:
+        """Yield a sentence for each rule between fields that is broken."""
+        if self.dimension % self.blocks:
+            yield (
+                f"Parameter extract_dimension is {self.dimension}: expected a multiple of the {self.blocks} blocks."
+            )
+        if self.projection_width < self.dimension:
+            yield (
+                f"Parameter extract_projection_width is {self.projection_width}: expected at least "
+                f"extract_dimension ({self.dimension})."
+            )

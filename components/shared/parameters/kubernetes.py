@@ -1,0 +1,100 @@
+"""What the pipeline asks Kubernetes for: resources of the steps, names of secrets, and where pods may run."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from gradsift.components.shared.parameters.settings import Settings, form_field
+
+QUANTITY = r"(\d+(\.\d+)?|\.\d+)(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
+NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+"""A name that Kubernetes takes for a volume too."""
+TOLERATION = {"key", "operator", "value", "effect", "tolerationSeconds"}
+
+
+class ResourcesConfig(Settings):
+    """What the steps request."""
+
+    GROUP: ClassVar[str] = "resources"
+
+    cpu: str = form_field("cpu", "4", "CPU cores requested by the steps that train or extract gradients.")
+    memory: str = form_field(
+        "memory",
+        "16Gi",
+        "memory requested by and allowed to them; shared memory, which GPUs talk through, counts.",
+    )
+    gpus: int = form_field("gpus", 1, "GPUs of each of them; 0 computes on the CPU.", ge=0, le=1000)
+    gpu_type: str = form_field("gpu_type", "nvidia.com/gpu", "resource name of a GPU.")
+    small_cpu: str = Field("2", description="CPU cores requested by the other steps.")
+    small_memory: str = Field("8Gi", description="memory requested by and allowed to the other steps.")
+
+    def rules(self) -> Iterator[str]:
+        """Yield a sentence for each value that Kubernetes would refuse."""
+        for field in ("cpu", "memory", "small_cpu", "small_memory"):
+            value = getattr(self, field)
+            if not re.fullmatch(QUANTITY, value):
+                name = self.full_name(field)
+                yield f"Parameter {name} is {value!r}: expected a quantity such as '4' or '16Gi'."
+        if not re.fullmatch(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", self.gpu_type):
+            yield f"Parameter gpu_type is {self.gpu_type!r}: expected a resource's name such as 'nvidia.com/gpu'."
+
+
+class PlatformConfig(Settings):
+    """What pods are given, by name, and where they may run."""
+
+    GROUP: ClassVar[str] = "platform"
+
+    s3_secret: str = form_field(
+        "platform_s3_secret",
+        "gradsift-s3",
+        "name of the Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; it may be missing where pods have an "
+        "identity of their own.",
+    )
+    mlflow_secret: str = form_field(
+        "platform_mlflow_secret",
+        "gradsift-mlflow",
+        "name of the Secret with MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD; it may be missing.",
+    )
+    hub_secret: str = form_field(
+        "platform_hub_secret",
+        "gradsift-hub",
+        "name of the Secret with HF_TOKEN, for gated models; it may be missing.",
+    )
+    settings: str = form_field(
+        "platform_settings",
+        "gradsift-settings",
+        "name of the ConfigMap with the addresses of S3 and MLflow; it may be missing.",
+    )
+    node_selector: dict[str, str] = form_field(
+        "platform_node_selector",
+        {},
+        "labels that nodes must have for the steps that train or extract gradients, a mapping such as "
+        '{"pool": "gpu"}.',
+    )
+    tolerations: list[dict[str, Any]] = form_field(
+        "platform_tolerations", [], "taints that those nodes may have, a list of Kubernetes' tolerations."
+    )
+
+    def rules(self) -> Iterator[str]:
+        """Yield a sentence for each value that Kubernetes would refuse."""
+        names = [getattr(self, field) for field in ("s3_secret", "mlflow_secret", "hub_secret", "settings")]
+        for field in ("s3_secret", "mlflow_secret", "hub_secret", "settings"):
+            value = getattr(self, field)
+            if not re.fullmatch(NAME, value):
+                yield (
+                    f"Parameter platform_{field} is {value!r}: expected the name of a Kubernetes object, at most "
+                    "63 lower-case letters, digits and '-'."
+                )
+            if names.count(value) > 1:
+                yield (
+                    f"Parameter platform_{field} is {value!r}, as another one is: expected a name of its own, as "
+                    "each is a volume of the pods."
+                )
+        for each in self.tolerations:
+            if not each.keys() <= TOLERATION:
+                yield (
+                    f"Parameter platform_tolerations holds {each!r}: expected mappings with some of "
+                    f"{', '.join(sorted(TOLERATION))}."
+                )

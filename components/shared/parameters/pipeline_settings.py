@@ -1,0 +1,190 @@
+"""All parameters of the pipeline: their names, their groups, and the rules between groups."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Literal, Self, get_origin, get_type_hints
+
+from pydantic.fields import FieldInfo
+
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.calibration import CalibrationConfig
+from gradsift.components.shared.parameters.data import DataPreparationConfig
+from gradsift.components.shared.parameters.estimation import EstimationSettings
+from gradsift.components.shared.parameters.evaluation import EvaluationConfig
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
+from gradsift.components.shared.parameters.kubernetes import PlatformConfig, ResourcesConfig
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.promotion import PromotionConfig
+from gradsift.components.shared.parameters.run import RunSettings
+from gradsift.components.shared.parameters.settings import Settings, SettingsError, form_name
+from gradsift.components.shared.parameters.training import (
+    FineTuningSettings,
+    MetaTrainingSettings,
+    TrainingSettings,
+)
+
+SETTINGS = "settings"
+"""The form's last field: a mapping of all parameters that are no fields of their own."""
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """All parameters, group by group, each checked."""
+
+    run: RunSettings
+    data: DataPreparationConfig
+    model: ModelConfig
+    training: TrainingSettings
+    meta_training: MetaTrainingSettings
+    extraction: GradientExtractionConfig
+    calibration: CalibrationConfig
+    estimation: EstimationSettings
+    fine_tuning: FineTuningSettings
+    evaluation: EvaluationConfig
+    promotion: PromotionConfig
+    resources: ResourcesConfig
+    platform: PlatformConfig
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return the settings that parameters make, each by its full name; those left out have their defaults.
+
+        Raises:
+            SettingsError: a name is unknown or a value impossible; it has a sentence for each.
+        """
+        problems = [unknown_name(name) for name in parameters if name not in known_parameters()]
+        groups: dict[str, Settings] = {}
+        for name, group in _groups().items():
+            try:
+                groups[name] = group(**values_of(group, parameters))
+            except SettingsError as error:
+                problems += error.problems
+        if not problems:
+            problems = list(_rules(settings := cls(**groups)))  # type: ignore[arg-type]  # as _groups has them
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of the pipeline.
+
+    Attributes:
+        name: its full name.
+        group: its group of settings.
+        field: its name there.
+        info: its declaration.
+    """
+
+    name: str
+    group: type[Settings]
+    field: str
+    info: FieldInfo
+
+    @property
+    def default(self) -> Any:
+        """Its default."""
+        return self.info.default
+
+    @property
+    def description(self) -> str:
+        """What it is."""
+        return self.info.description or ""
+
+    @property
+    def kind(self) -> type:
+        """Its type as Kubeflow has it: a choice is a text."""
+        origin = get_origin(self.info.annotation) or self.info.annotation
+        return str if origin is Literal else origin  # type: ignore[return-value]  # lists and mappings by their origin
+
+    @property
+    def in_form(self) -> bool:
+        """Whether it is a field of the form in Kubeflow's UI."""
+        return form_name(self.info) is not None
+
+
+@cache
+def known_parameters() -> dict[str, Parameter]:
+    """Return every parameter by its full name, group by group."""
+    found = [
+        Parameter(group.full_name(field), group, field, info)
+        for group in _groups().values()
+        for field, info in group.model_fields.items()
+    ]
+    return {each.name: each for each in found}
+
+
+@cache
+def form_parameters() -> dict[str, Parameter]:
+    """Return the parameters that are fields of the form, in alphabetical order as Kubeflow's UI has them."""
+    return {name: each for name, each in sorted(known_parameters().items()) if each.in_form}
+
+
+def defaults() -> dict[str, Any]:
+    """Return every parameter's default by its full name."""
+    return {name: each.default for name, each in known_parameters().items()}
+
+
+def values_of(group: type[Settings], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of one group's fields among parameters by their full names."""
+    return {
+        each.field: parameters[each.name]
+        for each in known_parameters().values()
+        if each.group is group and each.name in parameters
+    }
+
+
+def form_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the form's fields, all of them, that mean these parameters."""
+    form = {name: parameters.get(name, each.default) for name, each in form_parameters().items()}
+    return {**form, SETTINGS: {name: value for name, value in parameters.items() if name not in form}}
+
+
+def parameters_of(form: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters, each by its full name, that the fields of a form mean.
+
+    Raises:
+        InputError: `settings` holds a field of the form.
+    """
+    given = form.get(SETTINGS) or {}
+    if twice := [name for name in given if name in form_parameters()]:
+        raise InputError(
+            f"Parameter settings holds {', '.join(map(repr, twice))}: expected it in the form's field of that name."
+        )
+    return {name: value for name, value in form.items() if name != SETTINGS} | dict(given)
+
+
+def unknown_name(name: str) -> str:
+    """Return a sentence on a name that is no parameter's, with the nearest ones that are."""
+    known = list(known_parameters())
+    close = [other for other in known if name in other or other.split("_", 1)[-1] in name]
+    close += [other for other in difflib.get_close_matches(name, known) if other not in close]
+    hint = f": did you mean {', '.join(close[:3])}?" if close else "; see `gradsift parameters`."
+    return f"There is no parameter {name!r}{hint}"
+
+
+@cache
+def _groups() -> dict[str, type[Settings]]:
+    hints = get_type_hints(PipelineSettings)
+    return {each.name: hints[each.name] for each in fields(PipelineSettings)}
+
+
+def _rules(settings: PipelineSettings) -> Iterator[str]:
+    """Yield a sentence for each rule between groups that is broken."""
+    if settings.extraction.base_weights and settings.model.head != "label_embedding":
+        yield (
+            f"Parameter model_head is {settings.model.head!r}: expected 'label_embedding' where "
+            "extract_base_weights is true, as another head means nothing before it is trained."
+        )
+    nodes = settings.training.nodes
+    if nodes > 1:
+        if not settings.run.output_uri.startswith("s3://"):
+            yield (
+                f"Parameter train_nodes is {nodes}: expected 1, as output_uri is a local path, which other nodes "
+                "cannot reach."
+            )
+        if not settings.training.processes:
+            yield from settings.training.batch_problems(nodes * max(1, settings.resources.gpus))

@@ -1,0 +1,139 @@
+"""How models are trained: settings of all training, of meta-training, and of fine-tuning."""
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from gradsift.components.shared.parameters.settings import (
+    MAX_COUNT,
+    MAX_SEED,
+    Settings,
+    SettingsError,
+    form_field,
+)
+
+Precision = Literal["auto", "bf16", "float32"]
+Offload = Literal["none", "optimizer", "parameters"]
+
+EPOCHS = "passes over the rows; used where `steps` is 0."
+STEPS = "optimizer steps, whatever the number of rows; 0 lets `epochs` decide."
+LEARNING_RATE = "peak of AdamW's learning rate, reached after a tenth of the steps, then linear to zero."
+
+
+class TrainingSettings(Settings):
+    """What all training has in common."""
+
+    GROUP: ClassVar[str] = "train"
+
+    batch_size: int = Field(32, ge=1, le=10**6, description="rows per optimizer step, over all processes.")
+    weight_decay: float = Field(0.01, ge=0, le=1e3, description="AdamW's weight decay.")
+    zero_stage: int = Field(
+        -1,
+        ge=-1,
+        le=3,
+        description="DeepSpeed's ZeRO stage, 0 to 3; -1 takes the lowest whose weights, gradients and optimizer "
+        "states fit into the GPUs' memory.",
+    )
+    offload: Literal["auto", "none", "optimizer", "parameters"] = Field(
+        "auto",
+        description="what ZeRO keeps in the CPU's memory: `none`; `optimizer` states, from stage 1 on; "
+        "`parameters` too, at stage 3; or `auto`, what does not fit into the GPUs' memory.",
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="`on` recomputes activations in the backward pass, which takes a third more time and far less "
+        "memory; `off` keeps them; `auto` is on for models of a billion parameters and more.",
+    )
+    precision: Precision = Field(
+        "auto", description="`auto` is bf16 where the hardware multiplies it fast, else float32."
+    )
+    nodes: int = form_field(
+        "train_nodes",
+        1,
+        "machines that train together, through a Kubeflow TrainJob; 1 trains in the step's own pod.",
+        ge=1,
+        le=1000,
+    )
+    processes: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="training processes per node; 0 means one per GPU, or one on a machine without GPUs.",
+    )
+    checkpoint_steps: int = Field(
+        200,
+        ge=1,
+        le=MAX_COUNT,
+        description="optimizer steps between checkpoints, from which a killed training continues.",
+    )
+
+    def rules(self) -> Iterator[str]:
+        """Yield a sentence for each rule between fields that is broken."""
+        lowest = {"optimizer": 1, "parameters": 3}.get(self.offload, 0)
+        if 0 <= self.zero_stage < lowest:
+            yield (
+                f"Parameter train_zero_stage is {self.zero_stage}: expected {lowest} or more where train_offload "
+                f"is {self.offload!r}."
+            )
+        if self.processes:
+            yield from self.batch_problems(self.nodes * self.processes)
+
+    def batch_problems(self, processes: int) -> Iterator[str]:
+        """Yield a sentence where that many processes cannot share a batch evenly."""
+        if self.batch_size % processes:
+            yield (
+                f"Parameter train_batch_size is {self.batch_size}: expected a multiple of the {processes} "
+                "processes."
+            )
+
+
+class ScheduleSettings(Settings):
+    """How long and how fast a model is trained, and on which order of rows."""
+
+    epochs: float = Field(2.0, gt=0, le=1e4, description=EPOCHS)
+    steps: int = Field(0, ge=0, le=MAX_COUNT, description=STEPS)
+    learning_rate: float = Field(1e-4, gt=0, le=10, description=LEARNING_RATE)
+    sampling_exponent: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="a task with n rows is drawn with a weight of n to this power: 1 takes all rows equally often, "
+        "0 takes all tasks equally often.",
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="decides the order of the rows and dropout.")
+
+
+class MetaTrainingSettings(ScheduleSettings):
+    """Meta-training: the one training on everything."""
+
+    GROUP: ClassVar[str] = "meta"
+
+
+class FineTuningSettings(ScheduleSettings):
+    """Fine-tuning: short and gentle, and counted in steps so that every comparison costs the same."""
+
+    GROUP: ClassVar[str] = "fine_tune"
+
+    epochs: float = Field(3.0, gt=0, le=1e4, description=EPOCHS)
+    steps: int = form_field("fine_tune_steps", 40, STEPS, ge=0, le=MAX_COUNT)
+    learning_rate: float = Field(5e-5, gt=0, le=10, description=LEARNING_RATE)
+
+
+class TrainingRecipe(TrainingSettings, ScheduleSettings):
+    """One training: how long, how fast and on what hardware layout."""
+
+    def check_batch(self, processes: int) -> None:
+        """Raise SettingsError where that many processes cannot share a batch evenly."""
+        if problems := list(self.batch_problems(processes)):
+            raise SettingsError(problems)
+
+    def optimizer_steps(self, rows: int) -> int:
+        """Return the number of optimizer steps on `rows` training rows."""
+        return self.steps or max(1, math.ceil(rows * self.epochs / self.batch_size))
+
+    @classmethod
+    def of(cls, training: TrainingSettings, schedule: ScheduleSettings) -> "TrainingRecipe":
+        """Return the recipe that all training's settings and one training's make together."""
+        return cls(**training.model_dump(), **schedule.model_dump())
