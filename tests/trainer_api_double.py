@@ -63,7 +63,17 @@ LAUNCHER_SPEC: Thing = {
                 },
                 {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             ],
+            "volumeMounts": [
+                {"name": "gradsift-s3", "mountPath": "/etc/gradsift/s3"},
+                {"name": "tmp", "mountPath": "/tmp"},
+                {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"},
+            ],
         },
+    ],
+    "volumes": [
+        {"name": "gradsift-s3", "secret": {"secretName": "gradsift-s3", "optional": True}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "token", "projected": {"sources": []}},
     ],
     "nodeSelector": {"gpu": "h100"},
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],

@@ -9,7 +9,7 @@ MOUNTS = "/etc/gradsift"
 
 
 def load_mounted_environment(folder: Path = Path(MOUNTS)) -> None:
-    """Set a variable for each file in the folders of `folder`; variables that are set already stay."""
+    """Set a variable for each file in the folders of `folder`, in place of what the image has set."""
     for file in sorted(folder.glob("*/*")):
         if re.fullmatch(r"[A-Z][A-Z0-9_]*", file.name) and file.is_file():
-            os.environ.setdefault(file.name, file.read_text())
+            os.environ[file.name] = file.read_text()

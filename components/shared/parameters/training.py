@@ -71,6 +71,7 @@ class TrainingSettings(Settings):
 
     def rules(self) -> Iterator[str]:
         """Yield a sentence for each rule between fields that is broken."""
+        yield from super().rules()
         lowest = {"optimizer": 1, "parameters": 3}.get(self.offload, 0)
         if 0 <= self.zero_stage < lowest:
             yield (
@@ -92,7 +93,7 @@ class TrainingSettings(Settings):
 class ScheduleSettings(Settings):
     """How long and how fast a model is trained, and on which order of rows."""
 
-    epochs: float = Field(2.0, gt=0, le=1e4, description=EPOCHS)
+    epochs: float = Field(2.0, ge=0, le=1e4, description=EPOCHS)
     steps: int = Field(0, ge=0, le=MAX_COUNT, description=STEPS)
     learning_rate: float = Field(1e-4, gt=0, le=10, description=LEARNING_RATE)
     sampling_exponent: float = Field(
@@ -103,6 +104,12 @@ class ScheduleSettings(Settings):
         "0 takes all tasks equally often.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="decides the order of the rows and dropout.")
+
+    def rules(self) -> Iterator[str]:
+        """Yield a sentence for each rule between fields that is broken."""
+        if self.steps == 0 and self.epochs == 0:
+            name = self.full_name("epochs")
+            yield f"Parameter {name} is {self.epochs}: expected a number above 0, as the number of steps is 0."
 
 
 class MetaTrainingSettings(ScheduleSettings):
@@ -116,13 +123,15 @@ class FineTuningSettings(ScheduleSettings):
 
     GROUP: ClassVar[str] = "fine_tune"
 
-    epochs: float = Field(3.0, gt=0, le=1e4, description=EPOCHS)
+    epochs: float = Field(3.0, ge=0, le=1e4, description=EPOCHS)
     steps: int = form_field("fine_tune_steps", 40, STEPS, ge=0, le=MAX_COUNT)
     learning_rate: float = Field(5e-5, gt=0, le=10, description=LEARNING_RATE)
 
 
 class TrainingRecipe(TrainingSettings, ScheduleSettings):
     """One training: how long, how fast and on what hardware layout."""
+
+    GROUP: ClassVar[str] = ""
 
     def check_batch(self, processes: int) -> None:
         """Raise SettingsError where that many processes cannot share a batch evenly."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradsift.components.gradient_extraction.parts import Part, PlannedPart, plan_parts, shard_plans
+from gradsift.components.gradient_extraction.parts import Part, shard_plans
 from gradsift.components.gradient_extraction.step import STEP, extract_gradients, extract_part, seal_store
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
@@ -98,7 +98,7 @@ def test_a_second_store_holds_the_gradients_at_the_pretrained_weights(
     trained = trained_model(tmp_path / "model", tiny_encoder, data, change=0.05)
     pretrained = trained_model(tmp_path / "model", tiny_encoder, data)
     with track_step(STEP, str(tmp_path), {}) as tracker:
-        output = extract_gradients(CONFIG, data, trained, str(tmp_path), tracker, base_weights=True)
+        output = extract_gradients(BASE_TOO, data, trained, str(tmp_path), tracker)
     target = PreparedData(Path(data.uri)).target
     stores = [
         GradientStore(output.uri, output.digest),
@@ -178,7 +178,7 @@ def test_other_weights_or_settings_are_another_store(
     root = Path(finished.uri).parents[1]
     other = trained_model(tmp_path, tiny_encoder, data, change=0.1)
     of_weights = extract(data, other, root)
-    of_settings = extract(data, model, root, replace(CONFIG, seed=1))
+    of_settings = extract(data, model, root, CONFIG.model_copy(update={"seed": 1}))
     assert len({finished.uri, of_weights.uri, of_settings.uri}) == 3
     assert not of_weights.reused
     assert not of_settings.reused
@@ -201,7 +201,7 @@ def test_only_a_lost_shard_is_computed_again(
 def test_float32_and_float16_stores_hold_the_same_to_rounding(
     data: StepOutput, model: StepOutput, finished: StepOutput, tmp_path: Path
 ) -> None:
-    output = extract(data, model, tmp_path, replace(CONFIG, dtype="float32", hidden_states=True))
+    output = extract(data, model, tmp_path, CONFIG.model_copy(update={"dtype": "float32", "hidden_states": True}))
     half, single = GradientStore(finished.uri), GradientStore(output.uri)
     assert single.header.hidden == 32
     for first, second in zip(half.read("mr", "train"), single.read("mr", "train"), strict=True):
@@ -214,7 +214,7 @@ def test_float32_and_float16_stores_hold_the_same_to_rounding(
 def test_several_processes_write_the_same_store(
     data: StepOutput, model: StepOutput, finished: StepOutput, tmp_path: Path
 ) -> None:
-    output = extract(data, model, tmp_path, replace(CONFIG, processes=3))
+    output = extract(data, model, tmp_path, CONFIG.model_copy(update={"processes": 3}))
     assert Path(output.uri).name == Path(finished.uri).name
     assert contents(output) == contents(finished)
 
@@ -222,7 +222,7 @@ def test_several_processes_write_the_same_store(
 def extract_in_pods(
     data: StepOutput, model: StepOutput, root: Path | str, numbers: list[int], pods: int, base: bool = False
 ) -> None:
-    config = replace(CONFIG, pods=pods)
+    config = CONFIG.model_copy(update={"pods": pods})
     for number in numbers:
         with track_step(f"{STEP}-{number}", str(root), {}) as tracker:
             extract_part(config, data, model, base, Part(number, pods), str(root), tracker)
@@ -233,12 +233,12 @@ def test_any_number_of_pods_in_any_order_writes_the_same_store(
     pods: int, numbers: list[int], data: StepOutput, model: StepOutput, finished: StepOutput, tmp_path: Path
 ) -> None:
     extract_in_pods(data, model, tmp_path, numbers, pods)
-    output = seal_store(replace(CONFIG, pods=pods), data, model, False, str(tmp_path))
+    output = seal_store(CONFIG.model_copy(update={"pods": pods}), data, model, str(tmp_path))
     assert contents(output) == contents(finished)
     assert (output.digest, output.metadata) == (finished.digest, finished.metadata)
     assert not output.reused
     extract_in_pods(data, model, tmp_path, [0, 1], 2)
-    again = seal_store(replace(CONFIG, pods=2), data, model, False, str(tmp_path))
+    again = seal_store(CONFIG.model_copy(update={"pods": 2}), data, model, str(tmp_path))
     assert again == replace(output, reused=True), "by another number of pods it is the same store"
 
 
@@ -247,9 +247,9 @@ def test_each_pod_writes_its_own_shards_of_both_stores(
 ) -> None:
     trained = trained_model(tmp_path, tiny_encoder, data, change=0.05)
     extract_in_pods(data, trained, s3_root, [0, 1], 2, base=True)
-    sealed = seal_store(replace(CONFIG, pods=2), data, trained, True, s3_root)
+    sealed = seal_store(BASE_TOO.model_copy(update={"pods": 2}), data, trained, s3_root)
     with track_step(STEP, str(tmp_path), {}) as tracker:
-        expected = extract_gradients(CONFIG, data, trained, str(tmp_path), tracker, base_weights=True)
+        expected = extract_gradients(BASE_TOO, data, trained, str(tmp_path), tracker)
     assert sealed.digest == expected.digest
     assert sealed.metadata["base_digest"] == expected.metadata["base_digest"]
 
@@ -259,7 +259,7 @@ def test_a_store_is_not_sealed_before_every_part_is_done(
 ) -> None:
     extract_in_pods(data, model, tmp_path, [0, 2], 3)
     with pytest.raises(NotFoundError, match="Part 1 of 3 of the extraction is not finished"):
-        seal_store(replace(CONFIG, pods=3), data, model, False, str(tmp_path))
+        seal_store(CONFIG.model_copy(update={"pods": 3}), data, model, str(tmp_path))
 
 
 def test_parts_of_machines_that_compute_differently_are_refused(
@@ -271,20 +271,10 @@ def test_parts_of_machines_that_compute_differently_are_refused(
     with pytest.raises(
         GradientStoreError, match="differ in precision: expected pods on machines of one kind"
     ):
-        seal_store(replace(CONFIG, pods=2), data, model, False, str(tmp_path))
+        seal_store(CONFIG.model_copy(update={"pods": 2}), data, model, str(tmp_path))
     record.write_text("{}")
     with pytest.raises(GradientStoreError, match="is not the record of a part"):
-        seal_store(replace(CONFIG, pods=2), data, model, False, str(tmp_path))
-
-
-def test_a_planned_part_is_what_its_text_says() -> None:
-    planned = plan_parts(replace(CONFIG, pods=8), base_weights=True)
-    assert [each.part for each in planned] == [Part(number, 8) for number in range(8)]
-    assert PlannedPart.model_validate_json(planned[3].model_dump_json()) == planned[3]
-    assert planned[3].config == replace(CONFIG, pods=8)
-    assert planned[3].base_weights
-    with pytest.raises(InputError, match="blocks is 0: expected 1 or more"):
-        PlannedPart.model_validate_json(planned[3].model_dump_json().replace('"blocks":4', '"blocks":0'))
+        seal_store(CONFIG.model_copy(update={"pods": 2}), data, model, str(tmp_path))
 
 
 def test_an_error_in_one_process_is_the_steps(data: StepOutput, model: StepOutput, tmp_path: Path) -> None:
@@ -293,7 +283,7 @@ def test_an_error_in_one_process_is_the_steps(data: StepOutput, model: StepOutpu
     weights = Path(broken.uri) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(StorageError, match=r"model\.safetensors is missing or altered"):
-        extract(data, broken, tmp_path, replace(CONFIG, processes=2))
+        extract(data, broken, tmp_path, CONFIG.model_copy(update={"processes": 2}))
 
 
 KILLED = """

@@ -59,9 +59,9 @@ def trained(
     folder = tmp_path_factory.mktemp("trained")
     model = ModelConfig(base_model=str(tiny_encoder))
     jobs = [
-        TrainingJob(folder / "linear", data, TASKS, replace(model, head="linear"), LINEAR),
+        TrainingJob(folder / "linear", data, TASKS, model.model_copy(update={"head": "linear"}), LINEAR),
         TrainingJob(folder / "plain", data, TASKS, model, RECIPE),
-        TrainingJob(folder / "long", data, TASKS, replace(model, base_model=str(encoder_with_dropout)), LONG),
+        TrainingJob(folder / "long", data, TASKS, model.model_copy(update={"base_model": str(encoder_with_dropout)}), LONG),
     ]
     run(jobs, folder)
     return folder
