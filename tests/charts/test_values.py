@@ -37,6 +37,7 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("mlflow.server.artifacts", "/data", "/mlflow/server/artifacts"),
         ("mlflow.server.resources", {"limit": {}}, "'limit' not allowed"),
         ("mlflow.postgresql.size", 10, "/mlflow/postgresql/size"),
+        ("trainingRuntime.scope", "release", "/trainingRuntime/scope"),
         ("trainingRuntime.sharedMemory", "16 GB", "/trainingRuntime/sharedMemory"),
         ("modelCache.accessModes", [], "/modelCache/accessModes"),
         ("pipelines.host", "ml-pipeline:8888", "/pipelines/host"),

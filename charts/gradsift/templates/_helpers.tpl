@@ -83,6 +83,14 @@ capabilities:
 {{- end -}}
 {{- end -}}
 
+{{- define "gradsift.trainingRuntimeKind" -}}
+{{ eq .Values.trainingRuntime.scope "cluster" | ternary "ClusterTrainingRuntime" "TrainingRuntime" }}
+{{- end -}}
+
+{{- define "gradsift.trainingRuntimeName" -}}
+{{ include "gradsift.fullname" . }}-torch
+{{- end -}}
+
 {{- /* Settings and credentials of a gradsift process; a secret that is not there is left out. */ -}}
 {{- define "gradsift.envFrom" -}}
 - configMapRef:
