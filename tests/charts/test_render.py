@@ -225,6 +225,20 @@ def test_services_reach_the_pods_of_their_name() -> None:
         assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
 
 
+def test_mlflow_reaches_s3_as_the_steps_do() -> None:
+    """Its environment has the settings of S3 and the proxy by reference, and not those of a client of MLflow."""
+    rendered = render_of("everything")
+    ((_, pod),) = [each for each in rendered.pods() if each[0] == "Deployment/gradsift-mlflow"]
+    references = [
+        variable["valueFrom"]["configMapKeyRef"]["key"]
+        for variable in pod["spec"]["containers"][0]["env"]
+        if "configMapKeyRef" in variable.get("valueFrom", {})
+    ]
+    extra = values_of("everything")["settings"]["extra"]
+    assert set(references) == {"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", *extra}
+    assert extra.items() <= rendered.of_kind("ConfigMap")["gradsift-settings"]["data"].items()
+
+
 def test_mlflow_answers_to_every_name_it_is_called_by() -> None:
     rendered = render_of("everything")
     (container,) = rendered.of_kind("Deployment")["gradsift-mlflow"]["spec"]["template"]["spec"]["containers"]
