@@ -5,6 +5,7 @@ try. Only the TrainJob's conditions decide how it ended, never its log.
 """
 
 import json
+import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,14 @@ from gradsift.components.shared.tracking import StepTracker, run_id
 from gradsift.components.shared.train_job import TrainJob
 from gradsift.components.shared.train_job_failure import Failure, collect_failure, write_report
 from gradsift.components.shared.train_job_log import TrainJobLog
-from gradsift.components.shared.train_job_payload import creation_time, gpu_count, rank_of, train_job_payload
+from gradsift.components.shared.train_job_payload import (
+    RUNTIME,
+    RUNTIME_VARIABLE,
+    creation_time,
+    gpu_count,
+    rank_of,
+    train_job_payload,
+)
 from gradsift.components.shared.train_node import EVENT, FAILURES, LOGS, write_jobs
 from gradsift.components.shared.training import LOG, TrainingJob, report
 
@@ -44,7 +52,7 @@ def run_train_job(jobs: Sequence[TrainingJob], uri: str, scratch: Path, tracker:
         tracker: gets the losses and the progress, and knows run, step and the resources of a node.
 
     Raises:
-        InputError: a job's model or data cannot be used.
+        InputError: a job's model or data cannot be used, or the name of the training runtime.
         TrainingError: the TrainJob failed.
         KubernetesError: the cluster refused a request, or stayed out of reach.
     """
@@ -55,7 +63,10 @@ def run_train_job(jobs: Sequence[TrainingJob], uri: str, scratch: Path, tracker:
     api = KubernetesApi()
     pod = api.own_pod()
     command = ["python", "-m", NODE, uri, write_jobs(jobs, uri)]
-    payload = train_job_payload(run_id(), tracker.step, pod, recipe.nodes, processes, resources, command)
+    runtime = os.environ.get(RUNTIME_VARIABLE, RUNTIME)
+    payload = train_job_payload(
+        run_id(), tracker.step, pod, runtime, recipe.nodes, processes, resources, command
+    )
     train_job = TrainJob(api, payload["metadata"]["name"])
     with _deleted_on_sigterm(train_job), (scratch / LOG).open("a") as log:
         for restarts in count():

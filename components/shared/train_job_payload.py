@@ -4,12 +4,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.pod_environment import MOUNTS
 from gradsift.components.shared.step_output import digest_of
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
-RUNTIME = "gradsift-torch"
-"""The ClusterTrainingRuntime that the Helm chart creates: torch policy, security, account, `/tmp`, model cache."""
+RUNTIME = "TrainingRuntime/gradsift-torch"
+"""Kind and name of the runtime of the Helm chart: torch policy, security, account, `/tmp`, model cache."""
+RUNTIME_VARIABLE = "GRADSIFT_TRAINING_RUNTIME"
+"""Environment variable with kind and name of the runtime, from the Helm chart's ConfigMap."""
+RUNTIME_KINDS = ("TrainingRuntime", "ClusterTrainingRuntime")
 CONTAINER = "node"
 """Name of the nodes' container and of their job, as the runtime has it."""
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
@@ -40,6 +44,7 @@ def train_job_payload(
     run: str,
     step: str,
     pod: Mapping[str, Any],
+    runtime: str,
     nodes: int,
     processes: int,
     resources: Mapping[str, Any],
@@ -54,6 +59,7 @@ def train_job_payload(
         run: id of the pipeline run.
         step: name of the step in it.
         pod: the step's pod, which owns the TrainJob.
+        runtime: kind and name of the training runtime, such as `TrainingRuntime/gradsift-torch`.
         nodes: number of nodes.
         processes: number of training processes a node.
         resources: what a node requests: `cpu`, `memory`, and GPUs by their resource name.
@@ -61,6 +67,9 @@ def train_job_payload(
 
     Returns:
         The TrainJob as JSON values, with a digest of everything but its owner as an annotation.
+
+    Raises:
+        InputError: the runtime has another form.
     """
     container = _main_container(pod)
     requests = {name: str(resources[name]) for name in ("cpu", "memory") if name in resources}
@@ -82,7 +91,7 @@ def train_job_payload(
             "labels": {**MANAGED_BY, RUN: run, **({QUEUE: queue} if queue else {})},
         },
         "spec": {
-            "runtimeRef": {"apiGroup": GROUP, "kind": "ClusterTrainingRuntime", "name": RUNTIME},
+            "runtimeRef": _runtime_reference(runtime),
             "trainer": node,
             "runtimePatches": [_patch(pod, max(1, gpu_count(resources)) * SHARED_MEMORY_PER_GPU)],
         },
@@ -120,6 +129,15 @@ def creation_time(pod: Mapping[str, Any]) -> str:
 def rank_of(pod: Mapping[str, Any]) -> int:
     """Return the number of the node that a TrainJob's pod is."""
     return int(pod["metadata"]["labels"][COMPLETION_INDEX])
+
+
+def _runtime_reference(runtime: str) -> dict[str, str]:
+    kind, _, name = runtime.partition("/")
+    if kind not in RUNTIME_KINDS or not name:
+        raise InputError(
+            f"{RUNTIME_VARIABLE} is {runtime!r}: expected TrainingRuntime/NAME or ClusterTrainingRuntime/NAME."
+        )
+    return {"apiGroup": GROUP, "kind": kind, "name": name}
 
 
 def _patch(pod: Mapping[str, Any], shared_memory: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from helm_python import Chart, _native
 CHART = Path(__file__).parents[2] / "charts" / "gradsift"
 FOLDER = Path(__file__).parent
 TRAINER = "trainer.kubeflow.org/v1alpha1"
+RUNTIMES = ("TrainingRuntime", "ClusterTrainingRuntime")
 VALUE_SETS = ("default", "everything", "existing_secrets")
 RELEASE, NAMESPACE = "gradsift", "team"
 
@@ -56,10 +57,15 @@ class Render:
 
 
 def render(
-    values: dict[str, Any] | None = None, *, trainer: bool = True, release: str = RELEASE, chart: Path = CHART
+    values: dict[str, Any] | None = None,
+    *,
+    trainer: bool = True,
+    release: str = RELEASE,
+    namespace: str = NAMESPACE,
+    chart: Path = CHART,
 ) -> Render:
     """Render for a cluster with or without Kubeflow Trainer v2; Helm checks the values against the schema."""
-    options = {"name": release, "namespace": NAMESPACE, "api_versions": [TRAINER] if trainer else []}
+    options = {"name": release, "namespace": namespace, "api_versions": [TRAINER] if trainer else []}
     with Chart.load(chart) as loaded:
         # Chart.render has no argument for a cluster's API versions; the function below it has.
         texts = _native.call_string(

@@ -7,19 +7,42 @@ import helm_python
 import kubernetes_validate
 import pytest
 import yaml
-from kubeflow_trainer_api.models import TrainerV1alpha1ClusterTrainingRuntime
+from kubeflow_trainer_api.models import (
+    TrainerV1alpha1ClusterTrainingRuntime,
+    TrainerV1alpha1TrainingRuntime,
+    TrainerV1alpha1TrainJob,
+)
 from typer.main import get_command
 
 from charts.gradsift.values_table import described_values, with_values_table
 from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
+from gradsift.components.shared.train_job_payload import RUNTIME, RUNTIME_VARIABLE, train_job_payload
 from gradsift.pipelines.command_line import app
 from gradsift.pipelines.schedules import read_schedules
-from tests.charts.rendering import CHART, VALUE_SETS, golden, render, render_of, values_of
+from tests.charts.rendering import CHART, RUNTIMES, VALUE_SETS, Render, golden, render, render_of, values_of
 
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 # The oldest that Chart.yaml names, and the newest that there are models of.
 KUBERNETES = ("1.29", "1.37")
-RUNTIME = "ClusterTrainingRuntime"
+TRAINERS_MODELS = {
+    "TrainingRuntime": TrainerV1alpha1TrainingRuntime,
+    "ClusterTrainingRuntime": TrainerV1alpha1ClusterTrainingRuntime,
+}
+NAMESPACED = {
+    "ConfigMap",
+    "Deployment",
+    "Job",
+    "NetworkPolicy",
+    "PersistentVolumeClaim",
+    "Pod",
+    "Role",
+    "RoleBinding",
+    "Secret",
+    "Service",
+    "ServiceAccount",
+    "StatefulSet",
+    "TrainingRuntime",
+}
 every_value_set = pytest.mark.parametrize("value_set", VALUE_SETS)
 
 
@@ -32,7 +55,7 @@ def test_lint_finds_nothing_but_the_missing_icon(value_set: str) -> None:
 
 @every_value_set
 def test_every_object_is_valid_kubernetes(value_set: str) -> None:
-    objects = [found for found in render_of(value_set).objects if found["kind"] != RUNTIME]
+    objects = [found for found in render_of(value_set).objects if found["kind"] not in RUNTIMES]
     assert len(objects) >= 6
     for version in KUBERNETES:
         for found in objects:
@@ -41,20 +64,82 @@ def test_every_object_is_valid_kubernetes(value_set: str) -> None:
 
 @every_value_set
 def test_the_training_runtime_is_what_kubeflow_trainer_models(value_set: str) -> None:
-    (runtime,) = render_of(value_set).of_kind(RUNTIME).values()
-    assert TrainerV1alpha1ClusterTrainingRuntime.from_dict(runtime).to_dict() == runtime
+    (runtime,) = training_runtimes(render_of(value_set))
+    assert TRAINERS_MODELS[runtime["kind"]].from_dict(runtime).to_dict() == runtime
+
+
+@every_value_set
+def test_train_jobs_refer_to_the_training_runtime_of_the_release(value_set: str) -> None:
+    rendered = render(values_of(value_set), release="prod")
+    (runtime,) = training_runtimes(rendered)
+    settings = rendered.of_kind("ConfigMap")["prod-gradsift-settings"]["data"]
+    pod = {
+        "metadata": {"name": "step", "uid": "1"},
+        "spec": {"containers": [{"name": "main", "image": TRAIN_IMAGE}]},
+    }
+    made = train_job_payload("run", "step", pod, settings[RUNTIME_VARIABLE], 2, 1, {}, ["python"])
+    assert TrainerV1alpha1TrainJob.from_dict(made).to_dict()["spec"]["runtimeRef"] == {
+        "apiGroup": runtime["apiVersion"].split("/")[0],
+        "kind": runtime["kind"],
+        "name": runtime["metadata"]["name"],
+    }
+
+
+def test_the_default_of_a_train_job_is_the_training_runtime_of_a_release_called_gradsift() -> None:
+    settings = render().of_kind("ConfigMap")["gradsift-settings"]["data"]
+    assert settings[RUNTIME_VARIABLE] == RUNTIME
 
 
 @every_value_set
 def test_the_training_runtime_alone_needs_kubeflow_trainer(value_set: str) -> None:
     with_trainer, without = render_of(value_set), render_of(value_set, trainer=False)
-    assert [found for found in with_trainer.objects if found["kind"] != RUNTIME] == without.objects
+    assert [found for found in with_trainer.objects if found["kind"] not in RUNTIMES] == without.objects
     assert "no Kubeflow Trainer" in without.notes
     assert "gradsift-torch" in with_trainer.notes
 
 
 def test_the_training_runtime_can_be_left_to_an_administrator() -> None:
-    assert not render({"trainingRuntime": {"create": False}}).of_kind(RUNTIME)
+    assert not training_runtimes(render({"trainingRuntime": {"create": False}}))
+
+
+def test_a_training_runtime_for_the_whole_cluster_outlives_its_release_and_serves_others() -> None:
+    first = render({"trainingRuntime": {"scope": "cluster"}}, namespace="first")
+    other = render({"trainingRuntime": {"scope": "cluster", "create": False}}, namespace="other")
+    (runtime,) = first.of_kind("ClusterTrainingRuntime").values()
+    assert runtime["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert not training_runtimes(other)
+    assert first.of_kind("ConfigMap") == other.of_kind("ConfigMap")
+    # Its pods use what every release of this name has in its own namespace.
+    ((_, pod),) = [each for each in first.pods() if each[0].startswith(RUNTIMES)]
+    assert pod["spec"]["serviceAccountName"] in other.of_kind("ServiceAccount")
+
+
+@pytest.mark.parametrize("value_set", ["default", "everything"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("gradsift", "team-a"), ("gradsift", "team-b")),
+        (("gradsift", "team"), ("prod", "team")),
+        (("blue", "team"), ("green", "team")),
+    ],
+)
+def test_two_releases_share_no_object_and_no_pod(
+    value_set: str, first: tuple[str, str], second: tuple[str, str]
+) -> None:
+    renders = [
+        render(values_of(value_set), release=release, namespace=namespace)
+        for release, namespace in (first, second)
+    ]
+    one, other = (
+        identities(rendered, namespace)
+        for rendered, (_, namespace) in zip(renders, (first, second), strict=True)
+    )
+    assert one
+    assert not one & other
+    if first[1] == second[1]:
+        for service in renders[0].of_kind("Service").values():
+            for _, pod in renders[1].pods():
+                assert not service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
 
 
 @every_value_set
@@ -73,7 +158,7 @@ def test_images_are_those_of_the_release() -> None:
     assert images == {
         "Pod/gradsift-doctor": CPU_IMAGE,
         "Job/gradsift-schedules": CPU_IMAGE,
-        "ClusterTrainingRuntime/gradsift-torch": TRAIN_IMAGE,
+        "TrainingRuntime/gradsift-torch": TRAIN_IMAGE,
     }
 
 
@@ -138,6 +223,20 @@ def test_services_reach_the_pods_of_their_name() -> None:
         assert pod_name.split("/")[1] == name
         ports = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
+
+
+def test_mlflow_reaches_s3_as_the_steps_do() -> None:
+    """Its environment has the settings of S3 and the proxy by reference, and not those of a client of MLflow."""
+    rendered = render_of("everything")
+    ((_, pod),) = [each for each in rendered.pods() if each[0] == "Deployment/gradsift-mlflow"]
+    references = [
+        variable["valueFrom"]["configMapKeyRef"]["key"]
+        for variable in pod["spec"]["containers"][0]["env"]
+        if "configMapKeyRef" in variable.get("valueFrom", {})
+    ]
+    extra = values_of("everything")["settings"]["extra"]
+    assert set(references) == {"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", *extra}
+    assert extra.items() <= rendered.of_kind("ConfigMap")["gradsift-settings"]["data"].items()
 
 
 def test_mlflow_answers_to_every_name_it_is_called_by() -> None:
@@ -216,6 +315,18 @@ def test_every_value_is_described() -> None:
 def test_every_file_is_ascii() -> None:
     for path in CHART.rglob("*"):
         assert not path.is_file() or path.suffix == ".pyc" or path.read_bytes().isascii(), path
+
+
+def training_runtimes(rendered: Render) -> list[dict[str, Any]]:
+    return [found for found in rendered.objects if found["kind"] in RUNTIMES]
+
+
+def identities(rendered: Render, namespace: str) -> set[tuple[str, str, str]]:
+    """Return kind, namespace (empty: the whole cluster's) and name of every object."""
+    return {
+        (found["kind"], namespace if found["kind"] in NAMESPACED else "", found["metadata"]["name"])
+        for found in rendered.objects
+    }
 
 
 def _existing_secrets(values: Any) -> set[str]:

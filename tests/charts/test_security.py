@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.charts.rendering import VALUE_SETS, render_of, values_of
+from tests.charts.rendering import RUNTIMES, VALUE_SETS, render_of, values_of
 
 RESTRICTED_VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
 every_value_set = pytest.mark.parametrize("value_set", VALUE_SETS)
@@ -48,7 +48,7 @@ def test_pods_that_stay_have_probes_and_all_but_training_have_limits(value_set: 
         (container,) = pod["spec"]["containers"]
         if name.startswith(("Deployment", "StatefulSet")):
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys(), name
-        if not name.startswith("ClusterTrainingRuntime"):
+        if not name.startswith(RUNTIMES):
             assert "memory" in container["resources"]["limits"], name
             assert {"cpu", "memory"} == container["resources"]["requests"].keys(), name
 

@@ -24,7 +24,6 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("schedule.enabled", True, "'schedule' not allowed"),
         ("s3.accessKey", "x", "'accessKey' not allowed"),
         ("s3.endpoint", "s3.example.com", "/s3/endpoint"),
-        ("s3.endpoint", "https://user:password@s3.example.com", "/s3/endpoint"),
         ("s3.existingSecret", "Not A Name", "/s3/existingSecret"),
         ("s3.region", "", "/s3/region"),
         ("images.pullPolicy", "Sometimes", "/images/pullPolicy"),
@@ -37,6 +36,8 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("mlflow.server.artifacts", "/data", "/mlflow/server/artifacts"),
         ("mlflow.server.resources", {"limit": {}}, "'limit' not allowed"),
         ("mlflow.postgresql.size", 10, "/mlflow/postgresql/size"),
+        ("settings.extra", {"NO_PROXY": 1}, "/settings/extra/NO_PROXY"),
+        ("trainingRuntime.scope", "release", "/trainingRuntime/scope"),
         ("trainingRuntime.sharedMemory", "16 GB", "/trainingRuntime/sharedMemory"),
         ("modelCache.accessModes", [], "/modelCache/accessModes"),
         ("pipelines.host", "ml-pipeline:8888", "/pipelines/host"),
@@ -55,6 +56,15 @@ def test_the_schema_rejects(name: str, value: Any, message: str) -> None:
     [
         ({"s3": {"accessKeyId": "PLANTED"}}, "s3.secretAccessKey is needed"),
         ({"s3": {"secretAccessKey": "PLANTED"}}, "s3.accessKeyId is needed"),
+        ({"s3": {"endpoint": "https://user:PLANTED@s3.example.com"}}, "AWS_ENDPOINT_URL holds a user name"),
+        ({"mlflow": {"trackingUri": "http://PLANTED@mlflow:5000"}}, "MLFLOW_TRACKING_URI holds a user name"),
+        (
+            {"settings": {"extra": {"HTTPS_PROXY": "http://user:PLANTED@proxy"}}},
+            "HTTPS_PROXY holds a user name",
+        ),
+        ({"settings": {"extra": {"AWS_SECRET_ACCESS_KEY": "PLANTED"}}}, "looks like a credential"),
+        ({"settings": {"extra": {"HOME": "/home"}}}, "settings.extra.HOME is set by another value"),
+        ({"settings": {"extra": {"NO-PROXY": ".svc"}}}, 'settings.extra has the name "NO-PROXY"'),
         ({"mlflow": {"server": SERVER}}, "mlflow.postgresql.existingSecret or .password is needed"),
         (
             {"mlflow": {"server": {"enabled": True}, "postgresql": DATABASE}},
@@ -62,7 +72,7 @@ def test_the_schema_rejects(name: str, value: Any, message: str) -> None:
         ),
     ],
 )
-def test_what_belongs_together_is_asked_for(values: dict[str, Any], message: str) -> None:
+def test_the_templates_reject(values: dict[str, Any], message: str) -> None:
     with pytest.raises(helm_python.HelmRenderError, match=message) as caught:
         render(values)
     assert "PLANTED" not in str(caught.value)

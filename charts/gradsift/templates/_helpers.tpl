@@ -75,12 +75,26 @@ capabilities:
 {{ (index . 1).existingSecret | default (printf "%s-%s" (include "gradsift.fullname" $) (index . 2)) }}
 {{- end -}}
 
+{{- /* Bytes of a quantity such as 10Gi. */ -}}
+{{- define "gradsift.bytes" -}}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 -}}
+{{- mulf (regexFind "^[0-9.]+" . | float64) (regexFind "[A-Za-z]*$" . | get $units) -}}
+{{- end -}}
+
 {{- define "gradsift.trackingUri" -}}
 {{- if .Values.mlflow.trackingUri -}}
 {{ .Values.mlflow.trackingUri }}
 {{- else if .Values.mlflow.server.enabled -}}
 {{ printf "http://%s-mlflow.%s.svc:5000" (include "gradsift.fullname" .) .Release.Namespace }}
 {{- end -}}
+{{- end -}}
+
+{{- define "gradsift.trainingRuntimeKind" -}}
+{{ eq .Values.trainingRuntime.scope "cluster" | ternary "ClusterTrainingRuntime" "TrainingRuntime" }}
+{{- end -}}
+
+{{- define "gradsift.trainingRuntimeName" -}}
+{{ include "gradsift.fullname" . }}-torch
 {{- end -}}
 
 {{- /* Settings and credentials of a gradsift process; a secret that is not there is left out. */ -}}

@@ -17,7 +17,7 @@ from gradsift.components.gradient_extraction.parts import Part, shard_plans
 from gradsift.components.gradient_extraction.step import STEP, extract_gradients, extract_part, seal_store
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
-from gradsift.components.shared.errors import GradientStoreError, InputError, NotFoundError, StorageError
+from gradsift.components.shared.errors import GradientStoreError, NotFoundError, StorageError
 from gradsift.components.shared.gradient_store import GradientStore
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.model import ModelConfig
@@ -201,7 +201,9 @@ def test_only_a_lost_shard_is_computed_again(
 def test_float32_and_float16_stores_hold_the_same_to_rounding(
     data: StepOutput, model: StepOutput, finished: StepOutput, tmp_path: Path
 ) -> None:
-    output = extract(data, model, tmp_path, CONFIG.model_copy(update={"dtype": "float32", "hidden_states": True}))
+    output = extract(
+        data, model, tmp_path, CONFIG.model_copy(update={"dtype": "float32", "hidden_states": True})
+    )
     half, single = GradientStore(finished.uri), GradientStore(output.uri)
     assert single.header.hidden == 32
     for first, second in zip(half.read("mr", "train"), single.read("mr", "train"), strict=True):

@@ -1,17 +1,10 @@
 """The order of examples, and settings that no run could use."""
 
-import math
-from typing import Any
-
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.example_order import example_order
-from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.parameters.training import TrainingRecipe
 
 ROWS = st.lists(st.integers(1, 40), min_size=1, max_size=6).map(
     lambda counts: {f"task{index}": count for index, count in enumerate(counts)}

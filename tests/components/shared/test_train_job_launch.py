@@ -151,6 +151,19 @@ def test_a_job_that_completes(
     assert f"TrainJob {NAME}: complete: JobsCompleted: jobset completed successfully" in shown
 
 
+def test_it_uses_the_training_runtime_that_the_chart_names(
+    launch: Launch, trainer_api: TrainerApi, controllers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADSIFT_TRAINING_RUNTIME", "ClusterTrainingRuntime/team-torch")
+    created = controllers(completes(trainer_api))
+    launch.run()
+    assert created[0]["spec"]["runtimeRef"] == {
+        "apiGroup": "trainer.kubeflow.org",
+        "kind": "ClusterTrainingRuntime",
+        "name": "team-torch",
+    }
+
+
 def test_it_waits_through_suspension_without_counting_it_as_a_failure(
     launch: Launch, trainer_api: TrainerApi, controllers: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:

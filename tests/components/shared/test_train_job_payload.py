@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 from trainer_api_double import LAUNCHER, LAUNCHER_LABELS, LAUNCHER_SPEC
 
+from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.train_job_payload import (
     DIGEST,
+    RUNTIME,
     gpu_count,
     train_job_name,
     train_job_payload,
@@ -30,14 +32,17 @@ PLAIN = {
 }
 GPUS = {"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": 8}
 COMMAND = ["python", "-m", "gradsift.components.shared.train_node", "s3://b/work/x", "jobs-1.json"]
+CLUSTER_RUNTIME = "ClusterTrainingRuntime/team-gradsift-torch"
 CASES: dict[str, tuple[Any, ...]] = {
-    "gpus": (POD, 4, 8, GPUS),
+    "gpus": (POD, 4, 8, GPUS, CLUSTER_RUNTIME),
     "plain": (PLAIN, 2, 1, {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": 0}),
 }
 
 
-def payload(pod: Any = POD, nodes: int = 4, processes: int = 8, resources: Any = GPUS) -> dict[str, Any]:
-    return train_job_payload("run-1", "meta_training", pod, nodes, processes, resources, COMMAND)
+def payload(
+    pod: Any = POD, nodes: int = 4, processes: int = 8, resources: Any = GPUS, runtime: str = RUNTIME
+) -> dict[str, Any]:
+    return train_job_payload("run-1", "meta_training", pod, runtime, nodes, processes, resources, COMMAND)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -63,11 +68,24 @@ def test_a_retry_by_another_pod_has_the_same_name_and_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"nodes": 2}, {"processes": 4}, {"resources": {**GPUS, "cpu": "8"}}, {"pod": PLAIN}]
+    "change",
+    [
+        {"nodes": 2},
+        {"processes": 4},
+        {"resources": {**GPUS, "cpu": "8"}},
+        {"pod": PLAIN},
+        {"runtime": CLUSTER_RUNTIME},
+    ],
 )
 def test_whatever_else_changes_changes_the_digest(change: dict[str, Any]) -> None:
     digests = {made["metadata"]["annotations"][DIGEST] for made in (payload(), payload(**change))}
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize("runtime", ["gradsift-torch", "TrainingRuntime/", "Runtime/gradsift-torch", ""])
+def test_a_runtime_of_another_form_is_refused(runtime: str) -> None:
+    with pytest.raises(InputError, match="GRADSIFT_TRAINING_RUNTIME is '"):
+        payload(runtime=runtime)
 
 
 def test_the_owner_blocks_no_deletion() -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,13 @@ def trained(
     jobs = [
         TrainingJob(folder / "linear", data, TASKS, model.model_copy(update={"head": "linear"}), LINEAR),
         TrainingJob(folder / "plain", data, TASKS, model, RECIPE),
-        TrainingJob(folder / "long", data, TASKS, model.model_copy(update={"base_model": str(encoder_with_dropout)}), LONG),
+        TrainingJob(
+            folder / "long",
+            data,
+            TASKS,
+            model.model_copy(update={"base_model": str(encoder_with_dropout)}),
+            LONG,
+        ),
     ]
     run(jobs, folder)
     return folder

@@ -57,7 +57,11 @@ def test_every_parameter_is_described_and_every_number_bounded() -> None:
         ("model_lora_dropout", 1.0, "Parameter model_lora_dropout is 1: expected a number below 1."),
         ("model_lora_targets", " , ", "Parameter model_lora_targets is empty: expected 'auto' or names"),
         ("train_batch_size", 0, "Parameter train_batch_size is 0: expected 1 or more."),
-        ("train_precision", "fp8", "Parameter train_precision is 'fp8': expected one of auto, bf16, float32."),
+        (
+            "train_precision",
+            "fp8",
+            "Parameter train_precision is 'fp8': expected one of auto, bf16, float32.",
+        ),
         ("train_zero_stage", 4, "Parameter train_zero_stage is 4: expected 3 or less."),
         ("train_processes", 3, "Parameter train_batch_size is 32: expected a multiple of the 3 processes."),
         ("train_weight_decay", math.nan, "Parameter train_weight_decay is nan: expected"),
@@ -79,7 +83,11 @@ def test_every_parameter_is_described_and_every_number_bounded() -> None:
         ("calibrate_runs", -1, "Parameter calibrate_runs is -1: expected 0 or more."),
         ("estimate_ridge", -1, "Parameter estimate_ridge is -1: expected 1e-08 or more."),
         ("estimate_ridge", math.nan, "Parameter estimate_ridge is nan: expected"),
-        ("estimate_subset_fraction", 0.0, "Parameter estimate_subset_fraction is 0: expected a number above 0"),
+        (
+            "estimate_subset_fraction",
+            0.0,
+            "Parameter estimate_subset_fraction is 0: expected a number above 0",
+        ),
         ("estimate_required_tasks", ["a", "a"], "Parameter estimate_required_tasks holds 'a' more than once"),
         ("evaluate_seeds", 0, "Parameter evaluate_seeds is 0: expected 1 or more."),
         ("evaluate_bootstrap", 10**12, "Parameter evaluate_bootstrap is 1000000000000: expected 1,000,000"),
@@ -92,7 +100,11 @@ def test_every_parameter_is_described_and_every_number_bounded() -> None:
         ("platform_s3_secret", "No name", "Parameter platform_s3_secret is 'No name': expected the name of"),
         ("platform_hub_secret", "gradsift-s3", "Parameter platform_hub_secret is 'gradsift-s3', as another"),
         ("platform_node_selector", {"a": 1}, "Parameter platform_node_selector['a'] is 1: expected a text."),
-        ("platform_tolerations", [{"kee": "x"}], "Parameter platform_tolerations holds {'kee': 'x'}: expected"),
+        (
+            "platform_tolerations",
+            [{"kee": "x"}],
+            "Parameter platform_tolerations holds {'kee': 'x'}: expected",
+        ),
         ("bogus", 1, "There is no parameter 'bogus'; see `gradsift parameters`."),
     ],
 )
