@@ -178,7 +178,7 @@ def test_compile_then_the_kubeflow_example(
     [started] = [body for method, path, body in requests if (method, path) == ("POST", "/apis/v2beta1/runs")]
     [schedule] = [body for method, path, body in requests if path == "/apis/v2beta1/recurringruns"]
     for body in (started, schedule):
-        assert body["runtime_config"]["parameters"]["prepare_target"] == "sst2"
+        assert body["runtime_config"]["parameters"]["target"] == "sst2"
         assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "gradsift"
     assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *"
 

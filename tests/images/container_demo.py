@@ -37,7 +37,7 @@ RUNNERS = ("docker", "subprocess")
 TORCH = f"torch=={version('torch').partition('+')[0]}"
 USER = "admin"
 SETTINGS: dict[str, Any] = {
-    "prepare_auxiliary_tasks": ["mr", "trec", "mr_flipped"],
+    "sources": ["mr", "trec", "mr_flipped"],
     "prepare_max_rows_per_task": 32,
     "meta_steps": 4,
     "extract_dimension": 64,

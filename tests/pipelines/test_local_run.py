@@ -23,7 +23,7 @@ from gradsift.pipelines.pipeline import gradsift_pipeline
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
 SMALL = {
-    "prepare_auxiliary_tasks": ["mr", "trec", "mr_flipped"],
+    "sources": ["mr", "trec", "mr_flipped"],
     "prepare_max_rows_per_task": 48,
     "meta_epochs": 1.0,
     "extract_dimension": 64,
@@ -187,7 +187,7 @@ def test_source_and_committed_yaml_run_under_the_local_runner(
     number = {"source": 1, "committed YAML": 2}[form]
     arguments = {**SMALL, "prepare_seed": number, "extract_pods": number}
     arguments |= {"prepare_max_rows_per_task": 24, "evaluate_max_runs": 1}
-    pipeline(output_uri=str(root), model_base_model=str(tiny_encoder), **arguments)
+    pipeline(output_uri=str(root), base_model=str(tiny_encoder), **arguments)
     events = step_events(str(root), form.replace(" ", "-"))
     assert {step: log[-1]["status"] for step, log in events.items()} == dict.fromkeys(
         [*STEPS, *(f"gradient_extraction-{part}" for part in range(number))], "finished"
@@ -251,10 +251,10 @@ def test_a_run_with_its_root_in_s3(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"prepare_target": "nothing"}, "nothing"),
-        ({"prepare_suite": "/does/not/exist"}, "/does/not/exist"),
-        ({"prepare_auxiliary_tasks": ["sst2"]}, "sst2"),
-        ({"model_base_model": "no/such-model"}, "no/such-model"),
+        ({"target": "nothing"}, "nothing"),
+        ({"suite": "/does/not/exist"}, "/does/not/exist"),
+        ({"sources": ["sst2"]}, "sst2"),
+        ({"base_model": "no/such-model"}, "no/such-model"),
         ({"extract_dimension": 0}, "extract_dimension"),
     ],
 )
@@ -267,7 +267,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
     assert error.startswith("Error: ")
     assert sentence in error
     assert "Traceback" not in done.stdout + done.stderr
-    assert not list((tmp_path / "out").glob("*/*/manifest.json")) or "model_base_model" in changes
+    assert not list((tmp_path / "out").glob("*/*/manifest.json")) or "base_model" in changes
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path, tiny_encoder: Path) -> None:

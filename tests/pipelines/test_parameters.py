@@ -1,9 +1,17 @@
-"""Parameters given as text, and all of them checked before anything runs."""
+"""Parameters given as text, on the command line and in files."""
+
+from pathlib import Path
 
 import pytest
 
 from gradsift.components.shared.errors import InputError
-from gradsift.pipelines.parameters import check_parameters, defaults, parse_settings
+from gradsift.components.shared.parameters.pipeline_settings import defaults
+from gradsift.pipelines.parameters import (
+    given_parameters,
+    parameters_yaml,
+    parse_settings,
+    read_parameters,
+)
 
 
 def test_settings_take_the_type_of_the_default() -> None:
@@ -11,18 +19,17 @@ def test_settings_take_the_type_of_the_default() -> None:
         "meta_epochs=2",
         "fine_tune_steps=7",
         "model_train_embeddings=true",
-        "prepare_auxiliary_tasks=mr, trec",
-        'prepare_auxiliary_tasks=["mr","subj"]',
-        "model_base_model=some/name=odd",
+        'sources=["mr","subj"]',
+        "base_model=some/name=odd",
     ]
     assert parse_settings(settings) == {
         "meta_epochs": 2.0,
         "fine_tune_steps": 7,
         "model_train_embeddings": True,
-        "prepare_auxiliary_tasks": ["mr", "subj"],
-        "model_base_model": "some/name=odd",
+        "sources": ["mr", "subj"],
+        "base_model": "some/name=odd",
     }
-    assert parse_settings(["prepare_auxiliary_tasks=mr, trec"]) == {"prepare_auxiliary_tasks": ["mr", "trec"]}
+    assert parse_settings(["sources=mr, trec"]) == {"sources": ["mr", "trec"]}
 
 
 @pytest.mark.parametrize(
@@ -30,7 +37,7 @@ def test_settings_take_the_type_of_the_default() -> None:
     [
         ("meta_epochs", "The setting 'meta_epochs' has no value: expected name=value."),
         ("bogus=1", "There is no parameter 'bogus'; see `gradsift parameters`."),
-        ("seeds=1", "There is no parameter 'seeds'; did you mean"),
+        ("seeds=1", "There is no parameter 'seeds': did you mean"),
         ("evaluate_seeds=two", "Parameter evaluate_seeds is 'two': expected a whole number."),
         ("meta_epochs=much", "Parameter meta_epochs is 'much': expected a number."),
         ("model_train_embeddings=1", "Parameter model_train_embeddings is '1': expected true or false."),
@@ -42,38 +49,49 @@ def test_a_setting_that_is_no_parameter_or_of_another_type(setting: str, message
     assert str(error.value).startswith(message)
 
 
-def test_defaults_are_possible() -> None:
-    check_parameters(defaults())
+@pytest.mark.parametrize("settings", [["meta_seed=1", "meta_seed=1"], ["target=mr", "target=trec"]])
+def test_a_parameter_given_twice_is_refused(settings: list[str]) -> None:
+    with pytest.raises(InputError, match=r"^Parameter \w+ is given twice: expected one value\.$"):
+        parse_settings(settings)
+
+
+def test_an_option_and_a_setting_do_not_give_the_same_parameter() -> None:
+    with pytest.raises(InputError, match="Parameter target is given twice: expected it as an option or by"):
+        given_parameters({"target": "mr", "suite": None}, settings=["target=trec"])
+
+
+def test_options_and_settings_go_before_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("target: trec\nmeta_seed: 5\nfine_tune_learning_rate: 5e-5\nsources: [mr]\n")
+    given = given_parameters({"target": "mr"}, file, ["meta_seed=6"])
+    assert given == {"target": "mr", "meta_seed": 6, "fine_tune_learning_rate": 5e-5, "sources": ["mr"]}
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("content", "message"),
     [
-        ("prepare_max_rows_per_task=-1", "prepare_max_rows_per_task is -1: expected"),
-        ("prepare_auxiliary_tasks=mr,sst2", "prepare_auxiliary_tasks holds the target 'sst2': expected"),
-        ("model_head=mlp", "Parameter model_head is 'mlp': expected one of label_embedding, linear."),
-        ("train_batch_size=0", "Parameter train_batch_size is 0: expected 1 or more."),
-        ("train_precision=fp8", "Parameter train_precision is 'fp8': expected one of auto, bf16, float32."),
-        ("fine_tune_learning_rate=0", "Parameter fine_tune_learning_rate is 0.0: expected a number above 0."),
-        ("meta_sampling_exponent=2", "Parameter meta_sampling_exponent is 2.0: expected 0 to 1."),
-        ("extract_blocks=3", "Parameter extract_dimension is 400: expected a multiple of the 3 blocks."),
-        ("calibrate_runs=2", "Parameter calibrate_runs is 2: expected 0, or 4 or more."),
-        ("estimate_ridge=-1", "estimate_ridge is -1.0: expected"),
-        ("evaluate_seeds=0", "Parameter evaluate_seeds is 0: expected 1 or more."),
+        ("target: [", r"is not YAML in line \d: expected a mapping of parameters"),
+        ("- target", "is not a mapping of parameters: expected lines such as"),
+        ("", "is not a mapping of parameters"),
+        ("prepare_target: mr", "There is no parameter 'prepare_target': did you mean target"),
+        ("evaluate_seeds: two", "Parameter evaluate_seeds is 'two': expected a whole number"),
+        ("evaluate_seeds: null", "Parameter evaluate_seeds is 'null': expected a whole number"),
     ],
 )
-def test_an_impossible_value_is_named_as_the_pipeline_names_it(setting: str, message: str) -> None:
-    with pytest.raises(InputError) as error:
-        check_parameters({**defaults(), **parse_settings([setting])})
-    assert str(error.value).startswith(message)
+def test_a_file_that_holds_no_parameters_is_one_sentence(content: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_parameters(file)
+    assert str(file) in str(error.value)
 
 
-def test_training_on_several_nodes_asks_for_more() -> None:
-    on_nodes = {**defaults(), "train_nodes": 3, "resources_gpus": 2, "train_batch_size": 30}
-    check_parameters(on_nodes)
-    with pytest.raises(InputError) as error:
-        check_parameters({**on_nodes, "output_uri": "/runs", "train_batch_size": 32})
-    assert "train_nodes is 3: expected 1, as output_uri is a local path" in str(error.value)
-    assert "train_batch_size is 32: expected a multiple of the 6 processes." in str(error.value)
-    with pytest.raises(InputError, match=r"^Parameter train_nodes is 0: expected 1 or more\.$"):
-        check_parameters({**defaults(), "train_nodes": 0})
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml cannot be read: No such file or directory\.$"):
+        read_parameters(tmp_path / "none.yaml")
+
+
+def test_the_file_to_edit_holds_every_parameter_with_its_default(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(parameters_yaml())
+    assert read_parameters(file) == defaults()

@@ -25,7 +25,7 @@ WEEKLY = {
     "name": "weekly",
     "cron": "30 0 4 * * sun",
     "time_zone": "UTC",
-    "parameters": {"prepare_target": "mr"},
+    "parameters": {"target": "mr"},
 }
 
 
@@ -60,10 +60,10 @@ def test_apply_makes_recurring_runs(
         **WEEKLY,
         "experiment": "weeklies",
         "parameters": {
-            "prepare_target": "mr",
+            "target": "mr",
             "meta_epochs": 1,
-            "resources_cpu": 8,
-            "prepare_auxiliary_tasks": ["trec"],
+            "cpu": 8,
+            "sources": ["trec"],
             "model_train_embeddings": True,
         },
         "max_concurrency": 2,
@@ -81,10 +81,10 @@ def test_apply_makes_recurring_runs(
     assert (nightly["status"], nightly["max_concurrency"], nightly["no_catchup"]) == ("ENABLED", "1", True)
     assert len(nightly["description"]) < 255
     assert weekly["runtime_config"]["parameters"] == {
-        "prepare_target": "mr",
+        "target": "mr",
         "meta_epochs": 1.0,
-        "resources_cpu": "8",
-        "prepare_auxiliary_tasks": ["trec"],
+        "cpu": "8",
+        "sources": ["trec"],
         "model_train_embeddings": True,
     }
     assert weekly["trigger"]["cron_schedule"] == {
@@ -369,7 +369,7 @@ def test_diff_says_what_apply_would_do_and_does_nothing(
         "    cron: 30 0 4 * * sun -> 0 0 5 * * *",
         "    no_catchup: True -> False",
         "    experiment: gradsift -> new",
-        "    prepare_target: mr -> nothing",
+        "    target: mr -> nothing",
         "    meta_seed: nothing -> 3",
         "fresh: create (0 0 2 * * * UTC)",
         "same: keep (0 0 2 * * * UTC)",

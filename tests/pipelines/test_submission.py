@@ -31,13 +31,13 @@ def _state(state: str, **nodes: str) -> dict[str, Any]:
 def test_a_run_is_started_with_its_parameters_and_its_address_printed(
     kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine
 ) -> None:
-    code, output, errors = gradsift("submit", "--set", "prepare_target=mr", "--set", "meta_epochs=1")
+    code, output, errors = gradsift("submit", "--set", "target=mr", "--set", "meta_epochs=1")
     (run,) = kfp_api.runs.values()
     (version,) = kfp_api.versions.values()
     (experiment,) = kfp_api.experiments.values()
     assert (code, errors) == (0, "")
     assert output == f"Run: {kfp_host}/#/runs/details/{run['run_id']}\n"
-    assert run["runtime_config"]["parameters"] == {"prepare_target": "mr", "meta_epochs": 1.0}
+    assert run["runtime_config"]["parameters"] == {"target": "mr", "meta_epochs": 1.0}
     assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert run["experiment_id"] == experiment["experiment_id"]
     assert experiment["display_name"] == "gradsift"

@@ -161,7 +161,7 @@ def unknown_name(name: str) -> str:
     """Return a sentence on a name that is no parameter's, with the nearest ones that are."""
     known = list(known_parameters())
     close = [other for other in known if name in other or other.split("_", 1)[-1] in name]
-    close += [other for other in difflib.get_close_matches(name, known) if other not in close]
+    close += [other for other in difflib.get_close_matches(name, known, cutoff=0.7) if other not in close]
     hint = f": did you mean {', '.join(close[:3])}?" if close else "; see `gradsift parameters`."
     return f"There is no parameter {name!r}{hint}"
 

@@ -109,12 +109,10 @@ def trained(root: Path, data: StepOutput, family: str, lora_rank: int, embedding
     return produce(str(root), "meta_training", config.model_dump(), work)
 
 
-def run(
-    data: StepOutput, model: StepOutput, root: Path, base_weights: bool = False, **settings: Any
-) -> StepOutput:
-    config = GradientExtractionConfig(**(asdict(CONFIG) | settings))
+def run(data: StepOutput, model: StepOutput, root: Path, **settings: Any) -> StepOutput:
+    config = CONFIG.model_copy(update=settings)
     with track_step(STEP, str(root), {}) as tracker:
-        return extract_gradients(config, data, model, str(root), tracker, base_weights)
+        return extract_gradients(config, data, model, str(root), tracker)
 
 
 def shards_of(store: GradientStore) -> dict[tuple[str, str], list[Shard]]:

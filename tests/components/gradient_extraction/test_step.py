@@ -29,6 +29,7 @@ from gradsift.components.shared.tracking import track_step
 CONFIG = GradientExtractionConfig(
     dimension=16, blocks=4, projection_width=256, shard_rows=20, precision="float32"
 )
+BASE_TOO = CONFIG.model_copy(update={"base_weights": True})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,7 +62,7 @@ def trained_model(root: Path, encoder: Path, data: StepOutput, change: float = 0
             next(iter(model.encoder.parameters())).add_(change)
         model.save(folder)
         settings = ModelConfig(base_model=str(encoder))
-        (folder / "training.json").write_text(json.dumps({"model": asdict(settings)}))
+        (folder / "training.json").write_text(json.dumps({"model": settings.model_dump()}))
         digests = {"base_model_digest": base.digest, "tokenizer_digest": base.tokenizer_digest}
         return {"train_embeddings": False, **digests}
 
@@ -224,10 +225,10 @@ def test_several_processes_write_the_same_store(
 def extract_in_pods(
     data: StepOutput, model: StepOutput, root: Path | str, numbers: list[int], pods: int, base: bool = False
 ) -> None:
-    config = CONFIG.model_copy(update={"pods": pods})
+    config = CONFIG.model_copy(update={"pods": pods, "base_weights": base})
     for number in numbers:
         with track_step(f"{STEP}-{number}", str(root), {}) as tracker:
-            extract_part(config, data, model, base, Part(number, pods), str(root), tracker)
+            extract_part(config, data, model, Part(number, pods), str(root), tracker)
 
 
 @pytest.mark.parametrize(("pods", "numbers"), [(2, [1, 0]), (3, [0, 2, 1, 2]), (40, [*range(40)])])
@@ -359,7 +360,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
         "store": root,
         "kills": 12,
         "seed": 1,
-        "config": asdict(CONFIG),
+        "config": CONFIG.model_dump(),
     }
     command = [sys.executable, "-c", KILLED]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -8,9 +8,9 @@ import pytest
 
 from gradsift.components.preflight.step import examine, preflight
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.pipeline_settings import defaults, form_of
 from gradsift.components.shared.run_record import step_events
 from gradsift.components.shared.storage import open_storage
-from gradsift.pipelines.parameters import defaults
 
 AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CONFIG_FILE")
 
@@ -27,7 +27,7 @@ def problem(tmp_path: Path, **changes: Any) -> str:
     """Return what preflight says is wrong."""
     parameters = {**defaults(), "output_uri": str(tmp_path / "root"), **changes}
     with pytest.raises(InputError) as error:
-        preflight(parameters, tmp_path / "report.md")
+        preflight(form_of(parameters), tmp_path / "report.md")
     assert "wrong" in (tmp_path / "report.md").read_text()
     return str(error.value)
 
@@ -35,7 +35,7 @@ def problem(tmp_path: Path, **changes: Any) -> str:
 def test_all_in_order_is_a_table_and_leaves_nothing_but_its_record(tmp_path: Path) -> None:
     root = tmp_path / "root"
     began = time.monotonic()
-    preflight({**defaults(), "output_uri": str(root)}, tmp_path / "report.md")
+    preflight(form_of({"output_uri": str(root)}), tmp_path / "report.md")
     assert time.monotonic() - began < 2
     report = (tmp_path / "report.md").read_text()
     assert report.count("| ok |") == 6
@@ -52,8 +52,8 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
         extract_dtype="int8",
         train_batch_size=0,
         platform_s3_secret="No name",
-        prepare_target="sst3",
-        model_base_model="/no/such/folder",
+        target="sst3",
+        base_model="/no/such/folder",
     )
     assert said.startswith("7 things are wrong. (1) ")
     for words in (
@@ -72,15 +72,15 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"prepare_auxiliary_tasks": ["mr", "other"]}, "no task 'other', which was given as auxiliary task"),
-        ({"prepare_suite": "/no/suite"}, "There is no task suite at /no/suite"),
-        ({"model_base_model": "no/such-model"}, "'no/such-model' was not found"),
-        ({"resources_memory": "16 GB"}, "resources_memory is '16 GB': expected a quantity"),
-        ({"resources_gpus": -1}, "resources_gpus is -1: expected 0 or more."),
-        ({"resources_gpu_type": "A100"}, "resources_gpu_type is 'A100': expected a resource's name"),
+        ({"sources": ["mr", "other"]}, "no task 'other', which was given as auxiliary task"),
+        ({"suite": "/no/suite"}, "There is no task suite at /no/suite"),
+        ({"base_model": "no/such-model"}, "'no/such-model' was not found"),
+        ({"memory": "16 GB"}, "memory is '16 GB': expected a quantity"),
+        ({"gpus": -1}, "gpus is -1: expected 0 or more."),
+        ({"gpu_type": "A100"}, "gpu_type is 'A100': expected a resource's name"),
         ({"platform_node_selector": {"gpu": True}}, "gives the label 'gpu' the value True: expected a text."),
         ({"platform_tolerations": ["gpu"]}, "platform_tolerations holds 'gpu': expected mappings"),
-        ({"prepare_auxiliary_tasks": ["sst2"]}, "prepare_auxiliary_tasks holds the target 'sst2'"),
+        ({"sources": ["sst2"]}, "sources holds the target 'sst2'"),
         (
             {"train_nodes": 2, "train_batch_size": 32},
             "train_nodes is 2: expected 1, as output_uri is a local",

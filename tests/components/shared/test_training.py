@@ -57,16 +57,11 @@ def trained(
     """One launch of three jobs: `linear`, `plain` and `long`; the log of the step is below `root`."""
     folder = tmp_path_factory.mktemp("trained")
     model = ModelConfig(base_model=str(tiny_encoder))
+    with_dropout = ModelConfig(base_model=str(encoder_with_dropout))
     jobs = [
         TrainingJob(folder / "linear", data, TASKS, model.model_copy(update={"head": "linear"}), LINEAR),
         TrainingJob(folder / "plain", data, TASKS, model, RECIPE),
-        TrainingJob(
-            folder / "long",
-            data,
-            TASKS,
-            model.model_copy(update={"base_model": str(encoder_with_dropout)}),
-            LONG,
-        ),
+        TrainingJob(folder / "long", data, TASKS, with_dropout, LONG),
     ]
     run(jobs, folder)
     return folder

@@ -1,0 +1,74 @@
+"""What preflight resolves: each step's settings, the texts of the pods' resources, the digest of what decides."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gradsift.components.preflight.step_settings import pods, settings_digest, step_settings
+from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
+
+
+def test_every_step_is_given_json_with_the_run_root() -> None:
+    resolved = step_settings(PipelineSettings.of({"output_uri": "/runs"}))
+    assert json.loads(json.dumps(resolved)) == resolved
+    assert {each["output_uri"] for each in resolved.values()} == {"/runs"}
+
+
+def test_a_parameter_reaches_the_steps_that_read_it() -> None:
+    resolved = step_settings(
+        PipelineSettings.of(
+            {"meta_seed": 7, "fine_tune_steps": 0, "train_batch_size": 8, "evaluate_seeds": 2}
+        )
+    )
+    assert resolved["meta_training"]["recipe"]["seed"] == 7
+    assert {resolved[step]["recipe"]["batch_size"] for step in ("meta_training", "calibration")} == {8}
+    assert resolved["target_finetuning"]["recipe"] == resolved["calibration"]["recipe"]
+    assert resolved["subset_estimation"]["config"]["ridge_scaling"] == "absolute"
+    assert resolved["evaluation"]["config"]["seeds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("nodes", "training"), [(1, ("64", "512Gi", "8")), (2, ("2", "8Gi", "0"))], ids=["one node", "two nodes"]
+)
+def test_pods_that_launch_nodes_need_no_gpus_themselves(nodes: int, training: tuple[str, ...]) -> None:
+    settings = PipelineSettings.of(
+        {"train_nodes": nodes, "cpu": "64", "memory": "512Gi", "gpus": 8, "gpu_type": "amd.com/gpu"}
+    )
+    texts = pods(settings)
+    assert all(isinstance(text, str) for text in texts.values())
+    assert tuple(texts[f"training_{name}"] for name in ("cpu", "memory", "gpus")) == training
+    assert texts["gpus"] == "8", "gradients are extracted in the step's own pods"
+    step = step_settings(settings)["meta_training"]
+    if nodes == 1:
+        assert step["gpus"] == 8
+    else:
+        assert step["node_resources"] == {"cpu": "64", "memory": "512Gi", "amd.com/gpu": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "decides"),
+    [
+        ("meta_seed", 1, True),
+        ("fine_tune_steps", 41, True),
+        ("train_batch_size", 64, True),
+        ("base_model", "other", True),
+        ("model_max_length", 64, True),
+        ("extract_dimension", 800, True),
+        ("calibrate_runs", 4, True),
+        ("estimate_ridge", 1.0, True),
+        ("evaluate_seeds", 1, True),
+        ("extract_pods", 2, False),
+        ("extract_processes", 2, False),
+        ("output_uri", "/other", False),
+        ("target", "mr", False),
+        ("promote_model_name", "name", False),
+        ("gpus", 2, False),
+        ("platform_s3_secret", "other", False),
+    ],
+)
+def test_the_digest_of_settings_changes_with_what_decides_the_result(
+    name: str, value: Any, decides: bool
+) -> None:
+    changed = settings_digest(PipelineSettings.of({name: value}))
+    assert (changed != settings_digest(PipelineSettings.of({}))) is decides
