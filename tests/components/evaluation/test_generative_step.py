@@ -1,7 +1,7 @@
 """The whole step for a target whose answers are written, by a causal and a sequence-to-sequence model."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class Run:
     selection: StepOutput
 
     def evaluate(self) -> StepOutput:
-        with track_step(STEP, str(self.root), asdict(CONFIG)) as tracker:
+        with track_step(STEP, str(self.root), CONFIG.model_dump()) as tracker:
             return evaluate(CONFIG, self.data, self.selection, self.model, str(self.root), tracker)
 
 

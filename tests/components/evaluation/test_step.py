@@ -1,7 +1,7 @@
 """The whole step on real text with a small encoder: two duplicate subsets, real fine-tuning runs, one report."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def fine_tuned(root: Path, encoder: Path, data: PreparedData, tasks: list[str]) 
             "tasks": tasks,
             "recipe": recipe.model_dump(),
             "optimizer_steps": 2,
-            "model": asdict(ModelConfig(base_model=str(encoder))),
+            "model": ModelConfig(base_model=str(encoder)).model_dump(),
         }
         (folder / "training.json").write_text(json.dumps(result))
         return {"base_model": encoder.name}
@@ -48,7 +48,7 @@ def fine_tuned(root: Path, encoder: Path, data: PreparedData, tasks: list[str]) 
 def run(root: Path, data: StepOutput, encoder: Path, tasks: list[str]) -> StepOutput:
     model = fine_tuned(root, encoder, PreparedData(Path(data.uri)), tasks)
     chosen = produce_selection(root, "sst2", SUBSETS, ESTIMATES)
-    with track_step(STEP, str(root), asdict(CONFIG)) as tracker:
+    with track_step(STEP, str(root), CONFIG.model_dump()) as tracker:
         return evaluate(CONFIG, data, chosen, model, str(root), tracker)
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +223,7 @@ def extractor(root: Path, family: str, **settings: Any) -> tuple[GradientExtract
     data = prepared(root, "sums")
     model = open_model(fetch(trained(root, data, family, 0, embeddings=True)))
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    config = GradientExtractionConfig(**(asdict(CONFIG) | {"probes": 2} | settings))
+    config = GradientExtractionConfig(**(CONFIG.model_dump() | {"probes": 2} | settings))
     return GradientExtractor(model, names, config), PreparedData(Path(data.uri)).split("sums", "train")
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +263,7 @@ print(estimate_subsets(SubsetEstimationConfig(**config), StepOutput(uri, digest,
 
 @pytest.mark.parametrize("estimator", ["gauss_newton", "logistic"])
 def test_it_runs_where_torch_is_not_installed(gradients: StepOutput, tmp_path: Path, estimator: str) -> None:
-    config = asdict(SubsetEstimationConfig(estimator=estimator, **QUICK))  # type: ignore[arg-type]
+    config = SubsetEstimationConfig(estimator=estimator, **QUICK).model_dump()  # type: ignore[arg-type]
     arguments = json.dumps([config, gradients.uri, gradients.digest, str(tmp_path)])
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, arguments],
