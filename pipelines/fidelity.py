@@ -99,7 +99,7 @@ def run_study(
     with local_runner.lock(folder), StudySteps(root, console) as steps:
         data = steps.do(
             "data_preparation",
-            lambda _: prepare_data(config_of(DataPreparationConfig, ("prepare",), parameters), root),
+            lambda _: prepare_data(config_of(DataPreparationConfig, ("prepare",), parameters), root, model),
         )
         prepared = PreparedData(fetch(data))
         subsets = _subsets(prepared.auxiliary_tasks, study)
