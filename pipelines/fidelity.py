@@ -96,7 +96,7 @@ def run_study(
     estimation = SubsetEstimationConfig.of(settings.estimation, recipe.steps)
 
     with local_runner.lock(folder), StudySteps(root, console) as steps:
-        data = steps.do("data_preparation", lambda _: prepare_data(settings.data, root))
+        data = steps.do("data_preparation", lambda _: prepare_data(settings.data, root, model))
         prepared = PreparedData(fetch(data))
         subsets = _subsets(prepared.auxiliary_tasks, study)
         meta = steps.do("meta_training", lambda tracker: meta_train(model, meta_recipe, data, root, tracker))

@@ -67,12 +67,6 @@ def compile_pipeline() -> CompiledPipeline:
         return CompiledPipeline(path.read_text())
 
 
-def find_version(kubeflow: Kubeflow, pipeline: CompiledPipeline) -> V2beta1PipelineVersionReference | None:
-    """Return the version that holds this pipeline, if it was uploaded before."""
-    found = _pipeline(kubeflow, pipeline)
-    return found and _version(kubeflow, found.pipeline_id, pipeline.version)
-
-
 def ensure_version(kubeflow: Kubeflow, pipeline: CompiledPipeline) -> V2beta1PipelineVersionReference:
     """Return the version that holds this pipeline; the pipeline is made and uploaded if it is not there yet."""
     body = V2beta1Pipeline(

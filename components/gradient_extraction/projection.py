@@ -235,11 +235,6 @@ class Projection:
         sketch[:, : folded.shape[1] - fits] += folded[:, fits:]
 
 
-def cut_dimension(projected: Tensor, dimension: int) -> Tensor:
-    """Return the projected gradients [n, dimension] of a smaller d: the first columns, scaled for it."""
-    return projected[:, :dimension] * (projected.shape[1] / dimension) ** 0.5
-
-
 def _prime(most: int) -> int:
     candidates = range(most, 1, -1)
     return next((m for m in candidates if all(m % factor for factor in range(2, math.isqrt(m) + 1))), 1)

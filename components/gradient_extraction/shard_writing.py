@@ -9,6 +9,7 @@ import torch
 
 from gradsift.components.gradient_extraction.extraction import GradientExtractor
 from gradsift.components.gradient_extraction.parts import Part, ShardPlan, shards_of_part
+from gradsift.components.shared.cores import cores_per_process
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.gradient_format import Answer, ShardRecord, StoreHeader
 from gradsift.components.shared.gradient_store import GradientStoreWriter
@@ -89,8 +90,8 @@ def write_share(
 def _device(process: int, processes: int) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", process % torch.cuda.device_count())
-    if processes > 1:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores_per_process(processes))
     return torch.device("cpu")
 
 

@@ -36,6 +36,16 @@ class Question(NamedTuple):
     after: str
     answer: str
 
+    @property
+    def prompt(self) -> str:
+        """The text that a model reads."""
+        return self.text + self.after
+
+    @property
+    def completion(self) -> str:
+        """The answer as the plain form appends it to the prompt."""
+        return f" {self.answer}"
+
 
 class Tokens(NamedTuple):
     """A row's token ids: what is read first, and what is to be written, its end included."""
@@ -114,25 +124,24 @@ class PromptFormat:
         return len(tokens.prompt) + len(tokens.answer) <= self.max_length
 
     def _whole_tokens(self, question: Question) -> Tokens:
-        asked = question.text + question.after
         if self.encoder_decoder:
             answer = self.tokenizer(text_target=question.answer)["input_ids"]
-            return Tokens(self.tokenizer(asked)["input_ids"], self._ended(answer))
+            return Tokens(self.tokenizer(question.prompt)["input_ids"], self._ended(answer))
         if self.chat:
             start: list[int] = []
-            prompt, whole = self._chat_texts(asked, question.answer)
+            prompt, whole = self._chat_texts(question)
         else:
             start = self._start_tokens()
-            prompt, whole = asked, f"{asked} {question.answer}"
+            prompt, whole = question.prompt, question.prompt + question.completion
         read, both = self._ids(prompt), self._ids(whole)
         written = both[len(read) :] if both[: len(read)] == read else self._ids(whole[len(prompt) :])
         return Tokens(start + read, self._ended(written))
 
-    def _chat_texts(self, asked: str, answer: str) -> tuple[str, str]:
+    def _chat_texts(self, question: Question) -> tuple[str, str]:
         """Return the conversation up to the assistant's answer, and with it."""
-        messages = [{"role": "user", "content": asked}]
+        messages = [{"role": "user", "content": question.prompt}]
         prompt = str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        messages.append({"role": "assistant", "content": answer})
+        messages.append({"role": "assistant", "content": question.answer})
         whole = str(self.tokenizer.apply_chat_template(messages, tokenize=False)).rstrip("\n")
         if not whole.startswith(prompt):
             raise InputError(

@@ -11,12 +11,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.errors import StorageError
+from gradsift.components.shared.step_code import code_digest
 from gradsift.components.shared.storage import (
     PARTIAL,
     LocalStorage,
@@ -64,14 +63,6 @@ def file_digest(path: Path) -> str:
     """Return the sha256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@cache
-def code_digest(step: str) -> str:
-    """Return a digest of gradsift's version and of the Python sources of one step and of `shared`."""
-    components = Path(__file__).parent.parent
-    sources = sorted(path for folder in (step, "shared") for path in (components / folder).glob("*.py"))
-    return digest_of([version("gradsift"), *(file_digest(path) for path in sources)])
 
 
 def output_key(step: str, inputs: Mapping[str, Any]) -> str:

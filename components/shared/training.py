@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gradsift.components.shared.cores import cores_per_process
 from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
 from gradsift.components.shared.lifeline import exit_on_sigterm, lifeline
 from gradsift.components.shared.parameters.model import ModelConfig
@@ -206,8 +207,8 @@ def _process_count(jobs: list[TrainingJob]) -> int:
 
 
 def _environment(processes: int) -> dict[str, str]:
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    environment = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", **os.environ}
+    threads = str(cores_per_process(processes))
+    environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", **os.environ}
     if _gpu_count() == 0:
         environment["DS_ACCELERATOR"] = "cpu"
     return environment | lifeline()

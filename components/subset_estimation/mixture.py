@@ -1,9 +1,8 @@
 """The choice as files that other trainers read: the chosen rows, and each trainer's way to name them.
 
-`mixture/data/<task>.jsonl` holds the train rows of the target and of every selected task as `prompt` (the row's, or
-the text and in a second line its pair; ending in a newline, so that trainers that join the two keep them apart) and
-`completion` (the row's, after its rationale where there is one; or the label's name). Paths are relative to
-`mixture/`, but LLaMA-Factory's, which are relative to its `dataset_dir`, the same folder.
+`mixture/data/<task>.jsonl` holds the train rows of the target and of every selected task as `prompt` and
+`completion`: the texts that a language model is trained on in the plain form, whole (see `shared.prompt_format`).
+Paths are relative to `mixture/`, except LLaMA-Factory's, which are relative to its `dataset_dir`, the same folder.
 """
 
 import json
@@ -15,7 +14,7 @@ import pyarrow as pa
 import yaml
 
 from gradsift.components.shared.prepared_data import INDEX, PreparedData, PreparedTask
-from gradsift.components.shared.prompt_format import generation_question
+from gradsift.components.shared.prompt_format import questions
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.storage import atomic_file
 
@@ -117,13 +116,8 @@ def _plain(prepared: PreparedData, tasks: list[PreparedTask]) -> dict[str, Any]:
 def _rows(path: Path, labels: list[str]) -> Iterator[dict[str, str]]:
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
         for batch in stream:
-            for row in batch.to_pylist():
-                if labels:
-                    texts = [row["text"], *([row["text_pair"]] if row["text_pair"] else [])]
-                    yield {PROMPT: "\n".join(texts) + "\n", COMPLETION: labels[row["label"]]}
-                else:
-                    asked = generation_question(row["prompt"], row["completion"], row["rationale"])
-                    yield {PROMPT: asked.text + "\n", COMPLETION: asked.answer}
+            for question in questions(batch.to_pydict(), labels):
+                yield {PROMPT: question.prompt, COMPLETION: question.completion}
 
 
 def _train_file(task: PreparedTask) -> str:

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from joblib import cpu_count  # type: ignore[import-untyped]
 from threadpoolctl import ThreadpoolController
+
+from gradsift.components.shared.cores import cores_per_process
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -22,7 +23,7 @@ Result = TypeVar("Result")
 
 def in_threads(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
     """Return `work(piece)` of every piece, in order."""
-    with _blas_libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(cpu_count()) as pool:
+    with _blas_libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(cores_per_process()) as pool:
         return list(pool.map(work, pieces))
 
 

@@ -13,18 +13,24 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from rich.console import Console
+from tiny_language_models import make_base, write_suite
 
 from gradsift.components.calibration.plan import random_subsets
+from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store import GradientStore, GradientStoreWriter, Shard, StoreHeader
+from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.true_losses import Start, TrueLosses, TrueRun
 from gradsift.components.subset_estimation.loss_estimator import open_estimator
-from gradsift.pipelines.fidelity import Study
+from gradsift.pipelines.fidelity import Study, run_study
 from gradsift.pipelines.fidelity_judging import CHOSEN, judge, ledger_of
 from gradsift.pipelines.fidelity_report import write_report
 from gradsift.pipelines.fidelity_results import Fidelity, MethodFidelity, TruthFidelity
+from gradsift.pipelines.parameters import defaults
 
 TASKS = [f"task{index}" for index in range(6)]
 SUBSETS = [[], TASKS, *random_subsets(TASKS, 30, 1)]
@@ -259,6 +265,21 @@ def test_a_base_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stdout + done.stderr
     assert "The base model '/no/such' was not found" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_data_is_prepared_for_the_base_model_as_in_the_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KFP_RUN_ID", "put back after the study")
+    (tmp_path / "suite").mkdir()
+    config = DataPreparationConfig(suite=str(write_suite(tmp_path / "suite")), target="next")
+    model = ModelConfig(base_model=str(make_base(tmp_path / "base", "llama")), max_length=24)
+    own = {"prepare_suite": config.suite, "prepare_target": config.target}
+    own |= {"model_base_model": model.base_model, "model_max_length": model.max_length}
+    root = tmp_path / "out"
+    with pytest.raises(InputError, match="expected at most 1, all that 1 tasks have"):
+        run_study(Study(), {**defaults(), **own}, root, "gradsift fidelity", Console(quiet=True))
+    assert prepare_data(config, str(root), model).reused
 
 
 def small_suite(folder: Path) -> Path:

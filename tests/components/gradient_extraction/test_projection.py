@@ -22,7 +22,7 @@ from gradsift.components import data_preparation
 from gradsift.components.gradient_extraction import projection as projection_module
 from gradsift.components.gradient_extraction.counter_hash import random_bits, random_signs
 from gradsift.components.gradient_extraction.per_example import GradientSketcher
-from gradsift.components.gradient_extraction.projection import Projection, cut_dimension
+from gradsift.components.gradient_extraction.projection import Projection
 from gradsift.components.shared.base_model import PACKAGED_MINILM, find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
 
@@ -115,6 +115,11 @@ def errors(exact: Tensor, projected: list[Tensor]) -> Tensor:
     pairs = torch.triu_indices(len(exact), len(exact))
     grams = torch.stack([each @ each.T - exact for each in projected])
     return grams[:, pairs[0], pairs[1]]
+
+
+def cut_dimension(projected: Tensor, dimension: int) -> Tensor:
+    """Return the projected gradients [n, dimension] of a smaller d: the first columns, scaled for it."""
+    return projected[:, :dimension] * (projected.shape[1] / dimension) ** 0.5
 
 
 def check_accuracy(exact: Tensor, projected: list[Tensor]) -> None:

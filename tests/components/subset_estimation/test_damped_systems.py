@@ -83,7 +83,7 @@ def test_solutions_are_the_same_bits_for_any_number_of_threads(monkeypatch: pyte
     memberships = generator.integers(0, 2, (300, 10)).astype(np.float64)
     found = []
     for cores in (1, 4):
-        monkeypatch.setattr(threads, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(threads, "cores_per_process", lambda cores=cores: cores)
         found.append(DampedSystems(memberships, curvature, np.ones(300)).solutions(np.ones((300, 60))))
     np.testing.assert_array_equal(*found)
 

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import yaml
 from datasets import load_dataset
-from tiny_language_models import produce_prepared_data
+from tiny_language_models import make_base, produce_prepared_data
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.prepared_data import PreparedTask, write_index, write_split
-from gradsift.components.shared.step_output import StepOutput, produce
+from gradsift.components.shared.language_model import LanguageModel
+from gradsift.components.shared.model_loading import from_base
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.prepared_data import PreparedData, PreparedTask, write_index, write_split
+from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.subset_estimation.mixture import write_mixture
 
 LABELS = {"sst2": ["negative", "positive"], "mnli": ["yes", "no"], "trec": ["person", "place"]}
@@ -35,6 +38,10 @@ AXOLOTL_PROMPT_TYPE = {
     "no_input_format",
 }
 LLAMA_FACTORY_COLUMNS = {"prompt", "query", "response", "history", "system"}
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture
@@ -68,22 +75,35 @@ def mixture(data: StepOutput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_rows_are_prompts_and_completions(mixture: Path) -> None:
     assert sorted(path.name for path in (mixture / "data").iterdir()) == ["mnli.jsonl", "sst2.jsonl"]
-    rows = [json.loads(line) for line in (mixture / "data/sst2.jsonl").read_text().splitlines()]
-    assert rows == [
-        {"prompt": "good\n", "completion": "positive"},
-        {"prompt": "bad\n", "completion": "negative"},
+    options = "Options: negative, positive\nAnswer:"
+    assert rows_of(mixture / "data/sst2.jsonl") == [
+        {"prompt": f"good\n{options}", "completion": " positive"},
+        {"prompt": f"bad\n{options}", "completion": " negative"},
     ]
-    pair = json.loads((mixture / "data/mnli.jsonl").read_text(encoding="utf-8"))
-    assert pair == {"prompt": "A man \u201csleeps\u201d.\nHe is awake.\n", "completion": "no"}
+    assert rows_of(mixture / "data/mnli.jsonl") == [
+        {
+            "prompt": "A man \u201csleeps\u201d.\nHe is awake.\nOptions: yes, no\nAnswer:",
+            "completion": " no",
+        }
+    ]
 
 
-def test_written_answers_are_completions_with_their_rationale(tmp_path: Path) -> None:
-    write_mixture(tmp_path / "output", produce_prepared_data(tmp_path), ["size"])
-    lines = (tmp_path / "output/mixture/data/next.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines[:2]] == [
-        {"prompt": "number 0 , what comes next one ?\n", "completion": "two"},
-        {"prompt": "number 1 , what comes next two ?\n", "completion": "two and three\nAnswer: three"},
-    ]
+def test_the_texts_are_those_that_a_language_model_is_trained_on(tmp_path: Path) -> None:
+    """Of written answers, some with a rationale, and of labels."""
+    output = produce_prepared_data(tmp_path)
+    write_mixture(tmp_path / "output", output, ["before", "size"])
+    data = PreparedData(fetch(output))
+    base = str(make_base(tmp_path / "base", "llama"))
+    model = from_base(ModelConfig(base_model=base, max_length=128, prompt_form="plain"), data)
+    assert isinstance(model, LanguageModel)
+    for task in data.tasks:
+        found = rows_of(tmp_path / "output/mixture/data" / f"{task.name}.jsonl")
+        trained = model.encode(data.split(task.name, "train"), task.name)
+        read, written = (
+            [model.tokenizer.decode(example[part]) for example in trained] for part in ("input_ids", "label")
+        )
+        assert [row["prompt"] for row in found] == read
+        assert [f"{row['completion']}</s>" for row in found] == written
 
 
 def test_the_plain_file_has_rows_and_shares(mixture: Path) -> None:

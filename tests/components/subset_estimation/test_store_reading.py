@@ -95,7 +95,7 @@ def test_sums_are_the_same_bits_for_any_number_of_threads(
     store = GradientStore(synthetic.problem(tasks=6, dimension=40).write(tmp_path).uri)
     found = []
     for cores in (1, 3):
-        monkeypatch.setattr(threads, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(threads, "cores_per_process", lambda cores=cores: cores)
         found.append(read_statistics(store))
     for name in ("gradient", "curvature"):
         np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))
