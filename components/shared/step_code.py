@@ -4,7 +4,7 @@ A module counts if the step's `step.py` imports it, directly or through other mo
 function, or names it in a text, as `python -m` takes it. Imports under `TYPE_CHECKING` do not count. A module that
 uses `__file__` reads data files: all files in its folder and below count, except Python sources, Markdown and PNG.
 
-Comments, docstrings and layout of a module do not count. The digest does not depend on the Python version: the
+Comments, docstrings, descriptions of parameters and layout of a module do not count. The digest does not depend on the Python version: the
 images of one pipeline may have different ones.
 """
 
@@ -81,10 +81,13 @@ def _read(name: str, path: Path, components: Path) -> Module:
 
 
 class _Running(ast.NodeTransformer):
-    """Leaves out of a module what has no effect: docstrings, and what stands under `TYPE_CHECKING`."""
+    """Leaves out of a module what has no effect: docstrings, descriptions, imports for type checks."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
+        return None if node.arg == "description" else self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
         if "TYPE_CHECKING" in (getattr(node.test, "id", None), getattr(node.test, "attr", None)):

@@ -19,8 +19,8 @@ class CalibrationConfig(Settings):
     runs: int = form_field(
         "calibrate_runs",
         0,
-        "K, random subsets that are truly fine-tuned on, beside the target alone; 0 calibrates nothing, 10 are "
-        "recommended.",
+        description="K, random subsets that are truly fine-tuned on, beside the target alone; 0 calibrates "
+        "nothing, 10 are recommended.",
         ge=0,
         le=10_000,
     )
@@ -28,8 +28,8 @@ class CalibrationConfig(Settings):
         1,
         ge=1,
         le=100,
-        description="fine-tunings of each subset, with seeds counted up from the recipe's; two or more show how "
-        "much of a loss is chance.",
+        description="fine-tunings of each subset, with seeds counted up from the recipe's; two or more show "
+        "how much of a loss is chance.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the random subsets.")
 

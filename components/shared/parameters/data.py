@@ -22,21 +22,24 @@ class DataPreparationConfig(Settings):
     suite: str = form_field(
         "suite",
         "demo",
-        "the task suite: `demo` for the one that is shipped, else a local folder, an `s3://` address, or the path "
-        "of a YAML file that names Hugging Face datasets.",
+        description="the task suite: `demo` for the one that is shipped, else a local folder, an `s3://` "
+        "address, or the path of a YAML file that names Hugging Face datasets.",
         min_length=1,
     )
     target: str = form_field(
-        "target", "sst2", "name of the task that the fine-tuned model is for.", min_length=1
+        "target", "sst2", description="name of the task that the fine-tuned model is for.", min_length=1
     )
     auxiliary_tasks: list[str] = form_field(
-        "sources", [], "names of the tasks to choose from; empty means every other task of the suite."
+        "sources",
+        [],
+        description="names of the tasks to choose from; empty means every other task of the suite.",
     )
     max_rows_per_task: int = Field(
         0,
         ge=0,
         le=MAX_COUNT,
-        description="largest number of train rows per task, a sample with the task's label shares; 0 means all.",
+        description="largest number of train rows per task, a sample with the task's label shares; 0 means "
+        "all.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of that sample.")
 

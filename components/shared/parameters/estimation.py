@@ -22,28 +22,30 @@ class EstimationSettings(Settings):
 
     estimator: Estimator = Field(
         "gauss_newton",
-        description="`gauss_newton` (one damped Gauss-Newton step, its cost independent of the number of rows) or "
-        "`logistic` (the paper's logistic regression with margins as offsets, converged).",
+        description="`gauss_newton` (one damped Gauss-Newton step, its cost independent of the number of "
+        "rows) or `logistic` (the paper's logistic regression with margins as offsets, "
+        "converged).",
     )
     method: Method = Field(
         "forward_stepwise",
-        description="the selection method whose subset is the step's choice: `forward_stepwise`, `random_ensemble` "
-        "or `best_of_m`; the others are run too and shown beside it.",
+        description="the selection method whose subset is the step's choice: `forward_stepwise`, "
+        "`random_ensemble` or `best_of_m`; the others are run too and shown beside it.",
     )
     ridge: float = Field(
         10.0,
         ge=MIN_RIDGE,
         le=1e12,
-        description="c, the strength of the ridge in units of the mean curvature tr(H)/d of a train row. It stands "
-        "for how far fine-tuning moves: a short one (few steps, low learning rate) wants a large c. The default is "
-        "where estimates ranked truly trained subsets best on a target that is not in the demo (see the README); "
-        "choose it by calibration runs where there are any.",
+        description="c, the strength of the ridge in units of the mean curvature tr(H)/d of a train row. It "
+        "stands for how far fine-tuning moves: a short one (few steps, low learning rate) wants "
+        "a large c. The default is where estimates ranked truly trained subsets best on a target"
+        " that is not in the demo (see the README); choose it by calibration runs where there "
+        "are any.",
     )
     stopping: Literal["minimum", "one_standard_error"] = Field(
         "minimum",
-        description="which subset on the path of `forward_stepwise` is taken: `minimum`, the last one, with the "
-        "lowest estimate; or `one_standard_error`, the smallest one whose estimate is within one standard error of "
-        "the difference to that.",
+        description="which subset on the path of `forward_stepwise` is taken: `minimum`, the last one, with "
+        "the lowest estimate; or `one_standard_error`, the smallest one whose estimate is within"
+        " one standard error of the difference to that.",
     )
     required_tasks: list[str] = Field([], description="names of auxiliary tasks that every choice must hold.")
     excluded_tasks: list[str] = Field([], description="names of auxiliary tasks that no choice may hold.")
@@ -54,8 +56,8 @@ class EstimationSettings(Settings):
         0,
         ge=0,
         le=MAX_COUNT,
-        description="largest number of train rows that the chosen auxiliary tasks may have together; 0 means no "
-        "limit.",
+        description="largest number of train rows that the chosen auxiliary tasks may have together; 0 means"
+        " no limit.",
     )
     random_subsets: int = Field(
         1000,
@@ -109,9 +111,9 @@ class SubsetEstimationConfig(EstimationSettings):
 
     ridge_scaling: RidgeScaling = Field(
         "per_row",
-        description="`per_row` where fine-tuning takes the same number of optimizer steps whatever the subset (the "
-        "ridge grows with the subset's rows), `absolute` where it takes the same number of epochs (one ridge for "
-        "all subsets).",
+        description="`per_row` where fine-tuning takes the same number of optimizer steps whatever the "
+        "subset (the ridge grows with the subset's rows), `absolute` where it takes the same "
+        "number of epochs (one ridge for all subsets).",
     )
 
     @classmethod

@@ -37,21 +37,22 @@ class GradientExtractionConfig(Settings):
     )
     parameters: Literal["shared", "trained"] = Field(
         "shared",
-        description="whose gradient it is: `shared` takes the trained parameters that all tasks share, `trained` a "
-        "trained head's too.",
+        description="whose gradient it is: `shared` takes the trained parameters that all tasks share, "
+        "`trained` a trained head's too.",
     )
     tokens_per_batch: int = Field(
         2048,
         ge=1,
         le=10**8,
-        description="padded tokens computed at a time; decides memory and speed, not the result. Halved when a "
-        "GPU's memory does not suffice.",
+        description="padded tokens computed at a time; decides memory and speed, not the result. Halved when"
+        " a GPU's memory does not suffice.",
     )
     shard_rows: int = Field(
         4096,
         ge=1,
         le=10**6,
-        description="rows per shard, 4096 to 16384 for large data; a killed process repeats at most one shard.",
+        description="rows per shard, 4096 to 16384 for large data; a killed process repeats at most one "
+        "shard.",
     )
     dtype: Literal["float16", "float32"] = Field(
         "float16", description="type of the stored gradients, `float16` (with a scale) or `float32`."
@@ -62,8 +63,8 @@ class GradientExtractionConfig(Settings):
     )
     base_weights: bool = Field(
         False,
-        description="write a second store at the pretrained weights, for calibration runs to choose from; twice "
-        "the time.",
+        description="write a second store at the pretrained weights, for calibration runs to choose from; "
+        "twice the time.",
     )
     precision: Precision = Field(
         "auto", description="`auto` is bf16 where the hardware multiplies it fast, else float32."
@@ -72,7 +73,8 @@ class GradientExtractionConfig(Settings):
         0,
         ge=0,
         le=1000,
-        description="processes per pod that compute shards; 0 means one per GPU, or one on a machine without GPUs.",
+        description="processes per pod that compute shards; 0 means one per GPU, or one on a machine without"
+        " GPUs.",
     )
     pods: int = Field(
         1,

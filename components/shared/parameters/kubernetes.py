@@ -19,14 +19,19 @@ class ResourcesConfig(Settings):
 
     GROUP: ClassVar[str] = "resources"
 
-    cpu: str = form_field("cpu", "4", "CPU cores requested by the steps that train or extract gradients.")
+    cpu: str = form_field(
+        "cpu", "4", description="CPU cores requested by the steps that train or extract gradients."
+    )
     memory: str = form_field(
         "memory",
         "16Gi",
-        "memory requested by and allowed to them; shared memory, which GPUs talk through, counts.",
+        description="memory requested by and allowed to them; shared memory, which GPUs talk through, "
+        "counts.",
     )
-    gpus: int = form_field("gpus", 1, "GPUs of each of them; 0 computes on the CPU.", ge=0, le=1000)
-    gpu_type: str = form_field("gpu_type", "nvidia.com/gpu", "resource name of a GPU.")
+    gpus: int = form_field(
+        "gpus", 1, description="GPUs of each of them; 0 computes on the CPU.", ge=0, le=1000
+    )
+    gpu_type: str = form_field("gpu_type", "nvidia.com/gpu", description="resource name of a GPU.")
     small_cpu: str = Field("2", description="CPU cores requested by the other steps.")
     small_memory: str = Field("8Gi", description="memory requested by and allowed to the other steps.")
 
@@ -49,32 +54,35 @@ class PlatformConfig(Settings):
     s3_secret: str = form_field(
         "platform_s3_secret",
         "gradsift-s3",
-        "name of the Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; it may be missing where pods have an "
-        "identity of their own.",
+        description="name of the Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; it may be missing "
+        "where pods have an identity of their own.",
     )
     mlflow_secret: str = form_field(
         "platform_mlflow_secret",
         "gradsift-mlflow",
-        "name of the Secret with MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD; it may be missing.",
+        description="name of the Secret with MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD; it may be "
+        "missing.",
     )
     hub_secret: str = form_field(
         "platform_hub_secret",
         "gradsift-hub",
-        "name of the Secret with HF_TOKEN, for gated models; it may be missing.",
+        description="name of the Secret with HF_TOKEN, for gated models; it may be missing.",
     )
     settings: str = form_field(
         "platform_settings",
         "gradsift-settings",
-        "name of the ConfigMap with the addresses of S3 and MLflow; it may be missing.",
+        description="name of the ConfigMap with the addresses of S3 and MLflow; it may be missing.",
     )
     node_selector: dict[str, str] = form_field(
         "platform_node_selector",
         {},
-        "labels that nodes must have for the steps that train or extract gradients, a mapping such as "
-        '{"pool": "gpu"}.',
+        description="labels that nodes must have for the steps that train or extract gradients, a mapping "
+        'such as {"pool": "gpu"}.',
     )
     tolerations: list[dict[str, Any]] = form_field(
-        "platform_tolerations", [], "taints that those nodes may have, a list of Kubernetes' tolerations."
+        "platform_tolerations",
+        [],
+        description="taints that those nodes may have, a list of Kubernetes' tolerations.",
     )
 
     def rules(self) -> Iterator[str]:

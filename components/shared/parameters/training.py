@@ -33,8 +33,8 @@ class TrainingSettings(Settings):
         -1,
         ge=-1,
         le=3,
-        description="DeepSpeed's ZeRO stage, 0 to 3; -1 takes the lowest whose weights, gradients and optimizer "
-        "states fit into the GPUs' memory.",
+        description="DeepSpeed's ZeRO stage, 0 to 3; -1 takes the lowest whose weights, gradients and "
+        "optimizer states fit into the GPUs' memory.",
     )
     offload: Literal["auto", "none", "optimizer", "parameters"] = Field(
         "auto",
@@ -43,8 +43,9 @@ class TrainingSettings(Settings):
     )
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="`on` recomputes activations in the backward pass, which takes a third more time and far less "
-        "memory; `off` keeps them; `auto` is on for models of a billion parameters and more.",
+        description="`on` recomputes activations in the backward pass, which takes a third more time and far"
+        " less memory; `off` keeps them; `auto` is on for models of a billion parameters and "
+        "more.",
     )
     precision: Precision = Field(
         "auto", description="`auto` is bf16 where the hardware multiplies it fast, else float32."
@@ -52,7 +53,8 @@ class TrainingSettings(Settings):
     nodes: int = form_field(
         "train_nodes",
         1,
-        "machines that train together, through a Kubeflow TrainJob; 1 trains in the step's own pod.",
+        description="machines that train together, through a Kubeflow TrainJob; 1 trains in the step's own "
+        "pod.",
         ge=1,
         le=1000,
     )
@@ -100,8 +102,8 @@ class ScheduleSettings(Settings):
         1.0,
         ge=0,
         le=1,
-        description="a task with n rows is drawn with a weight of n to this power: 1 takes all rows equally often, "
-        "0 takes all tasks equally often.",
+        description="a task with n rows is drawn with a weight of n to this power: 1 takes all rows equally "
+        "often, 0 takes all tasks equally often.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="decides the order of the rows and dropout.")
 
@@ -124,7 +126,7 @@ class FineTuningSettings(ScheduleSettings):
     GROUP: ClassVar[str] = "fine_tune"
 
     epochs: float = Field(3.0, ge=0, le=1e4, description=EPOCHS)
-    steps: int = form_field("fine_tune_steps", 40, STEPS, ge=0, le=MAX_COUNT)
+    steps: int = form_field("fine_tune_steps", 40, description=STEPS, ge=0, le=MAX_COUNT)
     learning_rate: float = Field(5e-5, gt=0, le=10, description=LEARNING_RATE)
 
 

@@ -105,6 +105,7 @@ def test_comments_docstrings_and_layout_leave_the_digest(tmp_path: Path) -> None
 
 LIMIT = 3
 """How many."""
+BOUND = Field(3, description="how many.")
 
 
 def double(x):
@@ -114,9 +115,9 @@ def double(x):
     )
 '''
     sources = {
-        "plain": "LIMIT = 3\ndef double(x): return 2 * x\n",
+        "plain": "LIMIT = 3\nBOUND = Field(3)\ndef double(x): return 2 * x\n",
         "described": described,
-        "other": "LIMIT = 4\ndef double(x): return 2 * x\n",
+        "other": "LIMIT = 4\nBOUND = Field(3)\ndef double(x): return 2 * x\n",
     }
     digests = {
         name: digest_of_code("made", write(tmp_path / name, {"made/step.py": source}))

@@ -28,7 +28,7 @@ class Sauce(Settings):
     kind: Literal["red", "green"] = "red"
     mild: bool = True
     parts: list[str] = Field([])
-    name: str = form_field("dish", "x", "what it is for.", min_length=1)
+    name: str = form_field("dish", "x", description="what it is for.", min_length=1)
 
     def rules(self) -> Iterator[str]:
         """Yield a sentence for each rule that is broken."""
