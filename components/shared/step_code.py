@@ -4,8 +4,8 @@ A module counts if the step's `step.py` imports it, directly or through other mo
 function, or names it in a text, as `python -m` takes it. Imports under `TYPE_CHECKING` do not count. A module that
 uses `__file__` reads data files: all files in its folder and below count, except Python sources, Markdown and PNG.
 
-Comments, docstrings, descriptions of parameters and layout of a module do not count. The digest does not depend on the Python version: the
-images of one pipeline may have different ones.
+Comments, docstrings, descriptions of parameters and layout of a module do not count. The digest does not depend on
+the Python version: the images of one pipeline may have different ones.
 """
 
 import ast
