@@ -158,6 +158,7 @@ def calibrate(
     from gradsift.components.calibration import step
     from gradsift.components.shared.step_output import read_pointer
     from gradsift.components.shared.step_run import run_step
+    from gradsift.components.shared.training_launcher import launcher_on
     from gradsift.components.shared.true_losses import PlannedRuns
 
     runs = PlannedRuns.model_validate_json(planned)
@@ -165,7 +166,8 @@ def calibrate(
         f"calibration-{runs.number}",
         output_uri,
         runs.inputs,
-        lambda tracker: step.calibrate(runs, read_pointer(data), output_uri, tracker),
+        lambda tracker: step.calibrate(
+            runs, read_pointer(data), output_uri, tracker, launcher_on(node_resources)
+        ),
         losses,
-        node_resources,
     )

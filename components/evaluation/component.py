@@ -46,6 +46,7 @@ def evaluate(
     from gradsift.components.shared.evaluation_results import Evaluation
     from gradsift.components.shared.step_output import copy_file, fetch, read_pointer
     from gradsift.components.shared.step_run import run_step
+    from gradsift.components.shared.training_launcher import launcher_on
 
     config = EvaluationConfig(
         seeds=seeds,
@@ -58,10 +59,15 @@ def evaluate(
         output_uri,
         asdict(config),
         lambda tracker: step.evaluate(
-            config, read_pointer(data), read_pointer(selection), read_pointer(model), output_uri, tracker
+            config,
+            read_pointer(data),
+            read_pointer(selection),
+            read_pointer(model),
+            output_uri,
+            tracker,
+            launcher_on(node_resources),
         ),
         evaluation,
-        node_resources,
     )
     for name, value in output.metadata.items():
         if isinstance(value, float):

@@ -89,6 +89,7 @@ def meta_train(
     from gradsift.components.meta_training import step
     from gradsift.components.shared.step_output import read_pointer
     from gradsift.components.shared.step_run import run_step
+    from gradsift.components.shared.training_launcher import launcher_on
     from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
     model_config = ModelConfig(
@@ -123,7 +124,8 @@ def meta_train(
         step.STEP,
         output_uri,
         {**asdict(model_config), **asdict(recipe)},
-        lambda tracker: step.meta_train(model_config, recipe, read_pointer(data), output_uri, tracker),
+        lambda tracker: step.meta_train(
+            model_config, recipe, read_pointer(data), output_uri, tracker, launcher_on(node_resources)
+        ),
         model,
-        node_resources,
     )

@@ -1,7 +1,6 @@
 """Runs a step's work under tracking and hands its output to KFP: what every component's body calls."""
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from gradsift.components.shared.lifeline import hold_lifeline
@@ -15,7 +14,6 @@ def run_step(
     params: Mapping[str, Any],
     work: Callable[[StepTracker], StepOutput],
     artifact: Any,
-    node_resources: Mapping[str, Any] = MappingProxyType({}),
 ) -> StepOutput:
     """Run `work`, record how it went, and make the KFP artifact point to its output.
 
@@ -25,11 +23,9 @@ def run_step(
         params: the step's settings, for tracking.
         work: makes the step's output or finds it finished; its numeric metadata become metrics.
         artifact: the KFP output artifact.
-        node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
-            resource name.
     """
     hold_lifeline()
-    with track_step(step, root_uri, params, node_resources) as tracker:
+    with track_step(step, root_uri, params) as tracker:
         output = work(tracker)
         if output.reused:
             tracker.reused()

@@ -26,7 +26,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Any, Literal
 
 from gradsift.components.shared.errors import (
@@ -49,12 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def track_step(
-    step: str,
-    root_uri: str,
-    params: Mapping[str, Any],
-    node_resources: Mapping[str, Any] = MappingProxyType({}),
-) -> Iterator["StepTracker"]:
+def track_step(step: str, root_uri: str, params: Mapping[str, Any]) -> Iterator["StepTracker"]:
     """Record what happens in the block: that it started, what it reports, and how it ended.
 
     An exception of the block passes through unchanged. That MLflow or the log's upload fails is one warning.
@@ -63,14 +57,13 @@ def track_step(
         step: name of the step, one log each.
         root_uri: the run root, a local path or an `s3://` address.
         params: the step's settings.
-        node_resources: what each node gets where the step trains on several.
 
     Raises:
         InputError: the run's id or the step's name cannot be a file name.
         StorageError: the run root cannot be read or written.
     """
     log = EventLog(root_uri, step)
-    tracker = StepTracker(log, node_resources)
+    tracker = StepTracker(log)
     log.append("start", **_identity(step), params=dict(params))
     try:
         yield tracker
@@ -133,16 +126,10 @@ def read_events(content: bytes) -> list[dict[str, Any]]:
 
 
 class StepTracker:
-    """What a step calls, from its main process only; it also knows the step, its run root and its nodes.
+    """What a step calls, from its main process only; it also knows the step and its run root."""
 
-    Attributes:
-        node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
-            resource name.
-    """
-
-    def __init__(self, log: "EventLog", node_resources: Mapping[str, Any] = MappingProxyType({})) -> None:
+    def __init__(self, log: "EventLog") -> None:
         self._log = log
-        self.node_resources = node_resources
         self._began = time.monotonic()
         self._reused = False
         self._progress_at = -PROGRESS_SECONDS

@@ -90,6 +90,7 @@ def fine_tune_target(
 
     from gradsift.components.shared.step_output import read_pointer
     from gradsift.components.shared.step_run import run_step
+    from gradsift.components.shared.training_launcher import launcher_on
     from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
     from gradsift.components.target_finetuning import step
 
@@ -126,8 +127,13 @@ def fine_tune_target(
         output_uri,
         {**asdict(model_config), **asdict(recipe)},
         lambda tracker: step.fine_tune_target(
-            model_config, recipe, read_pointer(data), read_pointer(selection), output_uri, tracker
+            model_config,
+            recipe,
+            read_pointer(data),
+            read_pointer(selection),
+            output_uri,
+            tracker,
+            launcher_on(node_resources),
         ),
         model,
-        node_resources,
     )

@@ -47,8 +47,8 @@ class Launch:
         self.job = TrainingJob(folder / "model", data, ["a"], ModelConfig(), recipe)
 
     def run(self) -> None:
-        with track_step("meta_training", self.root, {}, RESOURCES) as tracker:
-            run_train_job([self.job], self.uri, self.scratch, tracker)
+        with track_step("meta_training", self.root, {}) as tracker:
+            run_train_job([self.job], self.uri, self.scratch, tracker, RESOURCES)
 
     def fails(self) -> GradsiftError:
         with pytest.raises(GradsiftError) as error:
@@ -430,8 +430,8 @@ def test_a_job_on_something_else_is_replaced(
     launch.run()
     launch.run()
     assert len(created) == 1, "the completed job is found again"
-    with track_step("meta_training", launch.root, {}, {**RESOURCES, "cpu": "9"}) as tracker:
-        run_train_job([launch.job], launch.uri, launch.scratch, tracker)
+    with track_step("meta_training", launch.root, {}) as tracker:
+        run_train_job([launch.job], launch.uri, launch.scratch, tracker, {**RESOURCES, "cpu": "9"})
     assert len(created) == 2
     assert created[0]["metadata"]["annotations"] != created[1]["metadata"]["annotations"]
 
@@ -512,8 +512,8 @@ STEP = """
     incluster_config.SERVICE_CERT_FILENAME = account + "/ca.crt"
     train_job_launch.POLL_SECONDS = 0.1
     job = TrainingJob.from_json(json.loads(job))
-    with track_step("meta_training", root, {}, json.loads(resources)) as tracker:
-        train_job_launch.run_train_job([job], uri, Path(scratch), tracker)
+    with track_step("meta_training", root, {}) as tracker:
+        train_job_launch.run_train_job([job], uri, Path(scratch), tracker, json.loads(resources))
 """
 
 

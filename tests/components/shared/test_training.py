@@ -326,3 +326,11 @@ def test_a_batch_that_the_processes_cannot_share_is_an_input_error(data: Path, t
         InputError, match=r"Parameter batch_size is 7: expected a multiple of the 2 processes."
     ):
         run(jobs, tmp_path / "work")
+
+
+def test_processes_of_one_machine_are_not_several_nodes(data: Path, tmp_path: Path) -> None:
+    job = TrainingJob(tmp_path / "model", data, TASKS, ModelConfig(), replace(RECIPE, nodes=2))
+    with pytest.raises(
+        InputError, match=r"^Parameter nodes is 2: expected 1, as this trains on one machine\.$"
+    ):
+        run([job], tmp_path)
