@@ -30,6 +30,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gradsift.components.shared.answers import Answers
 from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
+from gradsift.components.shared.example_order import example_order
 from gradsift.components.shared.lifeline import hold_lifeline
 from gradsift.components.shared.model_loading import from_base, open_model
 from gradsift.components.shared.precision import resolve_precision
@@ -41,7 +42,7 @@ from gradsift.components.shared.training_checkpoints import CheckpointCallback
 from gradsift.components.shared.training_job import PREDICTIONS, RESULT, TrainingJob
 from gradsift.components.shared.training_processes import EVENTS, FAILURE, JOBS
 from gradsift.components.shared.training_progress import CHECKPOINTS, TrainingProgress
-from gradsift.components.shared.training_recipe import TrainingRecipe, example_order
+from gradsift.components.shared.training_recipe import TrainingRecipe
 
 LARGE_MODEL = 10**9
 """Parameters from which on gradient checkpointing is on by itself."""

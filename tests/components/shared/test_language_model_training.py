@@ -13,11 +13,12 @@ from interrupted_training import InterruptedTraining
 from safetensors.torch import load_file
 from tiny_language_models import make_base, write_prepared_data
 
+from gradsift.components.shared.example_order import example_order
 from gradsift.components.shared.model_loading import from_base, open_model
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.tracking import track_step
 from gradsift.components.shared.training import PREDICTIONS, RESULT, TrainingJob, train
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe, example_order
+from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 TASKS = ["next", "before", "size"]
 RECIPE = TrainingRecipe(steps=12, batch_size=8, learning_rate=3e-3, precision="float32", processes=1)

@@ -19,11 +19,12 @@ from transformers import AutoTokenizer, BertModel
 
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.errors import InputError, TrainingError
+from gradsift.components.shared.example_order import example_order
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import read_events, track_step
 from gradsift.components.shared.training import JOBS, LOG, RESULT, TrainingJob, train
-from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe, example_order
+from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
 TASKS = ["sst2", "mr", "trec"]
 RECIPE = TrainingRecipe(steps=24, batch_size=8, learning_rate=3e-3, precision="float32", processes=1, seed=3)
