@@ -108,7 +108,7 @@ def preflight(
     from pathlib import Path
 
     from gradsift.components.preflight import step
-    from gradsift.components.promotion.freshness import settings_digest
+    from gradsift.components.preflight.settings_digest import settings_digest
 
     step.preflight(parameters, Path(report.path))
     return settings_digest(parameters)

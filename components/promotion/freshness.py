@@ -1,9 +1,6 @@
 """Says whether a run has anything to do: a judged version of the model may be of the same data and settings."""
 
 import logging
-from collections.abc import Mapping
-from importlib.metadata import version
-from typing import Any
 
 from gradsift.components.promotion.config import PromotionConfig
 from gradsift.components.promotion.registry import CANDIDATE, CHAMPION, open_registry
@@ -13,24 +10,8 @@ from gradsift.components.shared.tracking import StepTracker
 
 FINGERPRINT = "gradsift.fingerprint"
 """Tag of a version that was judged, set last."""
-WITHOUT_EFFECT = (
-    "output_uri",
-    "prepare_",
-    "extract_processes",
-    "extract_pods",
-    "promote_",
-    "resources_",
-    "platform_",
-)
-"""Parameters that do not decide what comes out; what `prepare_` decides is in the data's digest."""
 
 logger = logging.getLogger(__name__)
-
-
-def settings_digest(parameters: Mapping[str, Any]) -> str:
-    """Return a digest of gradsift's version and of the pipeline's parameters that decide what comes out."""
-    deciding = {name: value for name, value in parameters.items() if not name.startswith(WITHOUT_EFFECT)}
-    return digest_of([version("gradsift"), deciding])
 
 
 def fingerprint(data: StepOutput, settings: str) -> str:
@@ -48,7 +29,7 @@ def is_changed(
     Args:
         config: the registered model.
         data: the prepared data.
-        settings: digest of the settings, see `settings_digest`.
+        settings: digest of the settings, from the preflight step.
         root_uri: the run root.
         tracker: gets the metric `changed`, 1 or 0.
 
