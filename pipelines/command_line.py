@@ -84,11 +84,16 @@ def fidelity(
     """Set estimates against true fine-tunings of the same subsets. Killed and called again, it continues."""
     from gradsift.pipelines.fidelity import Study, run_study
     from gradsift.pipelines.fidelity_report import MARKDOWN
+    from gradsift.pipelines.fidelity_steps import LiveStudySteps
+    from gradsift.pipelines.local_runner import lock
 
     study = Study(subsets=subsets, seeds=seeds, truth=truth)
     options = {"suite": suite, "target": target, "base_model": base_model}
     command = shlex.join(["gradsift", *sys.argv[1:]])
-    run_study(study, _all_parameters({}, options, file, settings), output.absolute(), command, console)
+    folder = output.absolute()
+    with lock(folder):
+        steps = LiveStudySteps(str(folder), console)
+        run_study(study, _all_parameters({}, options, file, settings), folder, command, steps)
     console.print("\n" + (output / MARKDOWN).read_text(), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,15 +1,10 @@
 """The fidelity study: truly fine-tunes on many subsets, estimates the same ones, and says how close they come."""
 
-import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
-
-from rich.console import Console, Group
-from rich.live import Live
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 from gradsift.components.calibration.plan import random_subsets
 from gradsift.components.data_preparation.step import prepare_data
@@ -23,21 +18,17 @@ from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.run_record import step_events
 from gradsift.components.shared.step_output import StepOutput, fetch
-from gradsift.components.shared.tracking import StepTracker, track_step
+from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.true_losses import Start, TrueLosses
 from gradsift.components.shared.true_runs import Run, run_truly
 from gradsift.components.shared.untrained_model import answers_untrained, produce_untrained_model
-from gradsift.pipelines import local_runner
 from gradsift.pipelines.fidelity_judging import judge, ledger_of
 from gradsift.pipelines.fidelity_report import write_report
 from gradsift.pipelines.fidelity_results import Fidelity
-from gradsift.pipelines.live_table import render, state_of
 
 Truth = Literal["base", "meta", "both"]
 Result = TypeVar("Result")
-RUN = "fidelity"
 FEWEST_SUBSETS = 8
 CALIBRATION_RUNS = 10
 
@@ -72,8 +63,22 @@ class Study:
         return ("base", "meta") if self.truth == "both" else (self.truth,)  # type: ignore[return-value]
 
 
+class StudySteps(Protocol):
+    """Does the steps of a study one after the other, and shows how they go while its `with` block lasts."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def do(self, name: str, work: Callable[[StepTracker], Result]) -> Result:
+        """Do one step's work and return what it makes."""
+
+    def seconds(self, *names: str) -> dict[str, float]:
+        """Return how long each step took, in the longest of its tries: later ones find its work done."""
+
+
 def run_study(
-    study: Study, parameters: Mapping[str, Any], folder: Path, command: str, console: Console
+    study: Study, parameters: Mapping[str, Any], folder: Path, command: str, steps: StudySteps
 ) -> None:
     """Do the study and write its report into `folder`; what is done there is not done again.
 
@@ -82,10 +87,10 @@ def run_study(
         parameters: the pipeline's parameters, by which everything is prepared, trained, extracted and estimated.
         folder: for the report and all that is kept.
         command: the command line, for the record.
-        console: where progress is shown.
+        steps: does the steps and shows how they go.
 
     Raises:
-        InputError: another study works in the folder, or an input is wrong.
+        InputError: an input is wrong.
         TrainingError: a fine-tuning failed.
     """
     root = str(folder)
@@ -95,7 +100,7 @@ def run_study(
     recipe = TrainingRecipe.of(settings.training, settings.fine_tuning)
     estimation = SubsetEstimationConfig.of(settings.estimation, recipe.steps)
 
-    with local_runner.lock(folder), StudySteps(root, console) as steps:
+    with steps:
         data = steps.do("data_preparation", lambda _: prepare_data(settings.data, root, model))
         prepared = PreparedData(fetch(data))
         subsets = _subsets(prepared.auxiliary_tasks, study)
@@ -154,43 +159,3 @@ def _true_losses(
     tracker: StepTracker,
 ) -> TrueLosses:
     return run_truly(runs, data, model, recipe, folder / "true_runs", tracker, meta)
-
-
-class StudySteps:
-    """Does the steps of a study one after the other, under a live table of those begun."""
-
-    def __init__(self, root: str, console: Console) -> None:
-        self.root = root
-        self._began = time.time()
-        self._names: dict[str, None] = {}
-        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2)
-
-    def __enter__(self) -> "StudySteps":
-        os.environ["KFP_RUN_ID"] = RUN
-        os.environ.setdefault("GRADSIFT_MLFLOW", "off")  # a study is no run of the pipeline
-        self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def do(self, name: str, work: Callable[[StepTracker], Result]) -> Result:
-        """Do one step's work and return what it makes."""
-        self._names[name] = None
-        with track_step(name, self.root, {}) as tracker:
-            result = work(tracker)
-            if isinstance(result, StepOutput) and result.reused:
-                tracker.reused()
-            return result
-
-    def seconds(self, *names: str) -> dict[str, float]:
-        """Return how long each step took, in the longest of its tries: later ones find its work done."""
-        events = step_events(self.root, RUN)
-        return {
-            name: max(event["seconds"] for event in events[name] if event["event"] == "end") for name in names
-        }
-
-    def _table(self) -> Group:
-        events = step_events(self.root, RUN)
-        states = {name: state_of(events.get(name, []), self._began) for name in self._names}
-        return render(states, self._began)

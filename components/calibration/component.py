@@ -52,13 +52,15 @@ def calibrate(
     from gradsift.components.calibration import step
     from gradsift.components.shared.step_output import read_pointer
     from gradsift.components.shared.step_run import run_step
+    from gradsift.components.shared.training_launcher import launcher_on
     from gradsift.components.shared.true_losses import PlannedRuns
 
     runs = PlannedRuns.model_validate_json(planned)
+    launcher = launcher_on(settings.get("node_resources", {}))
     run_step(
         f"calibration-{runs.number}",
         settings,
         runs.inputs,
-        lambda tracker: step.calibrate(runs, read_pointer(data), settings["output_uri"], tracker),
+        lambda tracker: step.calibrate(runs, read_pointer(data), settings["output_uri"], tracker, launcher),
         losses,
     )

@@ -7,11 +7,19 @@ from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.step_output import StepOutput, produce
 from gradsift.components.shared.tracking import StepTracker
+from gradsift.components.shared.training import Launcher
+from gradsift.components.shared.training_processes import launch_processes
 from gradsift.components.shared.true_losses import CALIBRATION, PlannedRuns
 from gradsift.components.shared.true_runs import Run, run_truly
 
 
-def calibrate(planned: PlannedRuns, data: StepOutput, root_uri: str, tracker: StepTracker) -> StepOutput:
+def calibrate(
+    planned: PlannedRuns,
+    data: StepOutput,
+    root_uri: str,
+    tracker: StepTracker,
+    launch: Launcher = launch_processes,
+) -> StepOutput:
     """Do the planned fine-tunings, or find them done.
 
     Args:
@@ -19,6 +27,7 @@ def calibrate(planned: PlannedRuns, data: StepOutput, root_uri: str, tracker: St
         data: the prepared data.
         root_uri: the run root, a local path or an `s3://` address.
         tracker: gets the progress.
+        launch: where training runs (see `train`).
 
     Returns:
         The output with `true_losses.json` and each run's log-probabilities; it lies at `planned.uri`.
@@ -32,7 +41,7 @@ def calibrate(planned: PlannedRuns, data: StepOutput, root_uri: str, tracker: St
     def work(folder: Path) -> dict[str, Any]:
         runs = [Run(subset, seed) for subset in inputs["subsets"] for seed in inputs["seeds"]]
         model, recipe = ModelConfig(**inputs["model"]), TrainingRecipe(**inputs["recipe"])
-        true = run_truly(runs, data, model, recipe, folder, tracker)
+        true = run_truly(runs, data, model, recipe, folder, tracker, launch=launch)
         true.write(folder)
         return {"subsets": len(inputs["subsets"]), "runs": len(runs)}
 

@@ -33,6 +33,7 @@ def evaluate(
     from gradsift.components.shared.parameters.evaluation import EvaluationConfig
     from gradsift.components.shared.step_output import copy_file, fetch, read_pointer
     from gradsift.components.shared.step_run import run_step
+    from gradsift.components.shared.training_launcher import launcher_on
 
     config = EvaluationConfig(**settings["config"])
     output = run_step(
@@ -46,6 +47,7 @@ def evaluate(
             read_pointer(model),
             settings["output_uri"],
             tracker,
+            launcher_on(settings.get("node_resources", {})),
         ),
         evaluation,
     )

@@ -20,7 +20,9 @@ from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import digest_of
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.tracking import StepTracker
-from gradsift.components.shared.training import TrainingJob, train
+from gradsift.components.shared.training import Launcher, train
+from gradsift.components.shared.training_job import TrainingJob
+from gradsift.components.shared.training_processes import launch_processes
 from gradsift.components.shared.untrained_model import answers_untrained
 
 WRITTEN = "written"
@@ -47,6 +49,7 @@ def predict_all(
     recipe: TrainingRecipe,
     output: Path,
     tracker: StepTracker,
+    launch: Launcher = launch_processes,
 ) -> dict[str, ModelAnswers]:
     """Return each run's answers to the target's validation and test rows.
 
@@ -63,6 +66,7 @@ def predict_all(
         recipe: the recipe of every run, but for its seed.
         output: the step's output folder.
         tracker: gets the progress.
+        launch: where training runs (see `train`).
 
     Returns:
         By each run's key.
@@ -81,7 +85,7 @@ def predict_all(
         for key in missing
         if key not in finished_models
     ]
-    train(jobs, scratch, tracker)
+    train(jobs, scratch, tracker, launch)
     report = _progress(tracker, len(missing) * data.task(data.target).rows["test"])
     for key in tqdm(distinct, unit="model", desc="predict"):
         if key in missing:

@@ -37,6 +37,8 @@ from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.tracking import StepTracker, run_id
 from gradsift.components.shared.trained_model import training_result
+from gradsift.components.shared.training import Launcher
+from gradsift.components.shared.training_processes import launch_processes
 
 STEP = "evaluation"
 REPORT = "report.html"
@@ -50,6 +52,7 @@ def evaluate(
     model: StepOutput,
     root_uri: str,
     tracker: StepTracker,
+    launch: Launcher = launch_processes,
 ) -> StepOutput:
     """Train what the chosen model is compared with, measure all on the test split, and write the report.
 
@@ -62,6 +65,7 @@ def evaluate(
         model: the fine-tuned model, the first run of `selected`.
         root_uri: the run root.
         tracker: gets progress, metrics and the report.
+        launch: where training runs (see `train`).
 
     Returns:
         A folder with `evaluation.json`, `report.html` and each run's predictions.
@@ -76,7 +80,7 @@ def evaluate(
     def work(output: Path) -> dict[str, Any]:
         prepared = PreparedData(fetch(data))
         selection = Selection.read(fetch(estimates, [Selection.FILE]))
-        evaluation = _evaluate(config, prepared, selection, model, output, tracker)
+        evaluation = _evaluate(config, prepared, selection, model, output, tracker, launch)
         evaluation.write(output)
         content = _report_content(prepared, selection, evaluation, model, root_uri)
         with atomic_file(output / REPORT) as path:
@@ -97,6 +101,7 @@ def _evaluate(
     model: StepOutput,
     output: Path,
     tracker: StepTracker,
+    launch: Launcher,
 ) -> Evaluation:
     trained = training_result(model)
     _check_trained_on(trained["tasks"], selection, model)
@@ -109,7 +114,9 @@ def _evaluate(
     }
     first = runs[CHOSEN][0].key
     all_runs = [run for same_subset in runs.values() for run in same_subset]
-    answers = predict_all(all_runs, {first: fetch(model)}, data, model_config, recipe, output, tracker)
+    answers = predict_all(
+        all_runs, {first: fetch(model)}, data, model_config, recipe, output, tracker, launch
+    )
     base = predict_base(data, model_config, recipe.precision)
     rows = data.split(data.target, "test")
     scores = {key: scores_of(each, rows) for key, each in answers.items()}

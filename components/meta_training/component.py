@@ -19,12 +19,16 @@ def meta_train(data: dsl.Input[dsl.Dataset], model: dsl.Output[dsl.Model], setti
     from gradsift.components.shared.parameters.training import TrainingRecipe
     from gradsift.components.shared.step_output import read_pointer
     from gradsift.components.shared.step_run import run_step
+    from gradsift.components.shared.training_launcher import launcher_on
 
+    root, launcher = settings["output_uri"], launcher_on(settings.get("node_resources", {}))
     config, recipe = ModelConfig(**settings["model"]), TrainingRecipe(**settings["recipe"])
     run_step(
         step.STEP,
         settings,
         {**config.model_dump(), **recipe.model_dump()},
-        lambda tracker: step.meta_train(config, recipe, read_pointer(data), settings["output_uri"], tracker),
+        lambda tracker: step.meta_train(
+            config, recipe, read_pointer(data), settings["output_uri"], tracker, launcher
+        ),
         model,
     )

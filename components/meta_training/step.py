@@ -6,13 +6,20 @@ from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.trained_model import produce_trained_model
+from gradsift.components.shared.training import Launcher
+from gradsift.components.shared.training_processes import launch_processes
 
 STEP = "meta_training"
 
 
 def meta_train(
-    model: ModelConfig, recipe: TrainingRecipe, data: StepOutput, root_uri: str, tracker: StepTracker
+    model: ModelConfig,
+    recipe: TrainingRecipe,
+    data: StepOutput,
+    root_uri: str,
+    tracker: StepTracker,
+    launch: Launcher = launch_processes,
 ) -> StepOutput:
     """Return the meta-initialisation theta*, trained on all tasks of `data` (see `produce_trained_model`)."""
     tasks = [task.name for task in PreparedData(fetch(data)).tasks]
-    return produce_trained_model(STEP, data, tasks, model, recipe, root_uri, tracker)
+    return produce_trained_model(STEP, data, tasks, model, recipe, root_uri, tracker, launch)

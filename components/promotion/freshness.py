@@ -10,6 +10,7 @@ from gradsift.components.shared.tracking import StepTracker
 
 FINGERPRINT = "gradsift.fingerprint"
 """Tag of a version that was judged, set last."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -28,7 +29,7 @@ def is_changed(
     Args:
         config: the registered model.
         data: the prepared data.
-        settings: digest of the settings, as preflight makes it.
+        settings: digest of the settings, from the preflight step.
         root_uri: the run root.
         tracker: gets the metric `changed`, 1 or 0.
 

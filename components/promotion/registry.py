@@ -13,7 +13,7 @@ from gradsift.components.shared.mlflow_connection import (
     mlflow_errors,
     tracking_uri,
 )
-from gradsift.components.shared.training import RESULT
+from gradsift.components.shared.training_job import RESULT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

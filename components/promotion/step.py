@@ -57,7 +57,7 @@ def promote(
         config: the registered model, and what its champion has to be beaten by.
         data: the prepared data.
         model: the fine-tuned model.
-        settings: digest of the settings, as preflight makes it.
+        settings: digest of the settings, from the preflight step.
         root_uri: the run root.
         tracker: gets both accuracies.
 

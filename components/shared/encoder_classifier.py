@@ -20,8 +20,9 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.model import HeadKind, ModelConfig
 from gradsift.components.shared.precision import Precision, autocast, fast_attention
 from gradsift.components.shared.prepared_data import PreparedData
+from gradsift.components.shared.serving import Serving
 from gradsift.components.shared.storage import atomic_file
-from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel, by_length
+from gradsift.components.shared.task_model import MLFLOW_MODEL, Batch, Example, Rows, TaskModel, by_length
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -151,7 +152,7 @@ class EncoderClassifier(TaskModel):
         return cls(encoder, tokenizer, head, tensors["weight"], tensors.get("bias")).eval()
 
     def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
-        """Write `model.safetensors`, config, tokenizer, `head.safetensors` and `head.json` into `folder`.
+        """Write `model.safetensors`, config, tokenizer, `head.safetensors`, `head.json` and `serving.json`.
 
         Args:
             folder: where to.
@@ -174,6 +175,7 @@ class EncoderClassifier(TaskModel):
             save_file(head_state, path)
         with atomic_file(folder / "head.json") as path:
             path.write_text(json.dumps(asdict(self.head), indent=1))
+        Serving(MLFLOW_MODEL, {"label": "string", "probability": "double"}).write(folder)
 
     def freeze_embeddings(self) -> None:
         """Exclude the encoder's input embeddings (token, position, type and their norm) from training."""

@@ -1,4 +1,4 @@
-"""The order of a training's examples."""
+"""The order in which a training takes the rows of its tasks."""
 
 from collections.abc import Iterator, Mapping
 

@@ -31,8 +31,9 @@ from gradsift.components.shared.prompt_format import (
     final_answer,
     questions,
 )
+from gradsift.components.shared.serving import Serving
 from gradsift.components.shared.storage import atomic_file
-from gradsift.components.shared.task_model import Batch, Example, Rows, TaskModel, by_length
+from gradsift.components.shared.task_model import MLFLOW_MODEL, Batch, Example, Rows, TaskModel, by_length
 
 WRITTEN_AT_ONCE = 16
 
@@ -149,6 +150,7 @@ class LanguageModel(TaskModel):
         self.tokenizer.save_pretrained(folder)
         with atomic_file(folder / LANGUAGE_MODEL) as path:
             path.write_text(json.dumps(asdict(self.settings), indent=1))
+        Serving(MLFLOW_MODEL, {"answer": "string"}).write(folder)
 
     @property
     def shared(self) -> nn.Module:

@@ -25,9 +25,9 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 
 from gradsift.components.shared.errors import GradsiftError
-from gradsift.components.shared.model_kind import LANGUAGE_MODEL
+from gradsift.components.shared.event_log import PIPELINE
+from gradsift.components.shared.serving import Serving
 from gradsift.components.shared.step_output import StepOutput, fetch
-from gradsift.components.shared.tracking import PIPELINE
 
 EVALUATION = "evaluation"
 MODEL_NAME = "model"
@@ -225,11 +225,10 @@ def _log_model(model_id: str, run_id: str, folder: Path) -> None:
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
+    serving = Serving.read(folder)
     # A nameless input column takes a list of texts as well as a table with one column of them.
     inputs = Schema([ColSpec("string")])
-    outputs = Schema([ColSpec("string", "label"), ColSpec("double", "probability")])
-    if (folder / LANGUAGE_MODEL).exists():
-        outputs = Schema([ColSpec("string", "answer")])
+    outputs = Schema([ColSpec(kind, name) for name, kind in serving.answers.items()])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example was not provided")
         Model.log(
@@ -237,7 +236,7 @@ def _log_model(model_id: str, run_id: str, folder: Path) -> None:
             flavor=pyfunc,
             run_id=run_id,
             model_id=model_id,
-            python_model=str(Path(__file__).with_name("mlflow_model.py")),
+            python_model=str(serving.code_file),
             artifacts={"model": str(folder)},
             signature=ModelSignature(inputs, outputs),
             pip_requirements=_requirements(),

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.errors import GradsiftError, TrackingError
+from gradsift.components.shared.event_log import FOLDER, PIPELINE, read_events
 from gradsift.components.shared.mlflow_connection import (
     FIRST_CONTACT,
     LATER,
@@ -32,7 +33,6 @@ from gradsift.components.shared.mlflow_connection import (
 )
 from gradsift.components.shared.step_output import digest_of
 from gradsift.components.shared.storage import LocalStorage, Storage, join_uri, open_storage
-from gradsift.components.shared.tracking import FOLDER, PIPELINE, read_events
 
 LOCK_SECONDS = 10.0
 READERS = 8

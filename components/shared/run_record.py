@@ -1,13 +1,13 @@
-"""Reads what the steps of a pipeline run recorded (see `tracking`)."""
+"""Reads what the steps of a pipeline run recorded (see `event_log`)."""
 
 import re
 from contextlib import suppress
 from typing import Any
 
 from gradsift.components.shared.errors import StorageError
+from gradsift.components.shared.event_log import FOLDER, PIPELINE, read_events
 from gradsift.components.shared.step_output import work_folder
 from gradsift.components.shared.storage import LocalStorage, Storage, is_remote, join_uri, open_storage
-from gradsift.components.shared.tracking import FOLDER, PIPELINE, read_events
 
 PREFLIGHT = "preflight"
 

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from gradsift.components.shared.addresses import checked_key, join_uri
 from gradsift.components.shared.errors import NotFoundError, StorageError
-from gradsift.components.shared.storage import atomic_file, checked_key, exists_error, join_uri, opened
+from gradsift.components.shared.local_storage import atomic_file, exists_error, opened
 
 # How often a request is made, and an answer read, until an error is reported; when a try is given up, in seconds
 # to connect and without a byte; bytes of a part of a created object, which is put whole where it is smaller.

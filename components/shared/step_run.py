@@ -15,12 +15,11 @@ def begin_step(step: str, settings: Mapping[str, Any], params: Mapping[str, Any]
 
     Args:
         step: its name in the run's record.
-        settings: what preflight resolved: `output_uri` is the run root, and `node_resources` what each node gets
-            where the step trains on several (`cpu`, `memory`, and GPUs by their resource name).
+        settings: what preflight resolved: `output_uri` is the run root.
         params: the step's settings, for tracking.
     """
     hold_lifeline()
-    with track_step(step, settings["output_uri"], params, settings.get("node_resources", {})) as tracker:
+    with track_step(step, settings["output_uri"], params) as tracker:
         yield tracker
 
 

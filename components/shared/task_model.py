@@ -19,6 +19,8 @@ Example = dict[str, Any]
 """One row as a model takes it: lists of integers or integers, without padding, the right answer included."""
 Rows = Any
 """Prepared rows: a `datasets.Dataset`, or anything that gives a column by its name."""
+MLFLOW_MODEL = "gradsift.components.shared.mlflow_model"
+"""The module with which MLflow serves a trained model."""
 READ_AT_ONCE = 8
 
 
@@ -58,7 +60,7 @@ class TaskModel(nn.Module, ABC):
 
     @abstractmethod
     def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
-        """Write the model into `folder`, as safetensors, so that `model_loading.open_model` opens it.
+        """Write the model into `folder`, as safetensors, so that `open_model` opens it and MLflow serves it.
 
         Args:
             folder: where to.

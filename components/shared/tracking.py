@@ -1,46 +1,38 @@
-"""What steps tell of themselves while they work: one JSON line an event, in a log that needs no server.
+"""What steps tell of themselves while they work, in logs that need no server (see `event_log`).
 
-The log of a step and run is `<root>/tracking/<run id>/<step>.jsonl`. Where the root is local, lines appear in
-it as events happen; on S3 the log grows in a scratch folder and is uploaded once a minute and when the step
-ends. At the same moments `mlflow_sync`, in a process of its own, sends MLflow what it has not yet got. So
-MLflow can be slow, down or broken, and neither the step nor its record suffers.
-
-A line has `time` (unix seconds), `event`, and what belongs to that event:
-
-    start     step, params, run_name?, mlflow_run_id?     a step that is tried again has a second start
-    metric    values, step?
-    progress  done, total, unit
-    dataset   name, uri, digest, context, rows
-    artifact  uri, digest, name, artifact_path            one file of a step output
-    model     uri, digest                                 a step output that is the final model
-    end       status (finished, reused, failed), seconds; if it failed: error, kind, input_error
+Where the run root is local, lines appear in a log as events happen; on S3 the log is uploaded once a minute and
+when the step ends. At the same moments `mlflow_sync`, in a process of its own, sends MLflow what it has not yet
+got. So MLflow can be slow, down or broken, and neither the step nor its record suffers.
 """
 
-import json
 import logging
 import os
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Any, Literal
 
-from gradsift.components.shared.errors import (
-    GradsiftError,
-    InputError,
-    StorageError,
-    TrackingError,
-    TrainingError,
-)
-from gradsift.components.shared.step_output import StepOutput, work_folder
-from gradsift.components.shared.storage import LocalStorage, is_remote, join_uri, open_storage
+from gradsift.components.shared.errors import GradsiftError, TrackingError, TrainingError
+from gradsift.components.shared.event_log import FOLDER, PIPELINE, EventLog, append_event, read_events, run_id
+from gradsift.components.shared.step_output import StepOutput
+from gradsift.components.shared.storage import is_remote
 
-FOLDER = "tracking"
-PIPELINE = "pipeline"
+__all__ = [
+    "FOLDER",
+    "PIPELINE",
+    "EventLog",
+    "StepTracker",
+    "append_event",
+    "read_events",
+    "record_pipeline_end",
+    "record_pipeline_start",
+    "run_id",
+    "track_step",
+]
+
 PROGRESS_SECONDS = 0.5
 SEND_EVERY_SECONDS = 60.0
 SEND_LIMIT_SECONDS = 600.0
@@ -49,12 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def track_step(
-    step: str,
-    root_uri: str,
-    params: Mapping[str, Any],
-    node_resources: Mapping[str, Any] = MappingProxyType({}),
-) -> Iterator["StepTracker"]:
+def track_step(step: str, root_uri: str, params: Mapping[str, Any]) -> Iterator["StepTracker"]:
     """Record what happens in the block: that it started, what it reports, and how it ended.
 
     An exception of the block passes through unchanged. That MLflow or the log's upload fails is one warning.
@@ -63,14 +50,13 @@ def track_step(
         step: name of the step, one log each.
         root_uri: the run root, a local path or an `s3://` address.
         params: the step's settings.
-        node_resources: what each node gets where the step trains on several.
 
     Raises:
         InputError: the run's id or the step's name cannot be a file name.
         StorageError: the run root cannot be read or written.
     """
     log = EventLog(root_uri, step)
-    tracker = StepTracker(log, node_resources)
+    tracker = StepTracker(log)
     log.append("start", **_identity(step), params=dict(params))
     try:
         yield tracker
@@ -96,53 +82,11 @@ def record_pipeline_end(
     _close_and_send(log, every_run=True)
 
 
-def run_id() -> str:
-    """Return the pipeline run's id: the environment's `KFP_RUN_ID`, or "local" outside a pipeline.
-
-    Raises:
-        InputError: it cannot be a file name.
-    """
-    return _file_name(os.environ.get("KFP_RUN_ID") or "local", "The run id in KFP_RUN_ID")
-
-
-def append_event(path: Path, event: str, **fields: Any) -> None:
-    """Append one event to a log on the local disk; other processes see the whole line at once or nothing.
-
-    Raises:
-        StorageError: the log cannot be written.
-    """
-    line = json.dumps({"time": time.time(), "event": event, **fields}, default=str)
-    try:
-        with path.open("ab", buffering=0) as file:
-            file.write(line.encode() + b"\n")
-    except OSError as error:
-        raise _not_writable(path, error) from error
-
-
-def read_events(content: bytes) -> list[dict[str, Any]]:
-    """Return the events in a log's content, without lines that a killed process left unfinished."""
-    events = []
-    for line in content.splitlines(keepends=True):
-        try:
-            event = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
-            continue
-        if event is not None:
-            events.append(event)
-    return events
-
-
 class StepTracker:
-    """What a step calls, from its main process only; it also knows the step, its run root and its nodes.
+    """What a step calls, from its main process only; it also knows the step and its run root."""
 
-    Attributes:
-        node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
-            resource name.
-    """
-
-    def __init__(self, log: "EventLog", node_resources: Mapping[str, Any] = MappingProxyType({})) -> None:
+    def __init__(self, log: EventLog) -> None:
         self._log = log
-        self.node_resources = node_resources
         self._began = time.monotonic()
         self._reused = False
         self._progress_at = -PROGRESS_SECONDS
@@ -235,49 +179,6 @@ class StepTracker:
             self._sending = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-class EventLog:
-    """The log of one step and run, appended to on the local disk."""
-
-    def __init__(self, root_uri: str, step: str) -> None:
-        self.root_uri = root_uri
-        self.run = run_id()
-        self.step = step
-        self._key = f"{self.run}/{_file_name(step, 'The step')}.jsonl"
-        self._storage = open_storage(join_uri(root_uri, FOLDER))
-        if isinstance(self._storage, LocalStorage):
-            self._path = self._storage.root / self._key
-        else:
-            self._path = work_folder(root_uri, FOLDER) / self._key
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._continue()
-        except OSError as error:
-            raise _not_writable(self._path, error) from error
-
-    def append(self, event: str, **fields: Any) -> None:
-        """Append one event."""
-        append_event(self._path, event, **fields)
-
-    def upload(self) -> None:
-        """Copy the log to the run root, where that is remote."""
-        if is_remote(self.root_uri):
-            self._storage.upload(self._path, self._key)
-
-    def close(self) -> None:
-        """Upload the log for the last time; the scratch copy stays only if that fails."""
-        self.upload()
-        if is_remote(self.root_uri):
-            self._path.unlink()
-
-    def _continue(self) -> None:
-        """Get the log of an earlier try, and close a line that was cut short when that was killed."""
-        if not self._path.exists() and is_remote(self.root_uri) and self._storage.exists(self._key):
-            self._storage.download(self._key, self._path)
-        if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
-            with self._path.open("ab") as file:
-                file.write(b"\n")
-
-
 def _identity(step: str) -> dict[str, str]:
     variables = {"run_name": "GRADSIFT_RUN_NAME", "mlflow_run_id": "MLFLOW_RUN_ID"}
     found = {name: os.environ.get(variable) for name, variable in variables.items()}
@@ -325,13 +226,3 @@ def _sends() -> bool:
 def _send_command(log: EventLog, every_run: bool = False) -> list[str]:
     command = [sys.executable, "-P", "-m", "gradsift.components.shared.mlflow_sync", log.root_uri]
     return command if every_run else [*command, log.run]
-
-
-def _not_writable(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"Cannot write {path}: {(error.strerror or str(error)).lower()}.")
-
-
-def _file_name(name: str, what: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
-        raise InputError(f"{what}, {name!r}, is not allowed: expected letters, digits, '.', '_' and '-'.")
-    return name

@@ -11,7 +11,7 @@ from gradsift.components.shared.kubernetes_api import KubernetesApi, KubernetesE
 from gradsift.components.shared.storage import Storage, join_uri
 from gradsift.components.shared.train_job_payload import CONTAINER, rank_of
 from gradsift.components.shared.train_node import FAILURES, LOGS
-from gradsift.components.shared.training import last_error
+from gradsift.components.shared.training_processes import last_error
 
 REPORT = "failure.md"
 LAST_LINES = 50

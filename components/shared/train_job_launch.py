@@ -8,13 +8,14 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from queue import Empty
-from typing import IO
+from typing import IO, Any
 
+from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.kubernetes_api import KubernetesApi, Thing
 from gradsift.components.shared.lifeline import exit_on_sigterm
 from gradsift.components.shared.storage import delete_below, open_storage
@@ -31,7 +32,8 @@ from gradsift.components.shared.train_job_payload import (
     train_job_payload,
 )
 from gradsift.components.shared.train_node import EVENT, FAILURES, LOGS, write_jobs
-from gradsift.components.shared.training import LOG, TrainingJob, report
+from gradsift.components.shared.training_job import TrainingJob
+from gradsift.components.shared.training_processes import LOG, report
 
 POLL_SECONDS = 10.0
 """Between two looks at the TrainJob, give or take a fifth."""
@@ -40,24 +42,37 @@ RESTARTS = 5
 NODE = "gradsift.components.shared.train_node"
 
 
-def run_train_job(jobs: Sequence[TrainingJob], uri: str, scratch: Path, tracker: StepTracker) -> None:
+def run_train_job(
+    jobs: Sequence[TrainingJob],
+    uri: str | None,
+    scratch: Path,
+    tracker: StepTracker,
+    node_resources: Mapping[str, Any],
+) -> None:
     """Train the jobs on several nodes; their results are at the address afterwards.
 
     SIGTERM deletes the TrainJob.
 
     Args:
         jobs: what to train; their recipes agree on the number of nodes and processes.
-        uri: the jobs' place under the run root, on S3.
+        uri: the jobs' place under the run root on S3, or None where the run root is a local path.
         scratch: folder for the first node's log.
-        tracker: gets the losses and the progress, and knows run, step and the resources of a node.
+        tracker: gets the losses and the progress, and knows run and step.
+        node_resources: what each node gets: `cpu`, `memory`, and GPUs by their resource name.
 
     Raises:
-        InputError: a job's model or data cannot be used, or the name of the training runtime.
+        InputError: a job's model or data cannot be used, the name of the training runtime is wrong, or other nodes
+            cannot reach the run root.
         TrainingError: the TrainJob failed.
         KubernetesError: the cluster refused a request, or stayed out of reach.
     """
-    recipe, resources = jobs[0].recipe, tracker.node_resources
-    processes = recipe.processes or gpu_count(resources) or 1
+    recipe = jobs[0].recipe
+    if uri is None:
+        raise InputError(
+            f"Parameter nodes is {recipe.nodes}: expected 1, as the run root {tracker.root_uri} is a local path, "
+            "which other nodes cannot reach."
+        )
+    processes = recipe.processes or gpu_count(node_resources) or 1
     for job in jobs:
         job.recipe.check_batch(recipe.nodes * processes)
     api = KubernetesApi()
@@ -65,7 +80,7 @@ def run_train_job(jobs: Sequence[TrainingJob], uri: str, scratch: Path, tracker:
     command = ["python", "-m", NODE, uri, write_jobs(jobs, uri)]
     runtime = os.environ.get(RUNTIME_VARIABLE, RUNTIME)
     payload = train_job_payload(
-        run_id(), tracker.step, pod, runtime, recipe.nodes, processes, resources, command
+        run_id(), tracker.step, pod, runtime, recipe.nodes, processes, node_resources, command
     )
     train_job = TrainJob(api, payload["metadata"]["name"])
     with _deleted_on_sigterm(train_job), (scratch / LOG).open("a") as log:

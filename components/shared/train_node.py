@@ -19,7 +19,8 @@ from gradsift.components.shared.errors import GradsiftError, InputError
 from gradsift.components.shared.lifeline import exit_on_sigterm
 from gradsift.components.shared.step_output import StepOutput, digest_of, fetch, origin_of
 from gradsift.components.shared.storage import open_storage
-from gradsift.components.shared.training import LOG, TrainingJob, run_processes
+from gradsift.components.shared.training_job import TrainingJob
+from gradsift.components.shared.training_processes import LOG, run_processes
 from gradsift.components.shared.training_progress import TrainingProgress
 
 EVENT = "gradsift-event "

@@ -10,7 +10,9 @@ from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.tracking import StepTracker
-from gradsift.components.shared.training import TrainingJob, train
+from gradsift.components.shared.training import Launcher, train
+from gradsift.components.shared.training_job import TrainingJob
+from gradsift.components.shared.training_processes import launch_processes
 
 
 def produce_trained_model(
@@ -21,6 +23,7 @@ def produce_trained_model(
     recipe: TrainingRecipe,
     root_uri: str,
     tracker: StepTracker,
+    launch: Launcher = launch_processes,
 ) -> StepOutput:
     """Train the base model on the train rows of `tasks`, or find that model finished.
 
@@ -34,6 +37,7 @@ def produce_trained_model(
         recipe: how it is trained.
         root_uri: the run root.
         tracker: gets losses, progress and the data sets used.
+        launch: where training runs (see `train`).
 
     Raises:
         InputError: the base model cannot be used.
@@ -54,7 +58,7 @@ def produce_trained_model(
 
     def work(output: Path) -> dict[str, Any]:
         job = TrainingJob(output, folder, tasks, model, recipe)
-        [result] = train([job], output.with_name(f"{output.name}-processes"), tracker)
+        [result] = train([job], output.with_name(f"{output.name}-processes"), tracker, launch)
         return _metadata(prepared, model, base, result)
 
     return produce(root_uri, step, inputs, work)

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from gradsift.components.shared.storage import Storage, delete_below, open_storage
-from gradsift.components.shared.training import RESULT
+from gradsift.components.shared.training_job import RESULT
 
 RESULTS = "results"
 CHECKPOINTS = "checkpoints"

@@ -39,8 +39,9 @@ from gradsift.components.shared.prepared_data import PreparedData, Split
 from gradsift.components.shared.sharding import Sharding, choose_sharding
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.task_model import Example, TaskModel, by_length
-from gradsift.components.shared.training import EVENTS, FAILURE, JOBS, PREDICTIONS, RESULT, TrainingJob
 from gradsift.components.shared.training_checkpoints import CheckpointCallback
+from gradsift.components.shared.training_job import PREDICTIONS, RESULT, TrainingJob
+from gradsift.components.shared.training_processes import EVENTS, FAILURE, JOBS
 from gradsift.components.shared.training_progress import CHECKPOINTS, TrainingProgress
 
 LARGE_MODEL = 10**9

@@ -17,7 +17,9 @@ from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, digest_of, fetch
 from gradsift.components.shared.tracking import StepTracker
-from gradsift.components.shared.training import PREDICTIONS, TrainingJob, train
+from gradsift.components.shared.training import Launcher, train
+from gradsift.components.shared.training_job import PREDICTIONS, TrainingJob
+from gradsift.components.shared.training_processes import launch_processes
 from gradsift.components.shared.true_losses import TrueLosses, TrueRun
 
 
@@ -37,6 +39,7 @@ def run_truly(
     folder: Path,
     tracker: StepTracker,
     meta: StepOutput | None = None,
+    launch: Launcher = launch_processes,
 ) -> TrueLosses:
     """Fine-tune on every subset with every seed asked for, and measure each on the target's validation split.
 
@@ -50,6 +53,7 @@ def run_truly(
         folder: where runs are kept and found again.
         tracker: gets the progress, in steps over all runs.
         meta: theta*, where runs go on from it; None fine-tunes the pretrained model.
+        launch: where training runs (see `train`).
 
     Raises:
         InputError: the model or a task's rows cannot be used.
@@ -71,7 +75,7 @@ def run_truly(
         jobs.append(
             TrainingJob(folder / key, prepared.folder, tasks, model, seeded, start, predict_only=True)
         )
-    results = train(jobs, folder.with_name(f"{folder.name}-processes"), tracker)
+    results = train(jobs, folder.with_name(f"{folder.name}-processes"), tracker, launch)
     return TrueLosses(
         suite=prepared.suite,
         target=prepared.target,

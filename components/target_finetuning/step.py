@@ -6,6 +6,8 @@ from gradsift.components.shared.selection_results import Selection
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.trained_model import produce_trained_model
+from gradsift.components.shared.training import Launcher
+from gradsift.components.shared.training_processes import launch_processes
 
 STEP = "target_finetuning"
 
@@ -17,10 +19,11 @@ def fine_tune_target(
     selection: StepOutput,
     root_uri: str,
     tracker: StepTracker,
+    launch: Launcher = launch_processes,
 ) -> StepOutput:
     """Return the base model fine-tuned on the selection and the target (see `produce_trained_model`)."""
     chosen = Selection.read(fetch(selection, [Selection.FILE]))
     tasks = [chosen.target, *chosen.selected]
-    output = produce_trained_model(STEP, data, tasks, model, recipe, root_uri, tracker)
+    output = produce_trained_model(STEP, data, tasks, model, recipe, root_uri, tracker, launch)
     tracker.model(output)
     return output

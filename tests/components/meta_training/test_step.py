@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kfp import dsl
 
+from gradsift.components.meta_training.component import meta_train as meta_train_component
 from gradsift.components.meta_training.step import STEP, meta_train
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
@@ -13,7 +15,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.step_output import StepOutput, fetch
+from gradsift.components.shared.step_output import StepOutput, fetch, write_pointer
 from gradsift.components.shared.tracking import read_events, track_step
 from gradsift.components.shared.trained_model import training_result
 
@@ -107,3 +109,18 @@ def test_an_unknown_base_model_fails_before_anything_is_launched(
         run(tmp_path, ModelConfig(base_model="/no/such/model"), RECIPE, prepared_data)
     assert launches(tmp_path) == []
     assert events(tmp_path)[-1]["status"] == "failed"
+
+
+def test_several_nodes_train_through_a_train_job(
+    model: ModelConfig, prepared_data: StepOutput, tmp_path: Path
+) -> None:
+    data = dsl.Dataset(uri=str(tmp_path / "data"))
+    write_pointer(prepared_data, data)
+    with pytest.raises(InputError, match=r"^Parameter nodes is 2: .* which other nodes cannot reach\.$"):
+        meta_train_component.python_func(
+            data=data,
+            model=dsl.Model(uri=str(tmp_path / "model")),
+            output_uri=str(tmp_path / "root"),
+            base_model=model.base_model,
+            nodes=2,
+        )

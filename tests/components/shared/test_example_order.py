@@ -1,4 +1,4 @@
-"""The order of examples, and settings that no run could use."""
+"""The order of examples: shares, rounds and shuffles."""
 
 import numpy as np
 from hypothesis import given

@@ -19,7 +19,8 @@ from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.tracking import track_step
-from gradsift.components.shared.training import PREDICTIONS, RESULT, TrainingJob, train
+from gradsift.components.shared.training import train
+from gradsift.components.shared.training_job import PREDICTIONS, RESULT, TrainingJob
 
 TASKS = ["next", "before", "size"]
 RECIPE = TrainingRecipe(steps=12, batch_size=8, learning_rate=3e-3, precision="float32", processes=1)

@@ -10,16 +10,13 @@ from typing import Any
 
 import boto3
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gradsift.components.shared import tracking
 from gradsift.components.shared.errors import InputError, StorageError
+from gradsift.components.shared.event_log import read_events
 from gradsift.components.shared.step_output import StepOutput
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.tracking import (
-    append_event,
-    read_events,
     record_pipeline_end,
     record_pipeline_start,
     track_step,
@@ -174,24 +171,6 @@ def test_a_second_try_goes_on_in_the_same_log_after_a_line_cut_short(tmp_path: P
     with track_step("train", str(tmp_path), {}):
         pass
     assert [event["event"] for event in events_of(tmp_path, "train")] == ["start", "end", "start", "end"]
-
-
-@given(
-    st.lists(st.dictionaries(st.text(), st.floats(allow_nan=False) | st.text(), max_size=3), max_size=5),
-    st.floats(0, 1),
-)
-def test_a_log_cut_anywhere_reads_as_its_whole_events(
-    tmp_path_factory: pytest.TempPathFactory, values: list[dict[str, Any]], part: float
-) -> None:
-    path = tmp_path_factory.mktemp("log") / "log.jsonl"
-    path.touch()
-    for value in values:
-        append_event(path, "metric", values=value)
-    content = path.read_bytes()
-    assert [event["values"] for event in read_events(content)] == values
-    cut = int(part * len(content))
-    whole_lines = content[:cut].count(b"\n")
-    assert [event["values"] for event in read_events(content[:cut])] == values[:whole_lines]
 
 
 def test_run_and_names_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

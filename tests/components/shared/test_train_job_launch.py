@@ -30,7 +30,7 @@ from gradsift.components.shared.tracking import read_events, track_step
 from gradsift.components.shared.train_job import delete_train_jobs
 from gradsift.components.shared.train_job_launch import run_train_job
 from gradsift.components.shared.train_job_payload import train_job_name
-from gradsift.components.shared.training import TrainingJob
+from gradsift.components.shared.training_job import TrainingJob
 
 NAME = train_job_name("run-1", "meta_training")
 RESOURCES = {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 2}
@@ -48,8 +48,8 @@ class Launch:
         self.job = TrainingJob(folder / "model", data, ["a"], ModelConfig(), recipe)
 
     def run(self) -> None:
-        with track_step("meta_training", self.root, {}, RESOURCES) as tracker:
-            run_train_job([self.job], self.uri, self.scratch, tracker)
+        with track_step("meta_training", self.root, {}) as tracker:
+            run_train_job([self.job], self.uri, self.scratch, tracker, RESOURCES)
 
     def fails(self) -> GradsiftError:
         with pytest.raises(GradsiftError) as error:
@@ -444,8 +444,8 @@ def test_a_job_on_something_else_is_replaced(
     launch.run()
     launch.run()
     assert len(created) == 1, "the completed job is found again"
-    with track_step("meta_training", launch.root, {}, {**RESOURCES, "cpu": "9"}) as tracker:
-        run_train_job([launch.job], launch.uri, launch.scratch, tracker)
+    with track_step("meta_training", launch.root, {}) as tracker:
+        run_train_job([launch.job], launch.uri, launch.scratch, tracker, {**RESOURCES, "cpu": "9"})
     assert len(created) == 2
     assert created[0]["metadata"]["annotations"] != created[1]["metadata"]["annotations"]
 
@@ -519,15 +519,15 @@ STEP = """
     from kubernetes.config import incluster_config
     from gradsift.components.shared import train_job_launch
     from gradsift.components.shared.tracking import track_step
-    from gradsift.components.shared.training import TrainingJob
+    from gradsift.components.shared.training_job import TrainingJob
 
     account, root, uri, scratch, job, resources = sys.argv[1:]
     incluster_config.SERVICE_TOKEN_FILENAME = account + "/token"
     incluster_config.SERVICE_CERT_FILENAME = account + "/ca.crt"
     train_job_launch.POLL_SECONDS = 0.1
     job = TrainingJob.from_json(json.loads(job))
-    with track_step("meta_training", root, {}, json.loads(resources)) as tracker:
-        train_job_launch.run_train_job([job], uri, Path(scratch), tracker)
+    with track_step("meta_training", root, {}) as tracker:
+        train_job_launch.run_train_job([job], uri, Path(scratch), tracker, json.loads(resources))
 """
 
 

@@ -28,7 +28,8 @@ from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.tracking import read_events, track_step
 from gradsift.components.shared.trained_model import produce_trained_model, training_result
-from gradsift.components.shared.training import TrainingJob
+from gradsift.components.shared.training_job import TrainingJob
+from gradsift.components.shared.training_launcher import launcher_on
 
 TASKS = ["sst2", "mr", "trec"]
 RECIPE = TrainingRecipe(
@@ -143,7 +144,9 @@ def data(s3_root: str) -> StepOutput:
 
 def train(data: StepOutput, root: str, model: ModelConfig, recipe: TrainingRecipe) -> StepOutput:
     with track_step("meta_training", root, {}) as tracker:
-        return produce_trained_model("meta_training", data, TASKS, model, recipe, root, tracker)
+        return produce_trained_model(
+            "meta_training", data, TASKS, model, recipe, root, tracker, launcher_on({})
+        )
 
 
 def losses(output: StepOutput) -> dict[int, float]:
@@ -199,7 +202,7 @@ def test_an_error_of_the_user_on_the_nodes_is_that_sentence(
     model = ModelConfig(base_model=str(tiny_encoder))
     job = TrainingJob(tmp_path / "model", fetch(data), ["sst2", "nothing"], model, recipe)
     with pytest.raises(InputError) as error, track_step("meta_training", s3_root, {}) as tracker:
-        training.train([job], tmp_path / "work", tracker)
+        training.train([job], tmp_path / "work", tracker, launcher_on({}))
     assert str(error.value) == "There is no task 'nothing' in the prepared data of suite 'demo'."
     assert nodes.lives == 1
 

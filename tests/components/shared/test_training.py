@@ -24,7 +24,9 @@ from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.tracking import read_events, track_step
-from gradsift.components.shared.training import JOBS, LOG, RESULT, TrainingJob, train
+from gradsift.components.shared.training import train
+from gradsift.components.shared.training_job import RESULT, TrainingJob
+from gradsift.components.shared.training_processes import JOBS, LOG
 
 TASKS = ["sst2", "mr", "trec"]
 RECIPE = TrainingRecipe(steps=24, batch_size=8, learning_rate=3e-3, precision="float32", processes=1, seed=3)
@@ -330,3 +332,11 @@ def test_a_batch_that_the_processes_cannot_share_is_an_input_error(data: Path, t
         InputError, match=r"Parameter batch_size is 7: expected a multiple of the 2 processes."
     ):
         run(jobs, tmp_path / "work")
+
+
+def test_processes_of_one_machine_are_not_several_nodes(data: Path, tmp_path: Path) -> None:
+    job = TrainingJob(tmp_path / "model", data, TASKS, ModelConfig(), RECIPE.model_copy(update={"nodes": 2}))
+    with pytest.raises(
+        InputError, match=r"^Parameter nodes is 2: expected 1, as this trains on one machine\.$"
+    ):
+        run([job], tmp_path)

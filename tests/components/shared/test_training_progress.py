@@ -18,7 +18,9 @@ from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.step_output import StepOutput, fetch, work_uri
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.tracking import track_step
-from gradsift.components.shared.training import EVENTS, RESULT, TrainingJob, train
+from gradsift.components.shared.training import train
+from gradsift.components.shared.training_job import RESULT, TrainingJob
+from gradsift.components.shared.training_processes import EVENTS
 from gradsift.components.shared.training_progress import TrainingProgress
 
 
@@ -102,7 +104,8 @@ STEP = """
     from dataclasses import replace
     from pathlib import Path
     from gradsift.components.shared.tracking import track_step
-    from gradsift.components.shared.training import TrainingJob, train
+    from gradsift.components.shared.training_job import TrainingJob
+    from gradsift.components.shared.training import train
 
     scratch = Path(tempfile.gettempdir()) / "training"
     job = TrainingJob.from_json(json.loads(sys.argv[2]))

@@ -14,7 +14,7 @@ from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.tracking import track_step
 from gradsift.components.shared.trained_model import produce_trained_model
-from gradsift.components.shared.training import PREDICTIONS, RESULT
+from gradsift.components.shared.training_job import PREDICTIONS, RESULT
 from gradsift.components.shared.true_losses import PlannedRuns, TrueLosses, TrueRun, gather
 from gradsift.components.shared.true_runs import Run, run_truly
 

@@ -1,0 +1,49 @@
+"""Addresses of files: a local path or `s3://bucket/prefix`, and keys below it."""
+
+from urllib.parse import urlsplit
+
+from gradsift.components.shared.errors import InputError
+
+
+def join_uri(uri: str, *parts: str) -> str:
+    """Append key parts to a local path or an `s3://` address."""
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def is_remote(uri: str) -> bool:
+    """Say whether `uri` is an address in object storage rather than a local path."""
+    return split_uri(uri)[0] == "s3"
+
+
+def checked_key(key: str) -> str:
+    """Return `key` unchanged if it stays inside its root.
+
+    Raises:
+        InputError: the key is empty, absolute, or has a part that is `.`, `..` or holds a backslash or NUL.
+    """
+    parts = key.split("/")
+    if any(part in {"", ".", ".."} or "\\" in part or "\0" in part for part in parts):
+        raise InputError(f"The path {key!r} is not allowed: expected a relative path without '..'.")
+    return key
+
+
+def split_uri(uri: str) -> tuple[str, str, str]:
+    """Return scheme, bucket and prefix of an `s3://` address, or two empty texts and a local path.
+
+    Raises:
+        InputError: the address has another scheme or no bucket.
+    """
+    if "://" not in uri:
+        if not uri:
+            raise InputError("An empty address was given: expected a local path or an s3:// address.")
+        return "", "", uri
+    parts = urlsplit(uri)
+    prefix = parts.path.strip("/")
+    if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
+        raise InputError(
+            f"The address {uri!r} is not supported: expected a local path or s3://bucket/prefix, "
+            "without '?' and '#'."
+        )
+    if prefix:
+        checked_key(prefix)
+    return "s3", parts.netloc, prefix

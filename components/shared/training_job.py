@@ -1,0 +1,66 @@
+"""One model to train, and the files that say in its folder that it is trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
+
+RESULT = "training.json"
+PREDICTIONS = "val.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One model to train.
+
+    Attributes:
+        folder: where the trained model goes, with a name of its own among the jobs; `training.json` in it
+            says that it is finished.
+        data: the prepared data's folder.
+        tasks: names of the tasks whose train rows are used, in order.
+        model: the pretrained model.
+        recipe: how it is trained.
+        start: folder of a trained model that training goes on from; None starts from the pretrained model.
+        predict_only: whether the model itself is not kept, only what it says of the target's validation rows:
+            `loss` [n_rows], `right` [n_rows] (whether its answer is the right one), and the `seconds` that the
+            job took, in `val.safetensors`.
+    """
+
+    folder: Path
+    data: Path
+    tasks: list[str]
+    model: ModelConfig
+    recipe: TrainingRecipe
+    start: Path | None = None
+    predict_only: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the job as JSON values."""
+        paths = {"folder": self.folder, "data": self.data, "start": self.start}
+        return {
+            **{name: None if path is None else str(path) for name, path in paths.items()},
+            "tasks": self.tasks,
+            "model": self.model.model_dump(),
+            "recipe": self.recipe.model_dump(),
+            "predict_only": self.predict_only,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TrainingJob":
+        """Return the job that `to_json` described."""
+        return cls(
+            folder=Path(values["folder"]),
+            data=Path(values["data"]),
+            tasks=values["tasks"],
+            model=ModelConfig(**values["model"]),
+            recipe=TrainingRecipe(**values["recipe"]),
+            start=Path(values["start"]) if values["start"] else None,
+            predict_only=values["predict_only"],
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trained model, or what it predicts, is there."""
+        return (self.folder / RESULT).exists()
