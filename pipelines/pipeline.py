@@ -1,14 +1,15 @@
 """The pipeline: its steps, wired."""
 
+import ast
 import inspect
 from typing import Any
 
 from kfp import dsl
 
-from gradsift.components.calibration.component import plan_calibration
+from gradsift.components.calibration.component import calibrate, plan_calibration
 from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
-from gradsift.components.gradient_extraction.component import seal_gradients
+from gradsift.components.gradient_extraction.component import extract_part, seal_gradients
 from gradsift.components.meta_training.component import meta_train
 from gradsift.components.preflight.component import preflight
 from gradsift.components.promotion.component import compare_with_champion, promote_model
@@ -16,7 +17,6 @@ from gradsift.components.shared.parameters.pipeline_settings import SETTINGS, fo
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
 from gradsift.components.training_nodes.component import delete_leftovers
-from gradsift.pipelines.loop_tasks import calibrate_group, extract_group
 from gradsift.pipelines.platform import (
     mount_environment,
     mount_model_cache,
@@ -67,12 +67,13 @@ def gradsift_pipeline(*fields: Any) -> None:
     environment = {
         name: form[f"platform_{name}"] for name in ("s3_secret", "mlflow_secret", "hub_secret", "settings")
     }
-    placement = {name: form[f"platform_{name}"] for name in ("node_selector", "tolerations")}
+    placement = {
+        "gpu_type": form["gpu_type"],
+        "node_selector": form["platform_node_selector"],
+        "tolerations": form["platform_tolerations"],
+    }
     check = preflight(**form)
     resolved = check.outputs
-    placement["gpu_type"] = form["gpu_type"]
-    large = {"cpu": form["cpu"], "memory": form["memory"], "gpus": resolved["gpus"], **placement}
-    training = {name: resolved[f"training_{name}"] for name in ("cpu", "memory", "gpus")} | placement
 
     leftovers = delete_leftovers(nodes=form["train_nodes"])
     with dsl.ExitHandler(leftovers, name="run"):
@@ -83,26 +84,15 @@ def gradsift_pipeline(*fields: Any) -> None:
             theta = meta_train(data=prepared, settings=resolved["meta_training"])
             meta_model = theta.outputs["model"]
             with dsl.ParallelFor(resolved["extraction_parts"], name="gradient-parts") as part:
-                extracted = extract_group(
-                    data=prepared,
-                    model=meta_model,
-                    step_settings=resolved["gradient_extraction"],
-                    part=part,
-                    **large,
-                    **environment,
+                extracted = extract_part(
+                    data=prepared, model=meta_model, settings=resolved["gradient_extraction"], part=part
                 )
             store = seal_gradients(
                 data=prepared, model=meta_model, settings=resolved["gradient_extraction"]
             ).after(extracted)
             plan = plan_calibration(data=prepared, meta_model=meta_model, settings=resolved["calibration"])
             with dsl.ParallelFor(plan.output, name="calibration-runs") as planned:
-                calibration = calibrate_group(
-                    data=prepared,
-                    step_settings=resolved["calibration_runs"],
-                    planned=planned,
-                    **training,
-                    **environment,
-                )
+                calibration = calibrate(data=prepared, settings=resolved["calibration_runs"], planned=planned)
             estimates = estimate_subsets(
                 data=prepared,
                 model=meta_model,
@@ -123,24 +113,42 @@ def gradsift_pipeline(*fields: Any) -> None:
                     evaluation
                 )
 
+    small = (data, news, store, plan, estimates)
+    large, trained = (extracted, promotion), (theta, calibration, tuned, evaluation)
     set_resources(check, CHECK_CPU, CHECK_MEMORY, retry=False)
     mount_model_cache(check)
     set_resources(leftovers, CHECK_CPU, CHECK_MEMORY)
-    for task in (data, news, store, plan, estimates):
+    for task in small:
         set_resources(task, resolved["small_cpu"], resolved["small_memory"])
-    for task in (theta, tuned, evaluation):
-        set_training_resources(task, **training)
-    set_training_resources(promotion, **large)
-    for task in (check, leftovers, data, news, theta, store, plan, estimates, tuned, evaluation, promotion):
+    for task in large:
+        set_training_resources(task, form["cpu"], form["memory"], resolved["gpus"], **placement)
+    for task in trained:
+        cpu, memory, gpus = (resolved[f"training_{name}"] for name in ("cpu", "memory", "gpus"))
+        set_training_resources(task, cpu, memory, gpus, **placement)
+    for task in (check, leftovers, *small, *large, *trained):
         mount_environment(task, **environment)
 
 
-def _without_descriptions(pipeline: Any) -> None:
-    """Drop the descriptions of the components' arguments: they stand in the workflow many times, unseen."""
+def _without_texts(pipeline: Any) -> None:
+    """Drop what the components' arguments and functions say of themselves: nobody sees it in the workflow.
+
+    Each component's source stands nine times in the workflow of a run, whose size has a limit.
+    """
+    for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
+        command = executor["container"]["command"]
+        command[len(command) - 1] = _without_docstrings(command[len(command) - 1])
     for component in pipeline.pipeline_spec.components.values():
         for definitions in (component.input_definitions, component.output_definitions):
             for each in (*definitions.parameters.values(), *definitions.artifacts.values()):
                 each.ClearField("description")
 
 
-_without_descriptions(gradsift_pipeline)
+def _without_docstrings(source: str) -> str:
+    tree = ast.parse(source)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+            del node.body[0]
+    return ast.unparse(tree)
+
+
+_without_texts(gradsift_pipeline)

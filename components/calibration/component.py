@@ -17,24 +17,9 @@ def plan_calibration(data: dsl.Input[dsl.Dataset], meta_model: dsl.Input[dsl.Mod
     Returns:
         The planned runs, a JSON text for each group.
     """
-    from gradsift.components.shared.parameters.calibration import CalibrationConfig
+    from gradsift.components.calibration import task
 
-    config = CalibrationConfig(**settings["config"])
-    if config.runs == 0:
-        return []
-
-    from gradsift.components.calibration.plan import plan_runs
-    from gradsift.components.shared.parameters.model import ModelConfig
-    from gradsift.components.shared.parameters.training import TrainingRecipe
-    from gradsift.components.shared.step_output import read_pointer
-    from gradsift.components.shared.step_run import begin_step
-
-    model, recipe = ModelConfig(**settings["model"]), TrainingRecipe(**settings["recipe"])
-    with begin_step("calibration-plan", settings, config.model_dump()):
-        planned = plan_runs(
-            config, read_pointer(data), read_pointer(meta_model), model, recipe, settings["output_uri"]
-        )
-    return [each.model_dump_json() for each in planned]
+    return task.plan_calibration(data, meta_model, settings)
 
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
@@ -49,18 +34,6 @@ def calibrate(
         settings: what preflight resolved for this step.
         planned: one of the texts that `plan_calibration` returns.
     """
-    from gradsift.components.calibration import step
-    from gradsift.components.shared.step_output import read_pointer
-    from gradsift.components.shared.step_run import run_step
-    from gradsift.components.shared.training_launcher import launcher_on
-    from gradsift.components.shared.true_losses import PlannedRuns
+    from gradsift.components.calibration import task
 
-    runs = PlannedRuns.model_validate_json(planned)
-    launcher = launcher_on(settings.get("node_resources", {}))
-    run_step(
-        f"calibration-{runs.number}",
-        settings,
-        runs.inputs,
-        lambda tracker: step.calibrate(runs, read_pointer(data), settings["output_uri"], tracker, launcher),
-        losses,
-    )
+    task.calibrate(data, losses, settings, planned)

@@ -28,33 +28,6 @@ def evaluate(
         report: the whole run on one page.
         settings: what preflight resolved for this step.
     """
-    from gradsift.components.evaluation import step
-    from gradsift.components.shared.evaluation_results import Evaluation
-    from gradsift.components.shared.parameters.evaluation import EvaluationConfig
-    from gradsift.components.shared.step_output import copy_file, fetch, read_pointer
-    from gradsift.components.shared.step_run import run_step
-    from gradsift.components.shared.training_launcher import launcher_on
+    from gradsift.components.evaluation import task
 
-    config = EvaluationConfig(**settings["config"])
-    output = run_step(
-        step.STEP,
-        settings,
-        config.model_dump(),
-        lambda tracker: step.evaluate(
-            config,
-            read_pointer(data),
-            read_pointer(selection),
-            read_pointer(model),
-            settings["output_uri"],
-            tracker,
-            launcher_on(settings.get("node_resources", {})),
-        ),
-        evaluation,
-    )
-    for name, value in output.metadata.items():
-        if isinstance(value, float):
-            metrics.log_metric(name, value)
-    found = Evaluation.read(fetch(output, [Evaluation.FILE]))
-    if found.confusion is not None:
-        confusion.log_confusion_matrix(found.confusion.labels, found.confusion.matrix)
-    copy_file(output, step.REPORT, report)
+    task.evaluate(data, selection, model, evaluation, metrics, confusion, report, settings)

@@ -17,17 +17,9 @@ def extract_part(
         settings: what preflight resolved for this step.
         part: number of the part, from 0.
     """
-    from gradsift.components.gradient_extraction import step
-    from gradsift.components.gradient_extraction.parts import Part
-    from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
-    from gradsift.components.shared.step_output import read_pointer
-    from gradsift.components.shared.step_run import begin_step
+    from gradsift.components.gradient_extraction import task
 
-    config = GradientExtractionConfig(**settings["config"])
-    inputs = read_pointer(data), read_pointer(model)
-    with begin_step(f"{step.STEP}-{part}", settings, {}) as tracker:
-        if step.extract_part(config, *inputs, Part(int(part), config.pods), settings["output_uri"], tracker):
-            tracker.reused()
+    task.extract_part(data, model, settings, part)
 
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
@@ -45,16 +37,6 @@ def seal_gradients(
         gradients: pointer to the gradient store.
         settings: what preflight resolved for this step.
     """
-    from gradsift.components.gradient_extraction import step
-    from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
-    from gradsift.components.shared.step_output import read_pointer
-    from gradsift.components.shared.step_run import run_step
+    from gradsift.components.gradient_extraction import task
 
-    config = GradientExtractionConfig(**settings["config"])
-    run_step(
-        step.STEP,
-        settings,
-        config.model_dump(),
-        lambda _: step.seal_store(config, read_pointer(data), read_pointer(model), settings["output_uri"]),
-        gradients,
-    )
+    task.seal_gradients(data, model, gradients, settings)

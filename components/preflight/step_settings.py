@@ -13,32 +13,35 @@ WITHOUT_EFFECT = ("run", "data", "promotion", "resources", "platform")
 
 
 def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
-    """Return the settings of each step, JSON values under the step's name."""
+    """Return the settings of each step, JSON values under the step's name.
+
+    What has its default is left out, as each copy counts for the size of the workflow.
+    """
     common = {"output_uri": settings.run.output_uri}
-    model = settings.model.model_dump()
+    model = settings.model.changes()
     fine_tuning, meta_training = (
-        {"model": model, "recipe": TrainingRecipe.of(settings.training, schedule).model_dump()}
+        {"model": model, "recipe": TrainingRecipe.of(settings.training, schedule).changes()}
         for schedule in (settings.fine_tuning, settings.meta_training)
     )
     hardware = _training_hardware(settings)
     estimation = SubsetEstimationConfig.of(settings.estimation, settings.fine_tuning.steps)
-    asked = {name: model[name] for name in ("base_model", "max_length", "prompt_form")}
+    asked = {name: model[name] for name in ("base_model", "max_length", "prompt_form") if name in model}
     return {
-        "data_preparation": {**common, "config": settings.data.model_dump(), "model": asked},
+        "data_preparation": {**common, "config": settings.data.changes(), "model": asked},
         "meta_training": {**common, **meta_training, **hardware},
         "gradient_extraction": {
             **common,
-            "config": settings.extraction.model_dump(),
+            "config": settings.extraction.changes(),
             "gpus": settings.resources.gpus,
         },
-        "calibration": {**common, "config": settings.calibration.model_dump(), **fine_tuning},
+        "calibration": {**common, "config": settings.calibration.changes(), **fine_tuning},
         "calibration_runs": {**common, **hardware},
-        "subset_estimation": {**common, "config": estimation.model_dump()},
+        "subset_estimation": {**common, "config": estimation.changes()},
         "target_finetuning": {**common, **fine_tuning, **hardware},
-        "evaluation": {**common, "config": settings.evaluation.model_dump(), **hardware},
+        "evaluation": {**common, "config": settings.evaluation.changes(), **hardware},
         "promotion": {
             **common,
-            "config": settings.promotion.model_dump(),
+            "config": settings.promotion.changes(),
             "digest": settings_digest(settings),
         },
     }

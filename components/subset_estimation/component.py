@@ -24,20 +24,6 @@ def estimate_subsets(
         settings: what preflight resolved for this step.
         calibration: the texts that `plan_calibration` returned, whose runs are done.
     """
-    from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-    from gradsift.components.shared.step_output import read_pointer
-    from gradsift.components.shared.step_run import run_step
-    from gradsift.components.shared.true_losses import PlannedRuns, gather
-    from gradsift.components.subset_estimation import step
+    from gradsift.components.subset_estimation import task
 
-    config, root = SubsetEstimationConfig(**settings["config"]), settings["output_uri"]
-    prepared = read_pointer(data)
-    origin = {"data_digest": prepared.digest, "model_digest": read_pointer(model).digest}
-    losses = gather([PlannedRuns.model_validate_json(each) for each in calibration], root)
-    run_step(
-        step.STEP,
-        settings,
-        config.model_dump(),
-        lambda _: step.estimate_subsets(config, read_pointer(gradients), root, origin, prepared, losses),
-        selection,
-    )
+    task.estimate_subsets(data, model, gradients, selection, settings, calibration)

@@ -57,6 +57,10 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise SettingsError([self._sentence(each) for each in error.errors()]) from None
 
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that differ from their defaults."""
+        return self.model_dump(exclude_defaults=True)
+
     def rules(self) -> Iterator[str]:
         """Yield a sentence for each rule between fields that is broken."""
         yield from ()
