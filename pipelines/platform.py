@@ -50,7 +50,7 @@ def mount_environment(
 
 def set_resources(task: dsl.PipelineTask, cpu: Any, memory: Any, retry: bool = True) -> None:
     """Give a task what a step without a model needs, and try a lost pod again unless told otherwise."""
-    task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
+    task.set_cpu_request(cpu).set_memory_limit(memory)  # what is requested is the limit
     _register(task, cpu, memory)
     kubernetes.set_timeout(task, SMALL_HOURS * 3600)
     if retry:
@@ -80,7 +80,7 @@ def set_training_resources(
         node_selector: labels that the node must have, a pipeline parameter.
         tolerations: taints that the node may have, a pipeline parameter with a list.
     """
-    task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
+    task.set_cpu_request(cpu).set_memory_limit(memory)  # what is requested is the limit
     task.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
     _register(task, cpu, memory, gpus, gpu_type)
     kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory")

@@ -13,7 +13,7 @@ from gradsift.components.shared.step_output import StepOutput, fetch, output_key
 from gradsift.components.shared.storage import join_uri
 from gradsift.components.shared.true_losses import CALIBRATION, PlannedRuns
 
-GROUPS = 4
+GROUPS = 2
 """Fine-tunings are done in so many groups side by side, as the start of a process takes longer than a small one."""
 
 

@@ -1,8 +1,6 @@
 """The pipeline's interface and wiring, read from its compiled form."""
 
-import dataclasses
-import inspect
-import re
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +8,15 @@ import pytest
 import yaml
 from kfp import compiler
 
-from gradsift.components.calibration.component import plan_calibration
-from gradsift.components.data_preparation.component import prepare_data
-from gradsift.components.evaluation.component import evaluate
-from gradsift.components.gradient_extraction.component import plan_extraction, seal_gradients
-from gradsift.components.meta_training.component import meta_train
 from gradsift.components.preflight.component import preflight
-from gradsift.components.preflight.parameter_checks import CONFIGS
-from gradsift.components.promotion.component import compare_with_champion, promote_model
 from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
-from gradsift.components.subset_estimation.component import estimate_subsets
-from gradsift.components.target_finetuning.component import fine_tune_target
-from gradsift.components.training_nodes.component import delete_leftovers, place_training
-from gradsift.pipelines.parameters import defaults
+from gradsift.components.shared.parameters.pipeline_settings import SETTINGS, form_parameters
+from gradsift.components.training_nodes.component import delete_leftovers
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
-COMPONENTS = [
-    prepare_data,
-    meta_train,
-    plan_extraction,
-    seal_gradients,
-    plan_calibration,
-    estimate_subsets,
-    fine_tune_target,
-    evaluate,
-    compare_with_champion,
-    promote_model,
-]
-# The final fine-tuning is short, gentle and counted in steps, so that every comparison costs the same.
-OWN_DEFAULTS = {"fine_tune_steps": 40, "fine_tune_learning_rate": 5e-5, "fine_tune_epochs": 3.0}
 LARGE = {"meta-train", "extract-part", "calibrate", "fine-tune-target", "evaluate", "promote-model"}
+MAX_YAML_BYTES = 120_000
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +32,9 @@ def test_committed_yaml_is_a_fresh_compile(compiled: list[dict[str, Any]]) -> No
     )
 
 
-def test_yaml_is_ascii() -> None:
+def test_yaml_is_ascii_and_small() -> None:
     assert COMMITTED.read_bytes().isascii()
+    assert COMMITTED.stat().st_size < MAX_YAML_BYTES
 
 
 def needs(graph: dict[str, Any]) -> dict[str, set[str]]:
@@ -87,16 +64,14 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
         "delete-leftovers": {"exit-handler-1"},
     }
     assert needs(components["comp-exit-handler-1"]) == {
-        "place-training": set(),
         "prepare-data": set(),
         "compare-with-champion": {"prepare-data"},
-        "condition-2": {"place-training", "prepare-data", "compare-with-champion"},
+        "condition-2": {"prepare-data", "compare-with-champion"},
     }
     assert needs(components["comp-condition-2"]) == {
         "meta-train": set(),
-        "plan-extraction": set(),
-        "for-loop-3": {"meta-train", "plan-extraction"},
-        "seal-gradients": {"meta-train", "plan-extraction", "for-loop-3"},
+        "for-loop-3": {"meta-train"},
+        "seal-gradients": {"meta-train", "for-loop-3"},
         "plan-calibration": {"meta-train"},
         "for-loop-4": {"plan-calibration"},
         "estimate-subsets": {"meta-train", "seal-gradients", "plan-calibration", "for-loop-4"},
@@ -104,6 +79,8 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
         "evaluate": {"estimate-subsets", "fine-tune-target"},
         "condition-5": {"fine-tune-target", "evaluate"},
     }
+    assert needs(components["comp-for-loop-3"]) == {"extract-part": set()}
+    assert needs(components["comp-for-loop-4"]) == {"calibrate": set()}
     assert needs(components["comp-condition-5"]) == {"promote-model": set()}
 
 
@@ -120,31 +97,27 @@ def test_nothing_is_trained_without_news_and_nothing_promoted_without_a_name(
     )
 
 
-def test_every_parameter_is_typed_described_and_has_a_default() -> None:
-    for name, definition in gradsift_pipeline.component_spec.inputs.items():
-        assert definition.type in {"String", "Integer", "Float", "Boolean", "List", "Dict"}, name
-        assert definition.description, name
-        assert definition.optional, name
-
-
-def test_parameters_are_those_of_the_settings_with_their_defaults_and_sentences() -> None:
+def test_the_form_is_the_pipelines_interface() -> None:
     inputs = gradsift_pipeline.component_spec.inputs
-    expected = {}
-    for prefixes, config in CONFIGS:
-        for field in dataclasses.fields(config):
-            names = [f"{prefix}_{field.name}" for prefix in prefixes if f"{prefix}_{field.name}" in inputs]
-            if config.__name__ == "SubsetEstimationConfig" and field.name == "ridge_scaling":
-                assert not names, "the ridge's scaling follows from the recipe"
-                continue
-            assert len(names) == 1, f"{config.__name__}.{field.name} is in the pipeline as {names}"
-            expected[names[0]] = (_default(field), _sentences(config)[field.name])
-    for name, (default, sentence) in expected.items():
-        assert inputs[name].default == OWN_DEFAULTS.get(name, default), name
-        assert " ".join(inputs[name].description.split()) == sentence, name
-    assert {name for name in inputs if name not in expected} == {"output_uri", "extract_base_weights"}
+    kinds = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "List": list, "Dict": dict}
+    form = form_parameters()
+    assert list(inputs) == [*form, SETTINGS]
+    for name, parameter in form.items():
+        assert kinds[inputs[name].type] is parameter.kind, name
+        assert inputs[name].default == parameter.default, name
+        assert " ".join(inputs[name].description.split()) == parameter.description, name
+        assert inputs[name].optional, name
+    assert (inputs[SETTINGS].type, inputs[SETTINGS].default) == ("Dict", {})
 
 
-def test_preflight_checks_every_parameter_before_anything_else() -> None:
+def test_the_description_names_the_fields_of_the_form() -> None:
+    description = gradsift_pipeline.pipeline_spec.pipeline_info.description
+    assert len(description.splitlines()) == 5
+    for name in form_parameters():
+        assert f"`{name}`" in description or name.startswith("platform_"), name
+
+
+def test_preflight_checks_every_field_before_anything_else() -> None:
     inputs = gradsift_pipeline.component_spec.inputs
     checked = preflight.component_spec.inputs
     assert {name: each.type for name, each in checked.items()} == {
@@ -154,107 +127,69 @@ def test_preflight_checks_every_parameter_before_anything_else() -> None:
     assert {name: given[name].component_input_parameter for name in inputs} == {name: name for name in inputs}
 
 
-@pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.name)
-def test_component_defaults_are_the_pipelines(component: Any) -> None:
-    known = defaults()
-    spec = gradsift_pipeline.pipeline_spec
-    task = next(
-        task
-        for graph in (spec.root, *spec.components.values())
-        for task in graph.dag.tasks.values()
-        if task.component_ref.name == f"comp-{component.name}"
-    )
-    for name, definition in component.component_spec.inputs.items():
-        if definition.optional and name not in {"calibration", "node_resources"}:
-            source = task.inputs.parameters[name].component_input_parameter.removeprefix("pipelinechannel--")
-            assert known[source] == definition.default or source in OWN_DEFAULTS, name
+def test_every_step_takes_its_settings_from_preflight(compiled: list[dict[str, Any]]) -> None:
+    spec = compiled[0]
+    graphs = [spec["root"], *spec["components"].values()]
+    taken = {}
+    for graph in graphs:
+        for name, task in graph.get("dag", {}).get("tasks", {}).items():
+            if name != "preflight" and "settings" in (given := task.get("inputs", {}).get("parameters", {})):
+                taken[name] = given["settings"]["componentInputParameter"]
+    assert taken == {
+        name: f"pipelinechannel--preflight-{output}"
+        for name, output in {
+            "prepare-data": "data_preparation",
+            "compare-with-champion": "promotion",
+            "meta-train": "meta_training",
+            "extract-part": "gradient_extraction",
+            "seal-gradients": "gradient_extraction",
+            "plan-calibration": "calibration",
+            "calibrate": "calibration_runs",
+            "estimate-subsets": "subset_estimation",
+            "fine-tune-target": "target_finetuning",
+            "evaluate": "evaluation",
+            "promote-model": "promotion",
+        }.items()
+    }
 
 
 def test_components_run_in_our_images_without_installing_anything(compiled: list[dict[str, Any]]) -> None:
     executors = compiled[0]["deploymentSpec"]["executors"]
-    opening_models = LARGE | {"prepare-data"}
+    opening_models = LARGE | {"prepare-data", "preflight"}
     for name, executor in executors.items():
         container = executor["container"]
         step = name.removeprefix("exec-")
-        assert container["image"] == (TRAIN_IMAGE if step in opening_models else CPU_IMAGE)
+        assert container["image"] == (TRAIN_IMAGE if step in opening_models else CPU_IMAGE), name
         assert "pip install" not in " ".join(container["command"])
 
 
+def test_what_nobody_reads_is_not_in_the_workflow(compiled: list[dict[str, Any]]) -> None:
+    spec = json.dumps(compiled[0]["components"]) + json.dumps(compiled[0]["deploymentSpec"])
+    assert '"description"' not in spec
+    assert "Args:" not in spec
+
+
 @pytest.mark.parametrize(
-    ("loop", "plan"), [("for-loop-3", "plan-extraction"), ("for-loop-4", "plan-calibration")]
+    ("loop", "plan", "key"),
+    [
+        ("for-loop-3", "preflight", "extraction_parts"),
+        ("for-loop-4", "plan-calibration", "Output"),
+    ],
 )
-def test_what_runs_in_a_loop_is_given_the_resources_of_training(
-    loop: str, plan: str, compiled: list[dict[str, Any]]
+def test_loops_go_over_what_was_planned(
+    loop: str, plan: str, key: str, compiled: list[dict[str, Any]]
 ) -> None:
-    components = compiled[0]["components"]
-    [group] = components[f"comp-{loop}"]["dag"]["tasks"].values()
-    given = {
-        name: source["componentInputParameter"] for name, source in group["inputs"]["parameters"].items()
-    }
-    for name in ("cpu", "memory", "gpus", "gpu_type"):
-        trains = plan == "plan-calibration" and name != "gpu_type"
-        assert given[name].endswith(f"place-training-{name}" if trains else f"resources_{name}"), name
-    for name in ("s3_secret", "mlflow_secret", "hub_secret", "settings", "node_selector", "tolerations"):
-        assert given[name].endswith(f"platform_{name}")
-    tasks = components["comp-condition-2"]["dag"]["tasks"]
-    task = tasks[loop]
-    items = task["inputs"]["parameters"][task["parameterIterator"]["items"]["inputParameter"]]
-    assert items["taskOutputParameter"]["producerTask"] == plan
-    if plan == "plan-calibration":
-        assert tasks["estimate-subsets"]["inputs"]["parameters"]["calibration"] == items
-
-
-def test_parts_are_extracted_and_sealed_by_the_same_settings(compiled: list[dict[str, Any]]) -> None:
-    components = compiled[0]["components"]
-    tasks = components["comp-condition-2"]["dag"]["tasks"]
-    [group] = components["comp-for-loop-3"]["dag"]["tasks"].values()
-    [task] = components["comp-extract-group"]["dag"]["tasks"].values()
-    planned = tasks["seal-gradients"]["inputs"]["parameters"]["planned"]
-    assert planned["taskOutputParameter"]["producerTask"] == "plan-extraction"
-    loop = tasks["for-loop-3"]
-    item = loop["parameterIterator"]
-    assert loop["inputs"]["parameters"][item["items"]["inputParameter"]] == planned
-    assert group["inputs"]["parameters"]["planned"]["componentInputParameter"] == item["itemInput"]
-    assert task["inputs"]["parameters"]["planned"]["componentInputParameter"] == "planned"
-    for name in plan_extraction.component_spec.inputs:
-        source = tasks["plan-extraction"]["inputs"]["parameters"][name]["componentInputParameter"]
-        assert source == f"pipelinechannel--extract_{name}"
-
-
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
-
-
-def _sentences(config: type[Any]) -> dict[str, str]:
-    text = inspect.getdoc(config) or ""
-    attributes = text.split("Attributes:")[1].split("\nRaises:")[0]
-    found = re.finditer(r"^    (\w+): (.*(?:\n        .*)*)", attributes, re.MULTILINE)
-    return {match[1]: " ".join(match[2].split()) for match in found}
-
-
-@pytest.mark.parametrize(
-    ("nodes", "placement"), [(1, ("64", "512Gi", 8)), (2, ("2", "8Gi", 0))], ids=["one node", "two nodes"]
-)
-def test_pods_that_launch_nodes_need_no_gpus_themselves(nodes: int, placement: tuple[Any, ...]) -> None:
-    found = place_training.python_func(
-        nodes=nodes,
-        cpu="64",
-        memory="512Gi",
-        gpus=8,
-        gpu_type="amd.com/gpu",
-        small_cpu="2",
-        small_memory="8Gi",
-    )
-    assert tuple(found) == (*placement, {"cpu": "64", "memory": "512Gi", "amd.com/gpu": 8})
-
-
-@pytest.mark.parametrize("task", ["meta-train", "fine-tune-target", "evaluate"])
-def test_what_trains_knows_the_resources_of_its_nodes(task: str, compiled: list[dict[str, Any]]) -> None:
     tasks = compiled[0]["components"]["comp-condition-2"]["dag"]["tasks"]
-    source = tasks[task]["inputs"]["parameters"]["node_resources"]["componentInputParameter"]
-    assert source == "pipelinechannel--place-training-node_resources"
+    iterator = tasks[loop]["parameterIterator"]
+    items = tasks[loop]["inputs"]["parameters"][iterator["items"]["inputParameter"]]
+    if plan == "preflight":
+        assert items == {"componentInputParameter": f"pipelinechannel--preflight-{key}"}
+    else:
+        assert items["taskOutputParameter"] == {"outputParameterKey": key, "producerTask": plan}
+        assert tasks["estimate-subsets"]["inputs"]["parameters"]["calibration"] == items
+    [task] = compiled[0]["components"][f"comp-{loop}"]["dag"]["tasks"].values()
+    item = {"componentInputParameter": iterator["itemInput"]}
+    assert item in task["inputs"]["parameters"].values()
 
 
 def test_leftovers_are_deleted_however_the_run_ends(compiled: list[dict[str, Any]]) -> None:

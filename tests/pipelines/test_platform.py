@@ -1,4 +1,4 @@
-"""What the compiled pipeline says of pods: resources, secrets, shared memory, retries, caching, time limits."""
+"""What Kubeflow's driver makes of the compiled pipeline: the pods of runs, by a double that resolves as it does."""
 
 import json
 import os
@@ -9,171 +9,206 @@ from typing import Any
 
 import pytest
 import yaml
+from doubles.kfp_channels import non_text_channels
+from doubles.kfp_driver import resolve
+from doubles.kfp_pod import PodTask
+from doubles.kfp_workflow import workflow_bytes
+
+from gradsift.components.calibration.plan import GROUPS
+from gradsift.components.preflight.step_settings import pods, step_settings
+from gradsift.components.shared.parameters.extraction import MAX_PODS
+from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings, form_of
+from gradsift.components.shared.pod_environment import MOUNTS
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
-LARGE = {"meta-train", "extract-part", "calibrate", "fine-tune-target", "evaluate", "promote-model"}
-SMALL = {
-    "place-training",
-    "delete-leftovers",
-    "preflight",
-    "prepare-data",
-    "compare-with-champion",
-    "plan-extraction",
-    "seal-gradients",
-    "plan-calibration",
-    "estimate-subsets",
+EXTRACTING = {"extract-part", "promote-model"}
+TRAINING = {"meta-train", "calibrate", "fine-tune-target", "evaluate"}
+LARGE = EXTRACTING | TRAINING
+CHECKS = {"preflight", "delete-leftovers"}
+SMALL = {"prepare-data", "compare-with-champion", "seal-gradients", "plan-calibration", "estimate-subsets"}
+EVERYTHING = {
+    "calibrate_runs": 10,
+    "extract_pods": MAX_PODS,
+    "promote_model_name": "model",
+    "gpus": 2,
+    "gpu_type": "amd.com/gpu",
+    "cpu": "8",
+    "memory": "64Gi",
+    "resources_small_cpu": "1",
+    "resources_small_memory": "4Gi",
+    "platform_node_selector": {"pool": "gpu"},
+    "platform_tolerations": [{"key": "gpu", "operator": "Exists", "tolerationSeconds": 60}],
+    "platform_secret": "team-secret",
+    "platform_settings": "team-settings",
 }
-SECRETS = {
-    "s3_secret": {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"},
-    "mlflow_secret": {"MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"},
-    "hub_secret": {"HF_TOKEN"},
-}
-Executors = dict[str, dict[str, Any]]
-
-
-def documents(text: str) -> tuple[dict[str, Any], Executors]:
-    """Return the pipeline's specification, and what Kubernetes is told of each component that runs in a pod."""
-    spec, platform = yaml.safe_load_all(text)
-    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    return spec, {name.removeprefix("exec-"): executor for name, executor in executors.items()}
+MAX_WORKFLOW_BYTES = 900_000
+"""Argo compresses the state of a larger object than 1 MiB, and Kubeflow's API sees its tasks no more."""
 
 
 @pytest.fixture(scope="module")
-def spec() -> dict[str, Any]:
-    return documents(COMMITTED.read_text())[0]
+def documents() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(COMMITTED.read_text()))
 
 
-@pytest.fixture(scope="module")
-def executors() -> Executors:
-    return documents(COMMITTED.read_text())[1]
-
-
-def containers(spec: dict[str, Any]) -> dict[str, Any]:
-    found = spec["deploymentSpec"]["executors"]
-    return {name.removeprefix("exec-"): executor["container"] for name, executor in found.items()}
-
-
-def pods(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return every task that runs in a pod, of all graphs."""
-    graphs = [spec["root"], *spec["components"].values()]
-    return {
-        name: task
-        for graph in graphs
-        for name, task in graph.get("dag", {}).get("tasks", {}).items()
-        if "executorLabel" in spec["components"][task["componentRef"]["name"]]
+def run_of(documents: list[dict[str, Any]], news: str = "changed", **parameters: Any) -> list[PodTask]:
+    """Return the pods of a run with these parameters, whose preflight resolves as it does."""
+    settings = PipelineSettings.of(parameters)
+    parts = [str(number) for number in range(settings.extraction.pods)]
+    groups = [json.dumps({"number": number}) for number in range(GROUPS)] if settings.calibration.runs else []
+    outputs = {
+        "preflight": {**step_settings(settings), **pods(settings), "extraction_parts": parts},
+        "compare-with-champion": {"Output": news},
+        "plan-calibration": {"Output": groups},
     }
+    return resolve(documents, form_of(parameters), outputs)
 
 
-def test_every_pod_is_known_here(spec: dict[str, Any], executors: Executors) -> None:
-    assert set(pods(spec)) == set(containers(spec)) == set(executors) == LARGE | SMALL
+@pytest.fixture(scope="module")
+def everything(documents: list[dict[str, Any]]) -> list[PodTask]:
+    return run_of(documents, **EVERYTHING)
 
 
-def test_no_task_is_cached_by_kfp(spec: dict[str, Any]) -> None:
-    for name, task in pods(spec).items():
-        assert not task.get("cachingOptions", {}).get("enableCache"), name
+def names(run: list[PodTask]) -> list[str]:
+    return [pod.name for pod in run]
 
 
-def test_a_task_is_tried_three_times_but_for_checks(spec: dict[str, Any]) -> None:
-    for name, task in pods(spec).items():
-        if name == "preflight":
-            assert "retryPolicy" not in task
-        else:
-            assert task["retryPolicy"]["maxRetryCount"] == 2, name
-            assert task["retryPolicy"]["backoffDuration"] == "30s", name
+def test_no_number_reaches_what_the_driver_reads_as_a_text(documents: list[dict[str, Any]]) -> None:
+    assert non_text_channels(documents) == []
 
 
-def test_cpu_memory_and_gpus_are_parameters(spec: dict[str, Any]) -> None:
-    for name, container in containers(spec).items():
-        resources = container["resources"]
-        kind = "resources_small" if name in SMALL else "resources"
-        if name in {"calibrate", "extract-part"}:
-            cpu, memory = "cpu", "memory"
-        elif name in {"meta-train", "fine-tune-target", "evaluate"}:
-            cpu, memory = "place-training-cpu", "place-training-memory"
-        else:
-            cpu, memory = f"{kind}_cpu", f"{kind}_memory"
-        assert f"{cpu}']" in resources["resourceCpuRequest"], name
-        assert f"{memory}']" in resources["resourceMemoryRequest"], name
-        assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"], name
-        assert ("accelerator" in resources) == (name in LARGE), name
-        if name in LARGE:
-            assert "gpus']" in resources["accelerator"]["resourceCount"]
-            assert "gpu_type']" in resources["accelerator"]["resourceType"]
+def test_a_run_by_default_has_these_pods(documents: list[dict[str, Any]]) -> None:
+    run = run_of(documents)
+    assert sorted(names(run)) == sorted((CHECKS | SMALL | LARGE) - {"calibrate", "promote-model"})
 
 
-def test_credentials_are_optional_secrets_by_name(executors: Executors) -> None:
-    for name, executor in executors.items():
-        given = {
-            secret["secretNameParameter"]["componentInputParameter"].rpartition("platform_")[2]: secret
-            for secret in executor["secretAsEnv"]
-        }
-        assert given.keys() == SECRETS.keys(), name
-        for parameter, keys in SECRETS.items():
-            assert given[parameter]["optional"] is True
-            assert {key["envVar"] for key in given[parameter]["keyToEnv"]} == keys
-            assert all(key["envVar"] == key["secretKey"] for key in given[parameter]["keyToEnv"])
+def test_a_run_with_everything_has_all_pods(everything: list[PodTask]) -> None:
+    assert set(names(everything)) == CHECKS | SMALL | LARGE
+    assert names(everything).count("extract-part") == MAX_PODS
+    assert names(everything).count("calibrate") == GROUPS
 
 
-def test_addresses_and_folders_come_from_the_config_map_of_the_chart(executors: Executors) -> None:
-    golden = Path(__file__).parents[1] / "charts" / "golden" / "everything.yaml"
-    [settings] = [
-        each
-        for each in yaml.safe_load_all(golden.read_text())
-        if each["kind"] == "ConfigMap" and each["metadata"]["name"].endswith("-settings")
-    ]
-    for executor in executors.values():
-        [config_map] = executor["configMapAsEnv"]
-        assert config_map["optional"] is True
-        assert settings["data"].keys() <= {key["envVar"] for key in config_map["keyToEnv"]}
-        assert all(key["envVar"] == key["configMapKey"] for key in config_map["keyToEnv"])
+def test_a_run_without_news_trains_nothing(documents: list[dict[str, Any]]) -> None:
+    run = run_of(documents, news="unchanged", **EVERYTHING)
+    assert set(names(run)) == CHECKS | {"prepare-data", "compare-with-champion"}
 
 
-def test_pods_know_their_run_and_have_a_scratch_folder(executors: Executors) -> None:
-    for executor in executors.values():
-        assert {"name": "KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"} in executor[
-            "fieldPathAsEnv"
-        ]
-        assert {"volumeName": "tmp", "mountPath": "/tmp"} in executor["emptyDirMounts"]
-
-
-def test_training_has_shared_memory_up_to_its_memory_limit_and_is_placed_by_parameters(
-    executors: Executors,
+@pytest.mark.parametrize(
+    ("parameters", "gpus"), [({}, "1"), ({"gpus": 2}, "2"), ({"gpus": 0}, "0"), ({"gpus": 8}, "8")]
+)
+def test_training_pods_get_the_gpus_that_are_asked_for(
+    parameters: dict[str, Any], gpus: str, documents: list[dict[str, Any]]
 ) -> None:
-    for name, executor in executors.items():
-        shared = {"volumeName": "dshm", "mountPath": "/dev/shm", "medium": "Memory"}
-        assert (shared in executor["emptyDirMounts"]) == (name in LARGE), name
-        assert ("nodeSelector" in executor) == ("tolerations" in executor) == (name in LARGE), name
-        if name in LARGE:
-            selector = executor["nodeSelector"]["nodeSelectorJson"]["componentInputParameter"]
-            [toleration] = executor["tolerations"]
-            assert selector.endswith("node_selector")
-            assert toleration["tolerationJson"]["componentInputParameter"].endswith("tolerations")
+    run = run_of(documents, calibrate_runs=4, promote_model_name="model", **parameters)
+    for pod in run:
+        expected = {"nvidia.com/gpu": gpus} if pod.name in LARGE else {}
+        assert {name: count for name, count in pod.limits.items() if "gpu" in name} == expected, pod.name
 
 
-def test_a_pod_that_hangs_is_stopped(executors: Executors) -> None:
-    for name, executor in executors.items():
-        assert int(executor["activeDeadlineSeconds"]) == (7 * 24 if name in LARGE else 12) * 3600, name
+def test_cpu_and_memory_are_those_of_the_parameters(everything: list[PodTask]) -> None:
+    for pod in everything:
+        cpu, memory = ("8", "64Gi") if pod.name in LARGE else ("1", "4Gi")
+        if pod.name in CHECKS:
+            cpu, memory = "2", "8Gi"
+        assert pod.requests == {"cpu": cpu}, pod.name
+        assert pod.limits["memory"] == memory, pod.name
+        assert pod.limits.get("amd.com/gpu") == ("2" if pod.name in LARGE else None)
 
 
-def test_nothing_is_installed_in_a_pod(spec: dict[str, Any]) -> None:
-    assert "pip install" not in json.dumps(spec)
+def test_pods_that_launch_nodes_are_small_and_have_no_gpus(documents: list[dict[str, Any]]) -> None:
+    for pod in run_of(documents, **EVERYTHING, train_nodes=2):
+        if pod.name in TRAINING:
+            assert (pod.requests["cpu"], pod.limits["memory"], pod.limits["amd.com/gpu"]) == ("1", "4Gi", "0")
+        if pod.name in EXTRACTING:
+            assert (pod.requests["cpu"], pod.limits["amd.com/gpu"]) == ("8", "2")
 
 
-def test_model_cache_and_queue_are_fixed_at_compilation(tmp_path: Path, executors: Executors) -> None:
-    assert not any("pvcMount" in executor or "podMetadata" in executor for executor in executors.values())
+def test_large_pods_are_placed_by_parameters(everything: list[PodTask]) -> None:
+    for pod in everything:
+        selector, tolerations = pod.patch.get("nodeSelector"), pod.patch.get("tolerations")
+        if pod.name in LARGE:
+            assert selector == {"pool": "gpu"}
+            assert tolerations == [{"key": "gpu", "operator": "Exists", "tolerationSeconds": 60}]
+        else:
+            assert not selector
+            assert not tolerations
+
+
+def volumes(pod: PodTask) -> dict[str, dict[str, Any]]:
+    """Return a pod's volumes by the folders where they are mounted."""
+    found = {each["name"]: each for each in pod.patch.get("volumes", [])}
+    assert len(found) == len(pod.patch.get("volumes", [])), "a volume's name stands for one"
+    mounts = pod.container["volumeMounts"]
+    return {mount["mountPath"]: found[mount["name"]] for mount in mounts}
+
+
+def test_secret_and_settings_are_volumes_that_may_be_missing(everything: list[PodTask]) -> None:
+    for pod in everything:
+        mounted = volumes(pod)
+        assert mounted[f"{MOUNTS}/secret"]["secret"] == {"secretName": "team-secret", "optional": True}
+        assert mounted[f"{MOUNTS}/settings"]["configMap"] == {"name": "team-settings", "optional": True}
+
+
+def test_pods_have_a_scratch_folder_and_training_has_shared_memory_up_to_its_limit(
+    everything: list[PodTask],
+) -> None:
+    for pod in everything:
+        mounted = volumes(pod)
+        assert mounted["/tmp"]["emptyDir"] == {}
+        assert ("/dev/shm" in mounted) == (pod.name in LARGE), pod.name
+        if pod.name in LARGE:
+            assert mounted["/dev/shm"]["emptyDir"] == {"medium": "Memory"}
+
+
+def test_the_only_variable_is_the_runs_id(everything: list[PodTask]) -> None:
+    for pod in everything:
+        assert pod.environment == {
+            "KFP_RUN_ID": {
+                "name": "KFP_RUN_ID",
+                "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['pipeline/runid']"}},
+            }
+        }
+
+
+def test_a_lost_pod_is_tried_again_and_a_failed_step_is_not(everything: list[PodTask]) -> None:
+    for pod in everything:
+        assert (pod.retry.limit, pod.retry.policy) == (2, "OnError"), pod.name
+
+
+def test_a_pod_that_hangs_is_stopped(everything: list[PodTask]) -> None:
+    for pod in everything:
+        hours = 7 * 24 if pod.name in LARGE else 12
+        assert pod.patch["activeDeadlineSeconds"] == hours * 3600, pod.name
+
+
+def test_no_task_is_cached_by_kfp(documents: list[dict[str, Any]]) -> None:
+    spec = documents[0]
+    for graph in (spec["root"], *spec["components"].values()):
+        for name, task in graph.get("dag", {}).get("tasks", {}).items():
+            if "executorLabel" in spec["components"][task["componentRef"]["name"]]:
+                assert not task.get("cachingOptions", {}).get("enableCache"), name
+
+
+def test_the_workflow_of_a_run_with_everything_stays_small(
+    documents: list[dict[str, Any]], everything: list[PodTask]
+) -> None:
+    size = workflow_bytes(documents, everything)
+    assert size.spec + size.status < MAX_WORKFLOW_BYTES
+
+
+def test_model_cache_and_queue_are_fixed_at_compilation(tmp_path: Path, everything: list[PodTask]) -> None:
+    assert not any("/models" in volumes(pod) or pod.labels for pod in everything)
     path = tmp_path / "pipeline.yaml"
     planted = "planted-secret-value"
     site = {"GRADSIFT_MODEL_CACHE": "team-models", "GRADSIFT_QUEUE": "gpus"}
-    site |= {key: planted for keys in SECRETS.values() for key in keys}
+    site |= {"AWS_SECRET_ACCESS_KEY": planted, "MLFLOW_TRACKING_TOKEN": planted, "HF_TOKEN": planted}
     command = [sys.executable, "-m", "gradsift.pipelines.command_line", "compile", "--to", str(path)]
     subprocess.run(command, env={**os.environ, **site}, check=True, timeout=120)
     assert planted not in path.read_text()
-    spec, compiled = documents(path.read_text())
-    for name in LARGE:
-        [mount] = compiled[name]["pvcMount"]
-        assert (mount["constant"], mount["mountPath"]) == ("team-models", "/models")
-        assert {"name": "HF_HOME", "value": "/models"} in containers(spec)[name]["env"]
-        assert compiled[name]["podMetadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "gpus"}
-    assert "pvcMount" in compiled["preflight"], "it looks for the model where training does"
-    for name in SMALL:
-        assert "podMetadata" not in compiled[name]
+    for pod in run_of(list(yaml.safe_load_all(path.read_text())), **EVERYTHING):
+        opens_models = pod.name in LARGE | {"preflight"}
+        assert ("/models" in volumes(pod)) == opens_models, pod.name
+        if opens_models:
+            assert volumes(pod)["/models"]["persistentVolumeClaim"]["claimName"] == "team-models"
+            assert pod.environment["HF_HOME"]["value"] == "/models"
+        queue = {"kueue.x-k8s.io/queue-name": "gpus"} if pod.name in LARGE else {}
+        assert pod.labels == queue

@@ -8,8 +8,8 @@ from pydantic import Field
 from gradsift.components.shared.parameters.settings import MAX_SEED, Settings
 from gradsift.components.shared.parameters.training import Precision
 
-MAX_PODS = 16
-"""Each pod is an iteration of a loop in the workflow, whose size has a limit (see tests of the workflow's size)."""
+MAX_PODS = 2
+"""Each pod is an iteration of a loop in the workflow, which Argo limits to 1 MiB."""
 
 
 class GradientExtractionConfig(Settings):
