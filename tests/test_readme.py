@@ -67,8 +67,7 @@ def run(command: str, place: Path, *more: str) -> str:
 
 
 def command_with(words: str) -> str:
-    [command] = [command for command in COMMANDS if words in command]
-    return command
+    return next(command for command in COMMANDS if words in command)
 
 
 def test_every_command_is_run_here() -> None:
@@ -80,9 +79,11 @@ def test_every_command_is_run_here() -> None:
         "gradsift fidelity",
         "gradsift report",
         "gradsift parameters",
+        "gradsift parameters --yaml",
         "gradsift compile",
+        "gradsift submit --parameters",
     ]
-    known += ["mlflow ui", "mlflow-sync", "gradsift submit"]
+    known += ["mlflow ui", "mlflow-sync", "gradsift submit --experiment"]
     known += [f"gradsift schedule {verb}" for verb in ("diff", "apply", "list", "delete")]
     assert all(any(words in command for words in known) for command in COMMANDS)
     assert len(COMMANDS) == len(known)
@@ -105,7 +106,7 @@ def test_own_data_then_report_parameters_and_mlflow(workplace: Path) -> None:
     assert "Selected for complaints:" in printed
     run(command_with("gradsift report"), workplace)
     assert "complaints" in (workplace / "complaints.html").read_text()
-    assert "model_max_length = 32" in run(command_with("gradsift parameters"), workplace)
+    assert "model_max_length = 32" in run(".venv/bin/gradsift parameters", workplace)
     shutil.copytree(workplace / "complaints-run", workplace / "gradsift-run")
     assert "Sent" in run(command_with("mlflow-sync"), workplace)
     _mlflow_ui_answers(workplace)
@@ -183,12 +184,21 @@ def test_compile_then_the_kubeflow_example(
     assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *"
 
 
+def test_parameters_from_a_file(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = KfpApi()
+    command, _, file = command_with("gradsift parameters --yaml").partition(" > ")
+    (workplace / file).write_text(run(command, workplace))
+    with serve(api) as host:
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", host)
+        assert host in run(command_with("gradsift submit --parameters"), workplace)
+
+
 def test_submit_and_schedules(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api = KfpApi()
     (workplace / "schedules.yaml").write_text(next(block for block in blocks("yaml") if "cron:" in block))
     with serve(api) as host:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", host)
-        started = run(command_with("gradsift submit").removesuffix(" --wait"), workplace)
+        started = run(command_with("gradsift submit --experiment").removesuffix(" --wait"), workplace)
         assert host in started
         assert "nightly" in run(command_with("schedule diff"), workplace)
         run(command_with("schedule apply"), workplace)

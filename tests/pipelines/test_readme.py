@@ -9,9 +9,9 @@ import yaml
 from typer.main import get_command
 
 from gradsift.components.shared import images
+from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings, defaults
 from gradsift.pipelines import platform
 from gradsift.pipelines.command_line import app
-from gradsift.pipelines.parameters import check_parameters, defaults
 from gradsift.pipelines.schedules import read_schedules
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_the_schedule_is_one_that_can_be_applied(tmp_path: Path) -> None:
     path = tmp_path / "schedules.yaml"
     path.write_text(example)
     [nightly] = read_schedules(path).schedules
-    check_parameters({**defaults(), **nightly.parameters})
+    PipelineSettings.of(nightly.parameters)
     assert nightly.parameters["promote_model_name"] == "complaints"
 
 
