@@ -53,7 +53,7 @@ KEY_NUMBERS = {
         "test_rouge_l": "ROUGE-L {:.1%}",
         "test_loss": "loss {:.3f}",
     },
-    PROMOTION: {"accuracy": "accuracy {:.1%}", "champion_accuracy": "champion's {:.1%}"},
+    PROMOTION: {"score": "score {:.1%}", "champion_score": "champion's {:.1%}"},
 }
 MARKS = {"finished": ("✓", "green"), "reused": ("✓", "cyan"), "failed": ("✗", "red")}
 

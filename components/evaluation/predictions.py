@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from gradsift.components.evaluation.model_answers import ModelAnswers, answer
 from gradsift.components.shared.base_model import find_base_model
+from gradsift.components.shared.model_answers import ModelAnswers, answer
 from gradsift.components.shared.model_loading import from_base, open_model
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe

@@ -15,6 +15,7 @@ from gradsift.components.evaluation.report_explanations import ends_of, explanat
 from gradsift.components.evaluation.scatter import Point, scatter
 from gradsift.components.evaluation.task_map_chart import cluster_key
 from gradsift.components.shared.evaluation_results import LOSS, Confusion, Evaluation, Interval
+from gradsift.components.shared.metric_names import metric_words
 from gradsift.components.shared.selection_results import Selection
 
 FOLDER = Path(__file__).parent
@@ -31,7 +32,7 @@ CHARTS = (
 )
 FILTERS = (
     report_words.named,
-    report_words.metric_words,
+    metric_words,
     report_words.wrappable,
     report_words.percent,
     report_words.percent_range,
@@ -157,13 +158,13 @@ def _methods(selection: Selection) -> dict[str, Any]:
 def _measured(evaluation: Evaluation) -> dict[str, Any]:
     """Test metrics and differences, those that are drawn with their axes, and the confusion matrix."""
     differences = evaluation.difference_to
-    share, *other_shares = evaluation.shares
+    share = evaluation.primary
     shares = [end for model in evaluation.models for end in _bounds(model.test[share])]
     shares += [run.test[share] for model in evaluation.models for run in model.runs]
     return {
         "evaluation": evaluation,
         "share": share,
-        "other_shares": other_shares,
+        "other_shares": [name for name in evaluation.shares if name != share],
         "share_axis": axis_over(shares, label_scale=100),
         "differences": {difference.name: difference for difference in differences},
         "share_difference_axis": axis_over(

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from gradsift.components.evaluation.charts import MINUS
 from gradsift.components.shared.evaluation_results import LOSS, Evaluation, Interval
+from gradsift.components.shared.metric_names import metric_words
 from gradsift.components.shared.selection_results import Calibration, Selection
 
 NAMES = {
@@ -48,11 +49,6 @@ def named(identifier: str) -> str:
     if re.fullmatch(r"step \d+", identifier):
         return f"{identifier.capitalize()} of the search"
     return NAMES.get(identifier, identifier)
-
-
-def metric_words(metric: str) -> str:
-    """Return a metric's name within a sentence."""
-    return "ROUGE-L" if metric == "rouge_l" else metric.replace("_", " ")
 
 
 def wrappable(name: str) -> Markup:
@@ -183,7 +179,7 @@ def headline(selection: Selection, evaluation: Evaluation) -> Headline:
     if evaluation.verdict.helped:
         return Headline("good", "Selection helped", title)
     worse = any(
-        difference.test[evaluation.shares[0]].high < 0 or difference.test[LOSS].low > 0
+        difference.test[evaluation.primary].high < 0 or difference.test[LOSS].low > 0
         for difference in evaluation.difference_to
     )
     if worse:
@@ -201,7 +197,7 @@ def _choice(selection: Selection) -> str:
 
 
 def _shares(evaluation: Evaluation) -> str:
-    metric = evaluation.shares[0]
+    metric = evaluation.primary
     words = f"{percent(evaluation.chosen.test[metric].mean)} test {metric_words(metric)}"
     everything = evaluation.model_of("all")
     if everything is None:

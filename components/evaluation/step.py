@@ -10,12 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from gradsift.components.evaluation.held_out_metrics import bootstrap_metrics, difference, held_out, metrics
-from gradsift.components.evaluation.model_answers import ModelAnswers
 from gradsift.components.evaluation.predictions import FineTuning, predict_all, predict_base
 from gradsift.components.evaluation.report import ReportContent, RunFacts, render_report
 from gradsift.components.evaluation.samples import draw_samples
-from gradsift.components.evaluation.scores import LabelScores, Metrics, RowScores, Scores, written_scores
 from gradsift.components.evaluation.verdict import judge
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.evaluation_results import (
@@ -26,12 +23,14 @@ from gradsift.components.shared.evaluation_results import (
     Interval,
     SeedRun,
 )
+from gradsift.components.shared.held_out_metrics import bootstrap_metrics, difference, held_out, metrics
+from gradsift.components.shared.model_answers import ModelAnswers
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.prompt_format import final_answer
 from gradsift.components.shared.run_record import run_settings
+from gradsift.components.shared.scores import LabelScores, Metrics, RowScores, Scores, scores_of
 from gradsift.components.shared.selection_results import Selection
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.storage import atomic_file
@@ -158,17 +157,6 @@ def _evaluate(
     )
 
 
-def scores_of(answers: ModelAnswers, rows: Any) -> Scores:
-    """Return the scores of a model's answers to the target's test rows (see `prepared_data`)."""
-    if answers.labels is not None:
-        losses, given = answers.test_loss.astype(np.float64), answers.labels.argmax(1)
-        return LabelScores(losses, given, np.array(rows["label"][:]), answers.labels.shape[1])
-    assert answers.token_accuracy is not None
-    assert answers.written is not None
-    written = [final_answer(text) for text in answers.written]
-    return written_scores(answers.test_loss, answers.token_accuracy, written, rows["references"][:])
-
-
 def _check_trained_on(tasks: list[str], selection: Selection, model: StepOutput) -> None:
     expected = [selection.target, *selection.selected]
     if tasks != expected:
@@ -250,9 +238,9 @@ def _metadata(evaluation: Evaluation) -> dict[str, Any]:
     }
     for name, found in evaluation.chosen.test.items():
         values[f"test_{name}"] = found.mean
-    share = evaluation.shares[0]
+    metric = evaluation.primary
     for each in evaluation.difference_to:
-        values[f"{share}_gain_over_{each.name}"] = each.test[share].mean
+        values[f"{metric}_gain_over_{each.name}"] = each.test[metric].mean
         values[f"loss_change_from_{each.name}"] = each.test[LOSS].mean
     if evaluation.spearman is not None:
         values["spearman"] = evaluation.spearman

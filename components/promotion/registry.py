@@ -101,7 +101,11 @@ class ModelRegistry:
             self.client.set_model_version_tag(self.name, str(version.version), name, value)
 
     def download(self, version: "ModelVersion", folder: Path) -> Path:
-        """Download a version's files and return the folder of the model as it was trained."""
+        """Download a version's files and return the folder of the model as it was trained.
+
+        Raises:
+            InputError: the version has no such files.
+        """
         from mlflow.artifacts import download_artifacts
 
         uri = f"models:/{self.name}/{version.version}"
@@ -109,8 +113,8 @@ class ModelRegistry:
         trained = sorted(files.glob(f"artifacts/*/{RESULT}"))
         if not trained:
             raise InputError(
-                f"Version {version.version} of the registered model {self.name!r} is not one of gradsift's: "
-                "give the alias champion to another version, or take it away."
+                f"Version {version.version} of the registered model {self.name!r} has no files of a model of "
+                "gradsift's: give the alias champion to another version, or take it away."
             )
         return trained[0].parent
 

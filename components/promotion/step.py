@@ -1,10 +1,15 @@
 """The step: register the fine-tuned model, and let it take the champion's place if it is good enough."""
 
+import logging
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+from gradsift.components.promotion.comparison import compare
 from gradsift.components.promotion.freshness import FINGERPRINT, fingerprint
 from gradsift.components.promotion.registry import (
     CANDIDATE,
@@ -13,31 +18,45 @@ from gradsift.components.promotion.registry import (
     ModelRegistry,
     open_registry,
 )
-from gradsift.components.shared.errors import TrackingError
+from gradsift.components.shared.errors import InputError, TrackingError
 from gradsift.components.shared.mlflow_sync import sync
+from gradsift.components.shared.model_answers import answer
+from gradsift.components.shared.model_loading import open_model
 from gradsift.components.shared.parameters.promotion import PromotionConfig
+from gradsift.components.shared.parameters.training import Precision
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.run_record import step_events
+from gradsift.components.shared.scores import Scores, scores_of
 from gradsift.components.shared.step_output import StepOutput, fetch
+from gradsift.components.shared.task_model import TaskModel
 from gradsift.components.shared.tracking import StepTracker, run_id
 from gradsift.components.shared.trained_model import training_result
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-    from gradsift.components.shared.task_model import TaskModel
-
 STEP = "promotion"
 FINE_TUNING = "target_finetuning"
+DECISION = "gradsift.decision"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a version became champion, and the sentence that says why."""
+    """Whether a version is champion, and why.
+
+    Attributes:
+        version: its number.
+        promoted: whether it is champion.
+        words: the sentence that says why.
+        tags: what to record of it, tags of the version.
+    """
 
     version: str
     promoted: bool
     words: str
+    tags: Mapping[str, str]
 
 
 def promote(
@@ -50,8 +69,8 @@ def promote(
 ) -> Decision:
     """Make the model a version of the registered model, its candidate, and perhaps its champion.
 
-    Both models answer the target's test rows of this run's data. Without a champion, the candidate becomes it. A
-    step that was killed and is tried again finds the version that it made.
+    Both models answer the target's test rows of this run's data, see `compare`. Without a champion, the candidate
+    becomes it. A step that was killed and is tried again finds the version that it made.
 
     Args:
         config: the registered model, and what its champion has to be beaten by.
@@ -59,36 +78,54 @@ def promote(
         model: the fine-tuned model.
         settings: digest of the settings, from the preflight step.
         root_uri: the run root.
-        tracker: gets both accuracies.
+        tracker: gets both scores, the gain and its interval.
 
     Raises:
-        InputError: there is no MLflow server, or the champion is not a model of this pipeline.
+        InputError: there is no MLflow server, or the champion cannot be loaded; it keeps its place.
         TrackingError: MLflow does not answer; tried again, the step goes on.
     """
     sync(root_uri, run_id())
+    with tempfile.TemporaryDirectory() as folder:
+        with open_registry(root_uri, config.model_name) as registry:
+            candidate = _register(registry, data, model, root_uri)
+            champion = registry.holders().get(CHAMPION)
+            registry.set_alias(CANDIDATE, candidate)
+            files = _files_to_beat(registry, champion, model, Path(folder))
+        decision = _decide(config, candidate, champion, files, data, model, tracker)
+    logger.info(decision.words)
     with open_registry(root_uri, config.model_name) as registry:
-        model_id, mlflow_run = _logged_model(registry, root_uri)
-        tags = {
-            "gradsift.run_id": run_id(),
-            "gradsift.model_uri": model.uri,
-            "gradsift.data_digest": data.digest,
-        }
-        candidate = registry.ensure_version(model_id, mlflow_run, model.digest, tags)
-        champion = registry.holders().get(CHAMPION)
-        registry.set_alias(CANDIDATE, candidate)
-        decision = _decide(config, registry, candidate, champion, data, model, tracker)
+        registry.set_tags(candidate, decision.tags)
         if decision.promoted:
             registry.set_alias(CHAMPION, candidate)
-        registry.set_tags(candidate, {"gradsift.decision": decision.words})
         registry.set_tags(candidate, {FINGERPRINT: fingerprint(data, settings)})
     return decision
 
 
+def _register(registry: ModelRegistry, data: StepOutput, model: StepOutput, root_uri: str) -> "ModelVersion":
+    """Return the version of this run's model."""
+    model_id, mlflow_run = _logged_model(registry, root_uri)
+    tags = {
+        "gradsift.run_id": run_id(),
+        "gradsift.model_uri": model.uri,
+        "gradsift.data_digest": data.digest,
+    }
+    return registry.ensure_version(model_id, mlflow_run, model.digest, tags)
+
+
+def _files_to_beat(
+    registry: ModelRegistry, champion: "ModelVersion | None", model: StepOutput, folder: Path
+) -> Path | None:
+    """Return where the champion's files are, or None where there is none, or it is this very model."""
+    if champion is None or champion.tags.get(MODEL_DIGEST) == model.digest:
+        return None
+    return registry.download(champion, folder)
+
+
 def _decide(
     config: PromotionConfig,
-    registry: ModelRegistry,
     candidate: "ModelVersion",
     champion: "ModelVersion | None",
+    champion_files: Path | None,
     data: StepOutput,
     model: StepOutput,
     tracker: StepTracker,
@@ -96,44 +133,72 @@ def _decide(
     number = str(candidate.version)
     who = f"Version {number} of {config.model_name}"
     if champion is None:
-        return Decision(number, True, f"{who} is champion: it is the first.")
-    if champion.tags.get(MODEL_DIGEST) == model.digest:
-        return Decision(number, True, f"{who} is champion already.")
+        return _decision(number, True, f"{who} is champion: it is the first.")
+    if champion_files is None:
+        return _still_champion(number, who, champion.tags.get(DECISION))
     prepared = PreparedData(fetch(data))
-    precision = training_result(model)["recipe"]["precision"]
-    new = _accuracy(_load(fetch(model)), prepared, precision)
-    tracker.metrics({"accuracy": new})
-    against = f"version {champion.version}"
-    with tempfile.TemporaryDirectory() as folder:
-        old_model = _load(registry.download(champion, Path(folder)))
-    if old_model.label_names(prepared.target) != prepared.task(prepared.target).labels:
-        return Decision(
-            number,
-            False,
-            f"{who} stays candidate: the champion, {against}, knows other labels than the test rows.",
+    precision: Precision = training_result(model)["recipe"]["precision"]
+    to_beat = _champion_scores(champion, config.model_name, champion_files, prepared, precision)
+    if to_beat is None:
+        words = (
+            f"{who} stays candidate: the champion, version {champion.version}, does not know the target "
+            f"{prepared.target!r} with the labels of the test rows."
         )
-    old = _accuracy(old_model, prepared, precision)
-    tracker.metrics({"champion_accuracy": old})
-    promoted = bool(new - old >= config.min_gain)
-    words = (
-        f"{who} {'is champion' if promoted else 'stays candidate'}: accuracy {new:.2%} against {old:.2%} of "
-        f"{against} on the same test rows, and a gain of at least {config.min_gain:.2%} was asked for."
-    )
-    return Decision(number, promoted, words)
+        return _decision(number, False, words)
+    found = compare(config, _scores(open_model(fetch(model)), prepared, precision), to_beat)
+    tracker.metrics(found.numbers())
+    place = "is champion" if found.promoted else "stays candidate"
+    words = f"{who} {place}, as {found.reason}: {found.text(f'version {champion.version}')}."
+    return _decision(number, found.promoted, words, found.tags())
 
 
-def _load(folder: Path) -> "TaskModel":
-    import torch
-
-    from gradsift.components.shared.model_loading import open_model
-
-    return open_model(folder).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+def _scores(model: TaskModel, data: PreparedData, precision: Precision) -> Scores:
+    """Return the scores of a model's answers to the target's test rows."""
+    return scores_of(answer(model, data, precision), data.split(data.target, "test"))
 
 
-def _accuracy(model: "TaskModel", data: PreparedData, precision: Any) -> float:
-    """Return the share of the target's test rows whose answer a model finds the most likely, token by token."""
-    examples = model.encode(data.split(data.target, "test"), data.target)
-    return sum(int(answers.right().sum()) for _, answers in model.read(examples, precision)) / len(examples)
+def _champion_scores(
+    champion: "ModelVersion", name: str, files: Path, data: PreparedData, precision: Precision
+) -> Scores | None:
+    """Return the scores of the champion's answers, or None where it does not know the target or its labels.
+
+    Raises:
+        InputError: its files are damaged, or a test row is too long for it.
+    """
+    with _problems_of(champion, name, Exception):
+        model = open_model(files)
+    labels = data.task(data.target).labels
+    if data.target not in model.task_names or model.label_names(data.target) != labels:
+        return None
+    with _problems_of(champion, name, InputError):
+        return _scores(model, data, precision)
+
+
+@contextmanager
+def _problems_of(champion: "ModelVersion", name: str, kind: type[Exception]) -> Iterator[None]:
+    """Turn errors of one kind into a sentence that names the champion, and says what to do."""
+    try:
+        yield
+    except kind as error:
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise InputError(
+            f"Version {champion.version} of the registered model {name!r} is champion and cannot answer the test "
+            f"rows: {reason}; give the alias champion to another version, or take it away."
+        ) from error
+
+
+def _decision(
+    version: str, promoted: bool, words: str, tags: Mapping[str, str] = MappingProxyType({})
+) -> Decision:
+    return Decision(version, promoted, words, {DECISION: words, **tags})
+
+
+def _still_champion(version: str, who: str, decided: str | None) -> Decision:
+    """Return the decision on a model that an earlier try or run made champion: its tags are kept."""
+    words = f"{who} is champion already."
+    if decided is None:
+        return _decision(version, True, words)
+    return Decision(version, True, f"{words} When it was judged: {decided}", {})
 
 
 def _logged_model(registry: ModelRegistry, root_uri: str) -> tuple[str, str]:

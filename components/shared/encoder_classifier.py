@@ -263,6 +263,11 @@ class EncoderClassifier(TaskModel):
         logits = self.classifier(features).float()
         return logits.masked_fill(~self.task_classes[task], -torch.inf)
 
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks that the model knows, in the order that its task index counts."""
+        return self.head.task_names
+
     def label_names(self, task: str) -> list[str]:
         """Return the names of a task's labels."""
         return [self.head.classes[index] for index in self.head.tasks.get(task, [])]

@@ -1,21 +1,22 @@
 """What an evaluation found: the model of `evaluation.json`, which the evaluation writes and the report shows.
 
-Metrics go by name: `loss` in nats, less is better, then the one that the report speaks of first, then others, all
-from 0 to 1 and more is better. Which there are depends on the target: `accuracy` and `macro_f1` of labels;
-`numeric_match` (of answers that are numbers), `rouge_l`, `exact_match` and `token_accuracy` of written answers.
+Metrics go by name: `loss` in nats, less is better, then others, all from 0 to 1 and more is better. Which there
+are depends on the target: `accuracy` and `macro_f1` of labels; `numeric_match` (of answers that are numbers),
+`rouge_l`, `exact_match` and `token_accuracy` of written answers.
 """
 
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, model_validator
 
+from gradsift.components.shared.metric_names import primary_metric
 from gradsift.components.shared.results import NonNegative, Record, ResultFile
 
 LOSS = "loss"
 
 
 class Interval(Record):
-    """A mean with its 95% bootstrap interval."""
+    """A mean with its bootstrap interval, of 95% in `evaluation.json`."""
 
     mean: FiniteFloat
     low: FiniteFloat
@@ -163,8 +164,13 @@ class Evaluation(ResultFile):
 
     @property
     def shares(self) -> list[str]:
-        """Names of the metrics other than the loss, the one to speak of first."""
+        """Names of the metrics other than the loss."""
         return [name for name in self.chosen.test if name != LOSS]
+
+    @property
+    def primary(self) -> str:
+        """Name of the metric that the target is judged by."""
+        return primary_metric(self.chosen.test)
 
     def model_of(self, name: str) -> EvaluatedModel | None:
         """Return the model of that name, or None where it was not evaluated."""

@@ -175,6 +175,11 @@ class LanguageModel(TaskModel):
         for module in (*tables, self.lm.get_output_embeddings()):
             module.requires_grad_(False)
 
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks that the model knows."""
+        return list(self.settings.labels)
+
     def label_names(self, task: str) -> list[str]:
         """Return the names of a task's labels."""
         return self.settings.labels.get(task, [])

@@ -54,6 +54,11 @@ class TaskModel(nn.Module, ABC):
             with_hidden: whether the rows' mean hidden states are wanted too.
         """
 
+    @property
+    @abstractmethod
+    def task_names(self) -> list[str]:
+        """Names of the tasks that the model knows."""
+
     @abstractmethod
     def label_names(self, task: str) -> list[str]:
         """Return the names of a task's labels; none where it has none, or the model does not know it."""

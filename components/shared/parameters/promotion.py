@@ -22,11 +22,18 @@ class PromotionConfig(Settings):
     )
     min_gain: float = Field(
         0.0,
-        ge=-1,
+        ge=0,
         le=1,
-        description="what a candidate's accuracy on the target's test split must be above the champion's, on"
-        " the same rows, to take its place; 0 lets an equal one, a negative number a slightly "
-        "worse one.",
+        description="how much better than the champion a candidate must be on the target's test rows to take "
+        "its place, as a share from 0 to 1 of the metric that the target is judged by (accuracy, numeric match "
+        "or ROUGE-L); an equal one never takes it.",
+    )
+    confidence: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="the gain's paired bootstrap interval of this confidence, such as 0.9, must lie above "
+        "zero; 0 looks at no interval.",
     )
 
     def rules(self) -> Iterator[str]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradsift.components.evaluation.model_answers import answer
 from gradsift.components.evaluation.predictions import FineTuning, predict_all, predict_base
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.model_answers import answer
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import Precision, TrainingRecipe
 from gradsift.components.shared.prepared_data import PreparedData

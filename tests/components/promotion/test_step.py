@@ -1,5 +1,8 @@
 """Promotion against a real MLflow server: who becomes champion, and what a killed step leaves to its next try."""
 
+import json
+import logging
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,9 @@ def test_the_first_model_is_champion_and_can_be_loaded_by_its_alias(
     prepared_data: StepOutput, fine_tune: Any, name: str, tracker: StepTracker, tmp_path: Path
 ) -> None:
     model = fine_tune("run-1", "positive")
-    made = promote(PromotionConfig(name), prepared_data, model, SETTINGS, str(tmp_path / "root"), tracker)
+    made = promote(
+        PromotionConfig(model_name=name), prepared_data, model, SETTINGS, str(tmp_path / "root"), tracker
+    )
     assert made.promoted
     assert made.words == f"Version 1 of {name} is champion: it is the first."
     assert aliases(name) == {"candidate": "1", "champion": "1"}
@@ -61,58 +66,142 @@ def test_the_first_model_is_champion_and_can_be_loaded_by_its_alias(
 
 
 @pytest.mark.parametrize(
-    ("min_gain", "champion_answers", "promoted"),
-    [(0.0, "worse", True), (0.0, "better", False), (0.0, "equal", True), (0.5, "worse", False)],
+    ("min_gain", "confidence", "champion_answers", "promoted", "reason"),
+    [
+        (0.0, 0.9, "worse", False, "its gain may be chance"),
+        (0.0, 0.0, "worse", True, "it is better"),
+        (0.5, 0.0, "worse", False, "it is better by less than the 50.00 points asked for"),
+        (0.0, 0.0, "equal", False, "it is not better"),
+    ],
 )
 def test_a_candidate_takes_the_champions_place_where_it_gains_enough_on_the_same_rows(
     min_gain: float,
+    confidence: float,
     champion_answers: str,
     promoted: bool,
+    reason: str,
     prepared_data: StepOutput,
     better_and_worse: tuple[str, str, float],
     fine_tune: Any,
     name: str,
     tracker: StepTracker,
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     better, worse, share = better_and_worse
-    champion, candidate = {"worse": (worse, better), "better": (better, worse), "equal": (better, better)}[
-        champion_answers
-    ]
-    root, config = str(tmp_path / "root"), PromotionConfig(name, min_gain)
+    champion = {"worse": worse, "equal": better}[champion_answers]
+    root = str(tmp_path / "root")
+    config = PromotionConfig(model_name=name, min_gain=min_gain, confidence=confidence)
     promote(config, prepared_data, fine_tune("run-1", champion), SETTINGS, root, tracker)
-    made = promote(config, prepared_data, fine_tune("run-2", candidate), SETTINGS, root, tracker)
+    with caplog.at_level(logging.INFO, "gradsift"):
+        made = promote(config, prepared_data, fine_tune("run-2", better), SETTINGS, root, tracker)
     assert made.promoted is promoted
     assert aliases(name) == {"candidate": "2", "champion": "2" if promoted else "1"}
     shares = {better: f"{share:.2%}", worse: f"{1 - share:.2%}"}
-    assert f"accuracy {shares[candidate]} against {shares[champion]} of version 1" in made.words
-    assert MlflowClient().get_model_version(name, "2").tags["gradsift.decision"] == made.words
+    place = "is champion" if promoted else "stays candidate"
+    assert made.words.startswith(
+        f"Version 2 of {name} {place}, as {reason}: accuracy {shares[better]} against {shares[champion]} of "
+        "version 1 on the same 1000 test rows, a difference of +"
+    )
+    assert made.words in caplog.messages
+    tags = MlflowClient().get_model_version(name, "2").tags
+    assert tags["gradsift.decision"] == made.words
+    assert json.loads(tags["gradsift.score"]) == pytest.approx(share)
+    assert (json.loads(tags["gradsift.gain_interval"]) is None) is (confidence == 0)
 
 
-def test_a_language_model_takes_the_place_of_one_that_knows_less(
+def test_a_language_model_takes_the_place_of_one_that_writes_worse(
     counting_data: StepOutput, teach: Any, name: str, tracker: StepTracker, tmp_path: Path
 ) -> None:
-    root, config = str(tmp_path / "root"), PromotionConfig(name)
+    root, config = str(tmp_path / "root"), PromotionConfig(model_name=name)
     promote(config, counting_data, teach("run-1", steps=0), SETTINGS, root, tracker)
     made = promote(config, counting_data, teach("run-2", steps=60), SETTINGS, root, tracker)
     assert made.promoted
-    assert "accuracy 100.00% against 0.00% of version 1" in made.words
+    assert "as it is clearly better: ROUGE-L 100.00% against 0.00% of version 1" in made.words
     assert aliases(name) == {"candidate": "2", "champion": "2"}
+
+
+def test_a_model_that_is_champion_already_keeps_what_was_recorded(
+    counting_data: StepOutput, teach: Any, name: str, tracker: StepTracker, tmp_path: Path
+) -> None:
+    """So does the next try of a step that was killed after it gave the alias."""
+    root, config = str(tmp_path / "root"), PromotionConfig(model_name=name)
+    promote(config, counting_data, teach("run-1", steps=0), SETTINGS, root, tracker)
+    model = teach("run-2", steps=60)
+    first = promote(config, counting_data, model, SETTINGS, root, tracker)
+    recorded = MlflowClient().get_model_version(name, "2").tags
+    again = promote(config, counting_data, model, SETTINGS, root, tracker)
+    assert again.promoted
+    assert again.words == f"Version 2 of {name} is champion already. When it was judged: {first.words}"
+    assert MlflowClient().get_model_version(name, "2").tags == recorded
 
 
 def test_a_champion_of_other_labels_cannot_be_compared(
     prepared_data: StepOutput, fine_tune: Any, name: str, tracker: StepTracker, tmp_path: Path
 ) -> None:
-    root, config = str(tmp_path / "root"), PromotionConfig(name)
+    root, config = str(tmp_path / "root"), PromotionConfig(model_name=name)
     other = fine_tune("run-1", "good", labels=["bad", "good"])
     promote(config, prepared_data, other, SETTINGS, root, tracker)
     made = promote(config, prepared_data, fine_tune("run-2", "positive"), SETTINGS, root, tracker)
-    assert "knows other labels than the test rows" in made.words
+    assert "does not know the target 'sst2' with the labels of the test rows" in made.words
     assert aliases(name) == {"candidate": "2", "champion": "1"}
 
 
+def test_a_champion_of_another_target_cannot_be_compared(
+    prepared_data: StepOutput,
+    counting_data: StepOutput,
+    fine_tune: Any,
+    teach: Any,
+    name: str,
+    tracker: StepTracker,
+    tmp_path: Path,
+) -> None:
+    """The target is answered in free text: both models name no labels for it."""
+    root, config = str(tmp_path / "root"), PromotionConfig(model_name=name)
+    promote(config, prepared_data, fine_tune("run-1", "positive"), SETTINGS, root, tracker)
+    made = promote(config, counting_data, teach("run-2", steps=0), SETTINGS, root, tracker)
+    assert "does not know the target 'next'" in made.words
+    assert aliases(name) == {"candidate": "2", "champion": "1"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda folder: (folder / "head.json").write_text("{"), "Expecting property name"),
+        (shutil.rmtree, "has no files of a model of gradsift's"),
+    ],
+    ids=["one file", "all files"],
+)
+def test_a_champion_that_cannot_be_read_keeps_its_place_and_is_named(
+    damage: Any,
+    reason: str,
+    prepared_data: StepOutput,
+    better_and_worse: tuple[str, str, float],
+    fine_tune: Any,
+    name: str,
+    tracker: StepTracker,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    better, worse, _ = better_and_worse
+    root, config = str(tmp_path / "root"), PromotionConfig(model_name=name, confidence=0)
+    promote(config, prepared_data, fine_tune("run-1", worse), "before", root, tracker)
+    model_id = MlflowClient().get_model_version(name, "1").source.removeprefix("models:/")
+    [head] = tmp_path_factory.getbasetemp().glob(f"mlflow0/artifacts/*/models/{model_id}/**/head.json")
+    damage(head.parent)
+    model = fine_tune("run-2", better)
+    with pytest.raises(
+        InputError, match=f"Version 1 of the registered model '{name}' .*{reason}.*give the alias"
+    ):
+        promote(config, prepared_data, model, SETTINGS, root, tracker)
+    assert aliases(name) == {"candidate": "2", "champion": "1"}
+    assert is_changed(config, prepared_data, SETTINGS, root, tracker), "the candidate was not judged"
+    MlflowClient().delete_registered_model_alias(name, "champion")
+    assert promote(config, prepared_data, model, SETTINGS, root, tracker).promoted
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("call", [0, 1, 3])
+@pytest.mark.parametrize("call", [0, 2, 3])
 def test_killed_after_any_change_and_tried_again_it_ends_as_undisturbed(
     call: int,
     prepared_data: StepOutput,
@@ -124,7 +213,7 @@ def test_killed_after_any_change_and_tried_again_it_ends_as_undisturbed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     better, worse, _ = better_and_worse
-    root, config = str(tmp_path / "root"), PromotionConfig(name)
+    root, config = str(tmp_path / "root"), PromotionConfig(model_name=name, confidence=0)
     promote(config, prepared_data, fine_tune("run-1", worse), "before", root, tracker)
     model = fine_tune("run-2", better)
     changes: list[str] = []
@@ -159,7 +248,7 @@ def test_there_is_news_unless_a_judged_version_is_of_the_same_data_and_settings(
     tmp_path: Path,
 ) -> None:
     better, worse, _ = better_and_worse
-    root, config = str(tmp_path / "root"), PromotionConfig(name)
+    root, config = str(tmp_path / "root"), PromotionConfig(model_name=name)
 
     def changed(data: StepOutput, settings: str) -> bool:
         return is_changed(config, data, settings, root, tracker)

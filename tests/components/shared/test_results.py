@@ -120,6 +120,7 @@ def test_models_are_found_by_name() -> None:
     assert record.model_of("all") == record.models[1]
     assert record.model_of("random") is None
     assert record.shares == ["accuracy", "macro_f1"]
+    assert record.primary == "accuracy"
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from scipy.special import log_softmax
 from tiny_language_models import make_base, write_prepared_data
 from torch.nn import functional
 
-from gradsift.components.evaluation.model_answers import answer
 from gradsift.components.evaluation.predictions import predict_base
 from gradsift.components.shared.language_model import LanguageModel
+from gradsift.components.shared.model_answers import answer
 from gradsift.components.shared.model_loading import from_base
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import PreparedData, PreparedTask, write_index, write_split

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from gradsift.components.evaluation.generation_metrics import (
+from gradsift.components.shared.generation_metrics import (
     best,
     exact_match,
     is_number,

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gradsift.components.evaluation.scores import FloatArray, Metrics, Scores
 from gradsift.components.shared.evaluation_results import Difference, Interval
+from gradsift.components.shared.scores import FloatArray, Metrics, Scores
 
 LEVEL = 0.95
 
@@ -68,7 +68,7 @@ def difference(
     )
 
 
-def interval(mean: float, samples: FloatArray) -> Interval:
-    """Return a value with the percentile interval of its bootstrap samples."""
-    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def interval(mean: float, samples: FloatArray, level: float = LEVEL) -> Interval:
+    """Return a value with the percentile interval of its bootstrap samples, the middle `level` of them."""
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean=mean, low=float(low), high=float(high))

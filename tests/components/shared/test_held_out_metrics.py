@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
-from gradsift.components.evaluation.held_out_metrics import (
+from gradsift.components.shared.held_out_metrics import (
     bootstrap_metrics,
     difference,
     held_out,
     interval,
     metrics,
 )
-from gradsift.components.evaluation.scores import LabelScores, RowScores
+from gradsift.components.shared.scores import LabelScores, RowScores
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -122,3 +122,5 @@ def test_an_interval_is_the_middle_95_percent() -> None:
     found = interval(7.0, np.arange(1001) / 1000)
     assert found.mean == 7.0
     assert (found.low, found.high) == pytest.approx((0.025, 0.975))
+    narrower = interval(7.0, np.arange(1001) / 1000, level=0.9)
+    assert (narrower.low, narrower.high) == pytest.approx((0.05, 0.95))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from gradsift.components.evaluation.samples import EACH, draw_samples
-from gradsift.components.evaluation.scores import RowScores, written_scores
+from gradsift.components.shared.scores import RowScores, written_scores
 
 
 def scores(written: list[str], references: list[list[str]]) -> RowScores:
@@ -32,24 +31,3 @@ def test_rows_count_as_often_as_their_weights_say() -> None:
     assert found["loss"].tolist() == pytest.approx([2 / 3, 1])
     assert found["exact_match"].tolist() == pytest.approx([2 / 3, 1])
     assert found["token_accuracy"].tolist() == [0.5, 0.5]
-
-
-def test_samples_show_some_right_and_some_wrong_rows_of_each_as_they_are() -> None:
-    rows = {
-        "id": [f"row {row}" for row in range(40)],
-        "prompt": [f"prompt {row}" for row in range(40)],
-        "references": [[f"answer {row}", "other"] for row in range(40)],
-    }
-    written = [f"written {row}" for row in range(40)]
-    right = np.arange(40) % 3 == 0
-    drawn = draw_samples(rows, written, right, seed=1)
-    numbers = [int(each.id.split()[1]) for each in drawn]
-    assert numbers == sorted(set(numbers))
-    assert sum(each.right for each in drawn) == sum(not each.right for each in drawn) == EACH
-    for row, each in zip(numbers, drawn, strict=True):
-        assert (each.prompt, each.written) == (f"prompt {row}", f"written {row}")
-        assert (each.expected, each.right) == ([f"answer {row}", "other"], bool(right[row]))
-    assert drawn == draw_samples(rows, written, right, seed=1)
-    assert drawn != draw_samples(rows, written, right, seed=2)
-    assert len(draw_samples(rows, written, np.zeros(40, dtype=bool), seed=1)) == EACH
-    assert not draw_samples(rows, [], np.zeros(0, dtype=bool), seed=1)

@@ -2,19 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix
 
-from gradsift.components.evaluation.generation_metrics import (
+from gradsift.components.shared.evaluation_results import LOSS
+from gradsift.components.shared.generation_metrics import (
     best,
     exact_match,
     is_number,
     numeric_match,
     rouge_l,
 )
-from gradsift.components.shared.evaluation_results import LOSS
+from gradsift.components.shared.prompt_format import final_answer
+
+if TYPE_CHECKING:
+    from gradsift.components.shared.model_answers import ModelAnswers
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -93,6 +98,17 @@ class RowScores:
 Scores = LabelScores | RowScores
 
 
+def scores_of(answers: "ModelAnswers", rows: Any) -> Scores:
+    """Return the scores of a model's answers to the target's test rows (see `prepared_data`)."""
+    if answers.labels is not None:
+        losses, given = answers.test_loss.astype(np.float64), answers.labels.argmax(1)
+        return LabelScores(losses, given, np.array(rows["label"][:]), answers.labels.shape[1])
+    assert answers.token_accuracy is not None
+    assert answers.written is not None
+    written = [final_answer(text) for text in answers.written]
+    return written_scores(answers.test_loss, answers.token_accuracy, written, rows["references"][:])
+
+
 def written_scores(
     losses: npt.NDArray[np.floating],
     token_accuracy: npt.NDArray[np.floating],
@@ -101,8 +117,7 @@ def written_scores(
 ) -> RowScores:
     """Return the scores of written answers.
 
-    Numbers are compared where every row's answer is one; they are spoken of first, else ROUGE-L is, as on
-    Super-NaturalInstructions (Wang et al. 2022): it serves answers of one word and of many.
+    Numbers are compared where every row's answer is one.
 
     Args:
         losses: teacher-forced loss of each row's completion [n_rows].
