@@ -17,9 +17,9 @@ def plan_calibration(data: dsl.Input[dsl.Dataset], meta_model: dsl.Input[dsl.Mod
     Returns:
         The planned runs, a JSON text for each group.
     """
-    from gradsift.components.calibration import task
+    from gradsift.components.calibration import entry_point
 
-    return task.plan_calibration(data, meta_model, settings)
+    return entry_point.plan_calibration(data, meta_model, settings)
 
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
@@ -34,6 +34,6 @@ def calibrate(
         settings: what preflight resolved for this step.
         planned: one of the texts that `plan_calibration` returns.
     """
-    from gradsift.components.calibration import task
+    from gradsift.components.calibration import entry_point
 
-    task.calibrate(data, losses, settings, planned)
+    entry_point.calibrate(data, losses, settings, planned)

@@ -14,6 +14,6 @@ def prepare_data(data: dsl.Output[dsl.Dataset], statistics: dsl.Output[dsl.Markd
         statistics: table of the tasks.
         settings: what preflight resolved for this step.
     """
-    from gradsift.components.data_preparation import task
+    from gradsift.components.data_preparation import entry_point
 
-    task.prepare_data(data, statistics, settings)
+    entry_point.prepare_data(data, statistics, settings)

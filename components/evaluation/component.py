@@ -28,6 +28,6 @@ def evaluate(
         report: the whole run on one page.
         settings: what preflight resolved for this step.
     """
-    from gradsift.components.evaluation import task
+    from gradsift.components.evaluation import entry_point
 
-    task.evaluate(data, selection, model, evaluation, metrics, confusion, report, settings)
+    entry_point.evaluate(data, selection, model, evaluation, metrics, confusion, report, settings)

@@ -17,9 +17,9 @@ def extract_part(
         settings: what preflight resolved for this step.
         part: number of the part, from 0.
     """
-    from gradsift.components.gradient_extraction import task
+    from gradsift.components.gradient_extraction import entry_point
 
-    task.extract_part(data, model, settings, part)
+    entry_point.extract_part(data, model, settings, part)
 
 
 @dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
@@ -37,6 +37,6 @@ def seal_gradients(
         gradients: pointer to the gradient store.
         settings: what preflight resolved for this step.
     """
-    from gradsift.components.gradient_extraction import task
+    from gradsift.components.gradient_extraction import entry_point
 
-    task.seal_gradients(data, model, gradients, settings)
+    entry_point.seal_gradients(data, model, gradients, settings)

@@ -14,6 +14,6 @@ def meta_train(data: dsl.Input[dsl.Dataset], model: dsl.Output[dsl.Model], setti
         model: pointer to the trained model.
         settings: what preflight resolved for this step.
     """
-    from gradsift.components.meta_training import task
+    from gradsift.components.meta_training import entry_point
 
-    task.meta_train(data, model, settings)
+    entry_point.meta_train(data, model, settings)

@@ -16,9 +16,9 @@ def compare_with_champion(data: dsl.Input[dsl.Dataset], settings: dict) -> str:
     Returns:
         `changed` where there is something to do, else `unchanged`.
     """
-    from gradsift.components.promotion import task
+    from gradsift.components.promotion import entry_point
 
-    return task.compare_with_champion(data, settings)
+    return entry_point.compare_with_champion(data, settings)
 
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
@@ -36,6 +36,6 @@ def promote_model(
         decision: what was decided, and why.
         settings: what preflight resolved for promotion.
     """
-    from gradsift.components.promotion import task
+    from gradsift.components.promotion import entry_point
 
-    task.promote_model(data, model, decision, settings)
+    entry_point.promote_model(data, model, decision, settings)

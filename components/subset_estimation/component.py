@@ -24,6 +24,6 @@ def estimate_subsets(
         settings: what preflight resolved for this step.
         calibration: the texts that `plan_calibration` returned, whose runs are done.
     """
-    from gradsift.components.subset_estimation import task
+    from gradsift.components.subset_estimation import entry_point
 
-    task.estimate_subsets(data, model, gradients, selection, settings, calibration)
+    entry_point.estimate_subsets(data, model, gradients, selection, settings, calibration)

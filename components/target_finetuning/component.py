@@ -20,6 +20,6 @@ def fine_tune_target(
         model: pointer to the fine-tuned model.
         settings: what preflight resolved for this step.
     """
-    from gradsift.components.target_finetuning import task
+    from gradsift.components.target_finetuning import entry_point
 
-    task.fine_tune_target(data, selection, model, settings)
+    entry_point.fine_tune_target(data, selection, model, settings)
