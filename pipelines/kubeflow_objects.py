@@ -21,6 +21,9 @@ from kfp_server_api import (
 from gradsift.pipelines.kubeflow_client import Kubeflow, KubeflowConflictError
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
+MAX_NAME = 255
+"""Number of characters that Kubeflow keeps of a name; it answers to a longer one as if it were down."""
+
 
 @dataclass(frozen=True)
 class CompiledPipeline:

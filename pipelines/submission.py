@@ -11,12 +11,12 @@ from rich.console import Console
 
 from gradsift.components.shared.errors import InputError, RunFailedError
 from gradsift.pipelines.kubeflow_client import Kubeflow, KubeflowDownError
-from gradsift.pipelines.kubeflow_objects import CompiledPipeline, ensure_experiment, ensure_version
+from gradsift.pipelines.kubeflow_objects import MAX_NAME, CompiledPipeline, ensure_experiment, ensure_version
 
 FINISHED = {"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}
 POLL = 10.0
 """Seconds between two looks at a run."""
-FOLLOW_PATIENCE = 1800.0
+FOLLOW_TIMEOUT = 1800.0
 """Seconds that a run is followed for while the API is down."""
 
 
@@ -42,20 +42,24 @@ def submit(
         The run's id.
 
     Raises:
-        InputError: Kubeflow cannot be reached, or refused the run.
+        InputError: a name is empty or too long; Kubeflow cannot be reached, or refused the run.
     """
+    name = f"{pipeline.name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC" if run_name is None else run_name
+    for option, text in {"--run-name": name, "--experiment": experiment}.items():
+        if not 0 < len(text) <= MAX_NAME:
+            raise InputError(f"The name in {option} has {len(text)} characters: expected 1 to {MAX_NAME}.")
     version = ensure_version(kubeflow, pipeline)
     experiment_id = ensure_experiment(kubeflow, experiment)
     run = V2beta1Run(
         experiment_id=experiment_id,
-        display_name=run_name or f"{pipeline.name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        display_name=name,
         pipeline_version_reference=version,
         runtime_config=V2beta1RuntimeConfig(parameters=dict(parameters)),
         service_account=service_account,
     )
     try:
         # Not tried again: an answer that was lost may have started the run.
-        return str(kubeflow.call(kubeflow.client.runs.run_service_create_run, run, patience=0).run_id)
+        return str(kubeflow.call(kubeflow.client.runs.run_service_create_run, run, retry_timeout=0).run_id)
     except KubeflowDownError as error:
         where = kubeflow.url(f"experiments/details/{experiment_id}")
         raise InputError(f"{error} The run may have started: see {where} before you try again.") from None
@@ -72,7 +76,9 @@ def follow(kubeflow: Kubeflow, run_id: str, pipeline: CompiledPipeline, console:
     said = None
     while True:
         try:
-            run = kubeflow.call(kubeflow.client.runs.run_service_get_run, run_id, patience=FOLLOW_PATIENCE)
+            run = kubeflow.call(
+                kubeflow.client.runs.run_service_get_run, run_id, retry_timeout=FOLLOW_TIMEOUT
+            )
         except InputError as error:
             raise InputError(f"{error} The run is no longer followed, but goes on: see {url}.") from None
         state = run.state or "PENDING"

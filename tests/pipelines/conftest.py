@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
+from doubles.kfp_api_double import KfpApi
+from doubles.kfp_api_server import serve
 from fake_clock import Clock
-from kfp_api_double import KfpApi
-from kfp_api_server import serve
 
-from gradsift.pipelines import kubeflow_client, kubeflow_objects, submission
+from gradsift.pipelines import kubeflow_client, kubeflow_objects, schedule_changes, submission
 from gradsift.pipelines.command_line import main
 from gradsift.pipelines.kubeflow_objects import CompiledPipeline, compile_pipeline
 
@@ -18,6 +18,7 @@ VARIABLES = (
     "KF_PIPELINES_ENDPOINT",
     "KF_PIPELINES_UI_ENDPOINT",
     "KF_PIPELINES_SA_TOKEN_PATH",
+    "SSL_CERT_FILE",
 )
 CommandLine = Callable[..., tuple[int, str, str]]
 
@@ -26,7 +27,7 @@ CommandLine = Callable[..., tuple[int, str, str]]
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Let waiting between requests take no time."""
     clock = Clock()
-    for module in (kubeflow_client, submission):
+    for module in (kubeflow_client, schedule_changes, submission):
         monkeypatch.setattr(module, "time", SimpleNamespace(sleep=clock.sleep, monotonic=clock.monotonic))
     return clock
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.kfp_api_double import KfpApi
+from doubles.kfp_api_server import serve
 from fake_clock import Clock
-from kfp_api_double import KfpApi
-from kfp_api_server import serve
 
 from gradsift.components.shared.errors import InputError
 from gradsift.pipelines import submission
@@ -41,7 +41,7 @@ def test_a_run_is_started_with_its_parameters_and_its_address_printed(
     assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert run["experiment_id"] == experiment["experiment_id"]
     assert experiment["display_name"] == "gradsift"
-    assert version["pipeline_spec"]["root"]["inputDefinitions"]["parameters"].keys() == (
+    assert version["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"].keys() == (
         gradsift_pipeline.component_spec.inputs.keys()
     )
 
@@ -121,6 +121,28 @@ def test_impossible_parameters_send_nothing(
 ) -> None:
     assert gradsift("submit", "--set", setting) == (2, "", f"Error: {message}\n")
     assert kfp_api.requests == []
+
+
+@pytest.mark.parametrize("option", ["--run-name", "--experiment"])
+@pytest.mark.parametrize("name", ["", "x" * 300])
+def test_a_name_that_kubeflow_cannot_keep(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, option: str, name: str
+) -> None:
+    assert gradsift("submit", option, name) == (
+        2,
+        "",
+        f"Error: The name in {option} has {len(name)} characters: expected 1 to 255.\n",
+    )
+    assert len(kfp_api.requests) == 1
+
+
+def test_an_experiment_is_found_whatever_its_case(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine
+) -> None:
+    for name in ("reviews", "Reviews"):
+        assert gradsift("submit", "--experiment", name)[0] == 0
+    assert len(kfp_api.experiments) == 1
+    assert len(kfp_api.runs) == 2
 
 
 def test_a_run_is_followed_to_its_end(kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine) -> None:
@@ -247,51 +269,6 @@ def test_the_start_of_a_run_is_not_tried_twice(kfp_api: KfpApi, kfp_host: str, g
     assert kfp_api.requests.count("POST /runs") == 1
 
 
-def test_an_address_where_nothing_is(clock: Clock, gradsift: CommandLine, kfp_host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host = f"http://127.0.0.1:{free.getsockname()[1]}"
-    code, output, errors = gradsift("submit", "--host", host)
-    assert (code, output) == (2, "")
-    assert errors.startswith(f"Error: Kubeflow Pipelines at {host} cannot be reached (")
-    assert errors.endswith("Connection refused): expected the address in --host.\n")
-    assert 5 < clock.slept < 15
-
-
-@pytest.mark.parametrize("content", [b"<html>Log in</html>", b'"healthy"'])
-def test_an_address_where_something_else_is(
-    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    monkeypatch.setattr("kfp_api_server.json.dumps", lambda answer: content.decode())
-    code, _, errors = gradsift("submit")
-    assert code == 2
-    assert errors.startswith(
-        f"Error: The address {kfp_host} answers, but not as Kubeflow Pipelines does: expected "
-    )
-
-
-def test_an_address_that_leads_to_a_login_page(kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine) -> None:
-    kfp_api.faults = [302]
-    code, _, errors = gradsift("submit")
-    assert code == 2
-    assert errors == (
-        f"Error: Kubeflow Pipelines at {kfp_host} asks to log in (302): expected a token in GRADSIFT_KFP_TOKEN.\n"
-    )
-
-
-def test_a_token_comes_from_the_environment(
-    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kfp_api.token = TOKEN
-    code, _, errors = gradsift("submit")
-    assert code == 2
-    assert errors == (
-        f"Error: Kubeflow Pipelines at {kfp_host} refused the token (401), which is missing, wrong or has expired: "
-        "expected a fresh one in GRADSIFT_KFP_TOKEN, or in a file that KF_PIPELINES_SA_TOKEN_PATH names.\n"
-    )
-    monkeypatch.setenv("GRADSIFT_KFP_TOKEN", TOKEN)
-    assert gradsift("submit")[::2] == (0, "")
-
-
 def test_a_token_that_expires_while_a_run_is_followed(
     kfp_api: KfpApi, kfp_host: str, clock: Clock, gradsift: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,19 +311,6 @@ def test_a_mounted_token_is_read_again_when_it_is_renewed(
     assert TOKEN not in output
 
 
-def test_many_users_need_a_namespace(kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine) -> None:
-    kfp_api.multi_user = True
-    assert gradsift("submit") == (
-        2,
-        "",
-        "Error: This Kubeflow has many users: expected your namespace in --namespace.\n",
-    )
-    for namespace in ("ann", "bob", "ann"):
-        assert gradsift("submit", "--namespace", namespace)[0] == 0
-    assert [pipeline["namespace"] for pipeline in kfp_api.pipelines.values()] == ["ann", "bob"]
-    assert [experiment["namespace"] for experiment in kfp_api.experiments.values()] == ["ann", "bob"]
-
-
 def test_what_the_api_refuses_is_said_in_its_words(
     kfp_host: str, compiled_pipeline: CompiledPipeline
 ) -> None:
@@ -354,6 +318,6 @@ def test_what_the_api_refuses_is_said_in_its_words(
     with pytest.raises(InputError) as error:
         submission.submit(kubeflow, compiled_pipeline, {"bogus": 1}, "gradsift", None, None)
     assert str(error.value) == (
-        f"Kubeflow Pipelines at {kfp_host} answered 400: Invalid input error: parameter bogus is not in the "
-        "pipeline."
+        f"Kubeflow Pipelines at {kfp_host} answered 400: Failed to serve POST /runs: Invalid input error: "
+        "parameter(s) provided are not required by pipeline: bogus."
     )
