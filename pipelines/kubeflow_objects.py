@@ -49,6 +49,12 @@ class CompiledPipeline:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
+    def defaults(self) -> dict[str, Any]:
+        """The parameters that have a default, with it."""
+        parameters = self.documents[0]["root"]["inputDefinitions"]["parameters"]
+        return {name: each["defaultValue"] for name, each in parameters.items() if "defaultValue" in each}
+
+    @property
     def tasks(self) -> set[str]:
         """Names of the tasks that run in a pod."""
         specification = self.documents[0]

@@ -1,5 +1,6 @@
 """Fixtures for what talks to Kubeflow Pipelines: a double of its API, quick waiting, the command line."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -48,10 +49,15 @@ def compiled_pipeline() -> CompiledPipeline:
 def kfp_host(
     kfp_api: KfpApi, clock: Clock, compiled_pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """Serve that API and return its address, which the command line knows too."""
+    """Serve that API and return its address, which the command line knows too; nothing reaches a run root on S3."""
     monkeypatch.setattr(kubeflow_objects, "compile_pipeline", lambda: compiled_pipeline)
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with serve(kfp_api) as host:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", host)
         yield host
