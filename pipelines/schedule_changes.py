@@ -30,7 +30,7 @@ from gradsift.pipelines.schedules import Schedule, ScheduleFile
 
 MAX_ROUNDS = 4
 """Number of times that changes are made until they have lasted."""
-SETTLING_SECONDS = 5.0
+SETTLING_SECONDS = 3.0
 """Seconds between changes and reading them back."""
 MARK = "gradsift-schedule owner={owner} name={name} pipeline={version} content={digest}"
 MARK_PATTERN = re.compile(r"gradsift-schedule owner=(\S+) name=(\S+) pipeline=(\S+) content=(\S+)$")

@@ -3,9 +3,12 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 from doubles.kfp_api_double import KfpApi
 from doubles.kfp_api_server import serve
 from fake_clock import Clock
@@ -75,3 +78,15 @@ def gradsift(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
         return int(ended.value.code or 0), captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., str]:
+    """Return what writes a schedules file and returns its path."""
+
+    def write(*schedules: dict[str, Any], **fields: Any) -> str:
+        path = tmp_path / "schedules.yaml"
+        path.write_text(yaml.safe_dump({**fields, "schedules": list(schedules)}))
+        return str(path)
+
+    return write
