@@ -16,6 +16,7 @@ from kfp.client import (
     KF_PIPELINES_SA_TOKEN_PATH,
     ServiceAccountTokenVolumeCredentials,
 )
+from kfp.client.client import KF_PIPELINES_ENDPOINT_ENV
 from kfp_server_api import ApiException, Configuration, V2beta1GetHealthzResponse
 from urllib3.exceptions import HTTPError
 
@@ -23,13 +24,15 @@ from gradsift.components.shared.errors import InputError
 
 TOKEN = "GRADSIFT_KFP_TOKEN"
 """Environment variable that holds a token; else the token is read from a mounted file, if there is one."""
-PATIENCE = 60.0
+CA_FILE = "SSL_CERT_FILE"
+"""OpenSSL's environment variable for a file of authorities to trust; without it those of `certifi` are trusted."""
+RETRY_TIMEOUT = 60.0
 """Seconds that a request is tried for while the API is down."""
-FIRST_PATIENCE = 15.0
+FIRST_RETRY_TIMEOUT = 15.0
 """The same for the first request, as the address may be wrong."""
-LONGEST_DELAY = 20.0
+MAX_DELAY = 20.0
 """Seconds between two tries, at most."""
-TIMEOUT = (10, 60)
+REQUEST_TIMEOUT = (10, 60)
 """Seconds to connect, and to wait for an answer."""
 PAGE_SIZE = 100
 PASSING = {429, 500, 502, 503, 504}
@@ -43,7 +46,7 @@ class KubeflowConflictError(InputError):
     """Something of that name exists already."""
 
 
-class KubeflowMissingError(InputError):
+class KubeflowNotFoundError(InputError):
     """What was asked for does not exist."""
 
 
@@ -61,23 +64,33 @@ class Kubeflow:
         self.host = client._existing_config.host
 
     def call(
-        self, request: Callable[..., Any], *arguments: Any, patience: float = PATIENCE, **options: Any
+        self,
+        request: Callable[..., Any],
+        *arguments: Any,
+        retry_timeout: float = RETRY_TIMEOUT,
+        **options: Any,
     ) -> Any:
-        """Send a request, again and again for `patience` seconds while the API is down.
+        """Send a request, again and again for `retry_timeout` seconds while the API is down.
 
         Raises:
             InputError: the API refused the request, or stayed down.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + retry_timeout
         delay = 0.5
         while True:
             try:
-                return request(*arguments, _request_timeout=TIMEOUT, **options)
+                return request(*arguments, _request_timeout=REQUEST_TIMEOUT, **options)
             except (ApiException, HTTPError) as error:
-                if not _passes(error) or time.monotonic() + delay > deadline:
-                    raise self._explained(error) from None
+                failure = error
+            except (AttributeError, UnicodeDecodeError) as error:
+                # `kfp_server_api` decodes the body of every failure: where TLS failed there is none.
+                if not isinstance(error.__context__, ApiException):
+                    raise
+                failure = error.__context__
+            if not _passes(failure) or time.monotonic() + delay > deadline:
+                raise self._explained(failure) from None
             time.sleep(delay * random.uniform(0.5, 1))
-            delay = min(2 * delay, LONGEST_DELAY)
+            delay = min(2 * delay, MAX_DELAY)
 
     def items(self, listing: Callable[..., Any], field: str, **options: Any) -> Iterator[Any]:
         """Yield what a listing holds under `field`, page after page."""
@@ -100,9 +113,15 @@ class Kubeflow:
 
     def _explained(self, error: ApiException | HTTPError) -> InputError:
         where = f"Kubeflow Pipelines at {self.host}"
-        if not isinstance(error, ApiException) or not error.status:
+        if not isinstance(error, ApiException):
             reason = str(getattr(error, "reason", None) or error).strip()
             return KubeflowDownError(f"{where} cannot be reached ({reason}): expected the address in --host.")
+        if not error.status:
+            reason = " ".join(str(error.reason).split())
+            return KubeflowDownError(
+                f"{where} cannot be reached by TLS ({reason}): expected http:// in --host if it has no TLS, else a "
+                f"valid certificate for this address, from an authority of `certifi` or of the file in {CA_FILE}."
+            )
         message = f"{where} answered {error.status}: {_message(error)}."
         if error.status == 401:
             return InputError(
@@ -113,7 +132,7 @@ class Kubeflow:
             return KubeflowDownError(f"{where} asks to log in ({error.status}): expected a token in {TOKEN}.")
         if error.status in PASSING:
             return KubeflowDownError(message)
-        kinds = {404: KubeflowMissingError, 409: KubeflowConflictError}
+        kinds = {404: KubeflowNotFoundError, 409: KubeflowConflictError}
         return kinds.get(error.status, InputError)(message)
 
 
@@ -139,14 +158,20 @@ def open_kubeflow(host: str | None, namespace: str | None) -> Kubeflow:
             users.
 
     Raises:
-        InputError: the API cannot be reached, refused the token, or needs a namespace.
+        InputError: the address has no scheme, the API cannot be reached, refused the token, or needs a namespace.
     """
+    _check_scheme(host or os.environ.get(KF_PIPELINES_ENDPOINT_ENV))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        client = _Client(host, existing_token=os.environ.get(TOKEN), credentials=_mounted_token())
+        client = _Client(
+            host,
+            existing_token=os.environ.get(TOKEN),
+            credentials=_mounted_token(),
+            ssl_ca_cert=os.environ.get(CA_FILE),
+        )
     kubeflow = Kubeflow(client, namespace or client.get_user_namespace())
     answer = kubeflow.call(
-        client.healthzs.healthz_service_get_healthz, patience=FIRST_PATIENCE, _preload_content=False
+        client.healthzs.healthz_service_get_healthz, retry_timeout=FIRST_RETRY_TIMEOUT, _preload_content=False
     )
     try:
         many_users = json.loads(answer.data).get("multi_user", False)
@@ -163,6 +188,14 @@ def open_kubeflow(host: str | None, namespace: str | None) -> Kubeflow:
 def api_filter(**predicate: Any) -> str:
     """Return the filter of a listing with one predicate: the API wants it quoted, on top of how a query is."""
     return quote(json.dumps({"predicates": [predicate]}))
+
+
+def _check_scheme(host: str | None) -> None:
+    if host and not host.startswith(("http://", "https://")):
+        raise InputError(
+            f"The address {host!r} of Kubeflow Pipelines has no scheme: expected http:// or https:// before it, in "
+            f"--host or {KF_PIPELINES_ENDPOINT_ENV}."
+        )
 
 
 def _mounted_token() -> ServiceAccountTokenVolumeCredentials | None:
@@ -183,14 +216,14 @@ def _namespace_of_the_pod() -> str:
 
 
 def _passes(error: ApiException | HTTPError) -> bool:
-    return not isinstance(error, ApiException) or error.status in PASSING
+    return not isinstance(error, ApiException) or not error.status or error.status in PASSING
 
 
 def _message(error: ApiException) -> str:
     """Return what the API says itself: a gRPC status, or the upload endpoints' own form."""
     try:
         body = json.loads(error.body)
-        text = body.get("message") or body.get("error_message") or body.get("error")
+        text = body.get("message") or body.get("error_message")
     except (ValueError, TypeError, AttributeError):
         text = error.reason
     return " ".join(str(text).split()).rstrip(".")

@@ -21,6 +21,9 @@ from kfp_server_api import (
 from gradsift.pipelines.kubeflow_client import Kubeflow, KubeflowConflictError
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
+MAX_NAME = 255
+"""Number of characters that Kubeflow keeps of a name; it answers to a longer one as if it were down."""
+
 
 @dataclass(frozen=True)
 class CompiledPipeline:
@@ -44,6 +47,12 @@ class CompiledPipeline:
         first, *rest = self.documents
         content = [{key: value for key, value in first.items() if key != "sdkVersion"}, *rest]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The parameters that have a default, with it."""
+        parameters = self.documents[0]["root"]["inputDefinitions"]["parameters"]
+        return {name: each["defaultValue"] for name, each in parameters.items() if "defaultValue" in each}
 
     @property
     def tasks(self) -> set[str]:

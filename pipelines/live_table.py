@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradsift.components.calibration.plan import GROUPS
+from gradsift.components.shared.run_record import PREFLIGHT
 from gradsift.components.shared.tracking import PIPELINE
 
 STEPS = {
@@ -138,8 +139,9 @@ def state_of(events: list[dict[str, Any]], since: float = 0.0) -> StepState:
 
 
 def _parameter(events: Mapping[str, list[dict[str, Any]]], name: str, default: Any) -> Any:
-    """Return a parameter of the pipeline run."""
-    starts = [event for event in events.get(PIPELINE, []) if event["event"] == "start"]
+    """Return a parameter of the pipeline run, as the run or, on Kubeflow, its first step recorded it."""
+    log = events.get(PIPELINE) or events.get(PREFLIGHT, [])
+    starts = [event for event in log if event["event"] == "start"]
     return starts[-1]["params"].get(name, default) if starts else default
 
 
@@ -206,6 +208,16 @@ def summary_lines(states: dict[str, StepState]) -> list[str]:
     ]
 
 
+def progress_text(state: StepState) -> str:
+    """Return the progress of a step that runs, its rate and the time left; empty where it has recorded none."""
+    progress = state.progress
+    if not progress or progress["done"] <= 0:
+        return ""
+    rate = progress["done"] / max(progress["time"] - state.started, 1e-9)
+    left = (progress["total"] - progress["done"]) / rate
+    return f"{progress['done']:,}/{progress['total']:,} {progress['unit']}, {rate:.1f}/s, {_clock(left)} left"
+
+
 def _row(step: str, state: StepState) -> list[Any]:
     name = NAMES[step]
     if state.status == "waiting":
@@ -220,14 +232,11 @@ def _row(step: str, state: StepState) -> list[Any]:
 
 
 def _progress(step: str, state: StepState) -> list[Any]:
-    progress = state.progress
-    if not progress or progress["done"] <= 0:
-        return ["", Text(_numbers(step, state), style="dim")]
-    rate = progress["done"] / max(progress["time"] - state.started, 1e-9)
-    left = (progress["total"] - progress["done"]) / rate
-    bar = ProgressBar(total=progress["total"], completed=progress["done"], width=20)
-    text = f"{progress['done']:,}/{progress['total']:,} {progress['unit']}, {rate:.1f}/s, {_clock(left)} left"
     numbers = _numbers(step, state)
+    text = progress_text(state)
+    if not text:
+        return ["", Text(numbers, style="dim")]
+    bar = ProgressBar(total=state.progress["total"], completed=state.progress["done"], width=20)
     return [bar, Text(f"{text}  {numbers}".rstrip(), style="dim")]
 
 

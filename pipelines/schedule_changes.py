@@ -1,11 +1,15 @@
 """What has to change so that Kubeflow's recurring runs are as a schedules file says, and the changing.
 
-Kubeflow cannot change a recurring run, does not keep names unique, and stops the runs of a recurring run that is
-deleted. So one is replaced by a new one, is known by a mark in its description, and is deleted only when no run of
-it goes on; until then it is disabled, and a later `apply` deletes it.
+Kubeflow cannot change a recurring run and does not keep names unique. So a recurring run is replaced by a new one
+and is known by a mark in its description. Its own runs are orphaned when it is deleted: they go on, whereas without
+that Kubeflow removes their workflows and shows them as running for ever.
+
+A Kubeflow API server that restarts may lose what it has just answered to. So what was changed is read back, and
+changed again where it did not last.
 """
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,12 +23,16 @@ from kfp_server_api import (
     V2beta1Trigger,
 )
 
+from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.pipeline_settings import defaults, form_of, parameters_of
-from gradsift.pipelines.kubeflow_client import Kubeflow, KubeflowMissingError, api_filter
+from gradsift.pipelines.kubeflow_client import Kubeflow, KubeflowNotFoundError
 from gradsift.pipelines.kubeflow_objects import CompiledPipeline, ensure_experiment, ensure_version
 from gradsift.pipelines.schedules import Schedule, ScheduleFile
 
-UNFINISHED = ["RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED"]
+MAX_ROUNDS = 4
+"""Number of times that changes are made until they have lasted."""
+SETTLING_SECONDS = 3.0
+"""Seconds between changes and reading them back."""
 MARK = "gradsift-schedule owner={owner} name={name} pipeline={version} content={digest}"
 MARK_PATTERN = re.compile(r"gradsift-schedule owner=(\S+) name=(\S+) pipeline=(\S+) content=(\S+)$")
 
@@ -118,55 +126,71 @@ def plan(file: ScheduleFile, version: str, existing: list[OwnedRun]) -> list[Cha
     return changes
 
 
-def apply(
-    kubeflow: Kubeflow, file: ScheduleFile, pipeline: CompiledPipeline
-) -> Iterator[tuple[Change, list[OwnedRun]]]:
+def apply(kubeflow: Kubeflow, file: ScheduleFile, pipeline: CompiledPipeline) -> Iterator[Change]:
     """Make the recurring runs as the file says, and yield each change once made.
 
-    Yields:
-        A change, and its surplus recurring runs that are disabled but not deleted yet, as runs of them go on.
+    What was changed is read back after a few seconds. A change that did not last is made, and yielded, again.
 
     Raises:
-        InputError: Kubeflow cannot be reached, or refused something; to apply the file again continues.
+        InputError: Kubeflow cannot be reached, refused something, or lost the changes several times; to apply the
+            file again continues.
     """
     version = ensure_version(kubeflow, pipeline)
-    for change in plan(file, pipeline.version, runs_of(kubeflow, file.owner)):
-        kept, surplus = change.kept, list(change.surplus)
-        if change.wanted and not kept:
-            _create(kubeflow, change.wanted, file.owner, version, pipeline.version)
-            # Somebody may have made the same one meanwhile: all keep the first, the last to look deletes the rest.
-            digest = change.wanted.digest(pipeline.version)
-            same = [run for run in runs_of(kubeflow, file.owner) if run.digest == digest]
-            kept = same[0] if same else None
-            surplus += same[1:]
-        left = [run for run in surplus if not retire(kubeflow, run)]
-        if change.wanted and kept and kept.enabled != change.wanted.enabled:
-            _switch(kubeflow, kept, change.wanted.enabled)
-        yield change, left
-
-
-def retire(kubeflow: Kubeflow, run: OwnedRun) -> bool:
-    """Disable a recurring run, and delete it if none of its runs goes on; return whether it is gone."""
-    requests = kubeflow.client.recurring_runs
-    _switch(kubeflow, run, False)
-    if _has_unfinished_runs(kubeflow, run):
-        return False
-    with suppress(KubeflowMissingError):
-        kubeflow.call(
-            requests.recurring_run_service_delete_recurring_run, run.id, propagation_policy="ORPHAN"
+    changes = plan(file, pipeline.version, runs_of(kubeflow, file.owner))
+    for _ in range(MAX_ROUNDS):
+        for change in changes:
+            _make(kubeflow, change, file.owner, version, pipeline.version)
+            yield change
+        if not any(_changes_something(change) for change in changes):
+            return
+        time.sleep(SETTLING_SECONDS)
+        changes = plan(file, pipeline.version, runs_of(kubeflow, file.owner))
+        changes = [change for change in changes if _changes_something(change)]
+    if changes:
+        raise InputError(
+            f"Kubeflow Pipelines at {kubeflow.host} does not keep the recurring runs of "
+            f"{', '.join(change.name for change in changes)} as they were set ({MAX_ROUNDS} tries): expected an "
+            "API server that is not restarting; apply the file again then."
         )
-    return True
+
+
+def delete(kubeflow: Kubeflow, run: OwnedRun) -> None:
+    """Delete a recurring run, if nobody has yet; its runs that have started go on."""
+    request = kubeflow.client.recurring_runs.recurring_run_service_delete_recurring_run
+    with suppress(KubeflowNotFoundError):
+        kubeflow.call(request, run.id, propagation_policy="ORPHAN")
+
+
+def _changes_something(change: Change) -> bool:
+    return change.action != "keep"
+
+
+def _make(
+    kubeflow: Kubeflow, change: Change, owner: str, reference: V2beta1PipelineVersionReference, version: str
+) -> None:
+    kept, surplus = change.kept, list(change.surplus)
+    if change.wanted and not kept:
+        _create(kubeflow, change.wanted, owner, reference, version)
+        # Somebody may have made the same one meanwhile: all keep the first, the last to look deletes the rest.
+        digest = change.wanted.digest(version)
+        same = [run for run in runs_of(kubeflow, owner) if run.digest == digest]
+        kept = same[0] if same else None
+        surplus += same[1:]
+    for run in surplus:
+        delete(kubeflow, run)
+    if change.wanted and kept and kept.enabled != change.wanted.enabled:
+        _switch(kubeflow, kept, change.wanted.enabled)
 
 
 def _switch(kubeflow: Kubeflow, run: OwnedRun, enabled: bool) -> None:
-    """Enable or disable a recurring run, if nobody has deleted it; runs that go on are left alone."""
+    """Enable or disable a recurring run, if nobody has deleted it."""
     requests = kubeflow.client.recurring_runs
     request = (
         requests.recurring_run_service_enable_recurring_run
         if enabled
         else requests.recurring_run_service_disable_recurring_run
     )
-    with suppress(KubeflowMissingError):
+    with suppress(KubeflowNotFoundError):
         kubeflow.call(request, run.id)
 
 
@@ -183,7 +207,7 @@ def differences(kubeflow: Kubeflow, schedule: Schedule, version: str, old: Owned
     if not schedule.service_account:
         del before["service account"]  # Kubeflow fills in its own
     return [
-        f"{fact}: {_said(before.get(fact))} -> {_said(after.get(fact))}"
+        f"{fact}: {_text(before.get(fact))} -> {_text(after.get(fact))}"
         for fact in dict.fromkeys([*before, *after])
         if before.get(fact) != after.get(fact)
     ]
@@ -217,17 +241,6 @@ def _create(
     kubeflow.call(kubeflow.client.recurring_runs.recurring_run_service_create_recurring_run, body)
 
 
-def _has_unfinished_runs(kubeflow: Kubeflow, run: OwnedRun) -> bool:
-    unfinished = api_filter(operation="IN", key="state", stringValues={"values": UNFINISHED})
-    runs = kubeflow.items(
-        kubeflow.client.runs.run_service_list_runs,
-        "runs",
-        experiment_id=run.run.experiment_id,
-        filter=unfinished,
-    )
-    return any(other.recurring_run_id == run.id for other in runs)
-
-
 def _facts_of_schedule(schedule: Schedule, version: str) -> dict[str, Any]:
     return {
         "cron": schedule.cron,
@@ -259,5 +272,5 @@ def _facts_of_run(kubeflow: Kubeflow, old: OwnedRun) -> dict[str, Any]:
     }
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return "nothing" if value is None else str(value)

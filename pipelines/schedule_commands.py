@@ -11,7 +11,7 @@ from rich.table import Table
 from gradsift.components.shared.errors import InputError
 
 if TYPE_CHECKING:
-    from gradsift.pipelines.schedule_changes import Change, OwnedRun
+    from gradsift.pipelines.schedule_changes import Change
 
 schedule = typer.Typer(no_args_is_help=True, help="Keep recurring runs on Kubeflow as a file says.")
 console = Console()
@@ -43,10 +43,8 @@ def apply(file: File, host: Host = None, namespace: Namespace = None) -> None:
     from gradsift.pipelines.schedules import read_schedules
 
     schedules = read_schedules(file)
-    for change, left in make(open_kubeflow(host, namespace), schedules, compile_pipeline()):
-        done = "disabled" if change.wanted is None and left else DONE[change.action]
-        _say(f"{change.name}: {done}{_when(change)}")
-        _say_left(left, "the next `apply` deletes it")
+    for change in make(open_kubeflow(host, namespace), schedules, compile_pipeline()):
+        _print(f"{change.name}: {DONE[change.action]}{_when(change)}")
 
 
 @schedule.command()
@@ -61,13 +59,13 @@ def diff(file: File, host: Host = None, namespace: Namespace = None) -> None:
     kubeflow = open_kubeflow(host, namespace)
     version = compile_pipeline().version
     for change in plan(schedules, version, runs_of(kubeflow, schedules.owner)):
-        _say(f"{change.name}: {change.action}{_when(change)}")
+        _print(f"{change.name}: {change.action}{_when(change)}")
         if change.wanted and change.action == "replace":
             old = next((run for run in change.surplus if run.enabled), change.surplus[-1])
             for line in differences(kubeflow, change.wanted, version, old):
-                _say(f"    {line}")
+                _print(f"    {line}")
         elif change.wanted and change.surplus:
-            _say(f"    {len(change.surplus)} older or double recurring runs to delete")
+            _print(f"    {len(change.surplus)} older or double recurring runs to delete")
 
 
 @schedule.command(name="list")
@@ -102,7 +100,8 @@ def delete(
 ) -> None:
     """Delete recurring runs that came from a schedules file; their runs that go on are left alone."""
     from gradsift.pipelines.kubeflow_client import open_kubeflow
-    from gradsift.pipelines.schedule_changes import all_recurring_runs, owned, retire
+    from gradsift.pipelines.schedule_changes import all_recurring_runs, owned
+    from gradsift.pipelines.schedule_changes import delete as remove
     from gradsift.pipelines.schedules import read_schedules
 
     if (name is None) == (file is None):
@@ -122,19 +121,13 @@ def delete(
         which = repr(name) if name else f"of {file}"
         raise InputError(f"There is no schedule {which} to delete: see `gradsift schedule list`.")
     for run in chosen:
-        gone = retire(kubeflow, run)
-        _say(f"{run.name}: {'deleted' if gone else 'disabled'}")
-        _say_left([] if gone else [run], "`delete` it again then")
+        remove(kubeflow, run)
+        _print(f"{run.name}: deleted")
 
 
 def _when(change: "Change") -> str:
     return f" ({change.wanted.cron} {change.wanted.time_zone})" if change.wanted else ""
 
 
-def _say_left(left: "list[OwnedRun]", then: str) -> None:
-    for run in left:
-        _say(f"    the recurring run {run.id} is disabled and stays until its runs have ended: {then}")
-
-
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.pipelines.cron import with_seconds
+from gradsift.pipelines.kubeflow_objects import MAX_NAME
 from gradsift.pipelines.parameters import typed_parameters
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)]
@@ -37,7 +38,7 @@ class Schedule(BaseModel):
     """When to run: five fields, or six that begin with the second; kept with six."""
     time_zone: Zone
     """The zone that `cron` means: Kubeflow has one for all, so it must be the file's `cluster_time_zone`."""
-    experiment: str = Field(default="gradsift", min_length=1)
+    experiment: str = Field(default="gradsift", min_length=1, max_length=MAX_NAME)
     """Experiment of the runs."""
     parameters: dict[str, bool | int | float | str | list[Any] | dict[str, Any]] = {}
     """Pipeline parameters that differ from their defaults; kept with the types of the defaults."""

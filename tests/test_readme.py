@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp_api_double import KfpApi
-from kfp_api_server import serve
+from doubles.kfp_api_double import KfpApi
+from doubles.kfp_api_server import serve
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

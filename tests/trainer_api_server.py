@@ -7,16 +7,11 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from doubles.certificates import self_signed
 from trainer_api_double import NAMESPACE, TrainerApi
 
 
@@ -97,7 +92,7 @@ class Cluster:
         self.api = api
         self.account = folder
         self.port = 0
-        key, certificate = _certificate()
+        key, certificate = self_signed()
         (folder / "namespace").write_text(NAMESPACE)
         (folder / "token").write_text("token")
         (folder / "ca.crt").write_bytes(certificate)
@@ -128,28 +123,3 @@ class Cluster:
             "KFP_POD_NAME": pod,
             "KFP_RUN_ID": os.environ.get("KFP_RUN_ID", "run-1"),
         }
-
-
-def _certificate() -> tuple[bytes, bytes]:
-    """Return a new key, and a certificate for it that is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return private, certificate.public_bytes(serialization.Encoding.PEM)

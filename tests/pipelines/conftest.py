@@ -1,15 +1,19 @@
 """Fixtures for what talks to Kubeflow Pipelines: a double of its API, quick waiting, the command line."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
+from doubles.kfp_api_double import KfpApi
+from doubles.kfp_api_server import serve
 from fake_clock import Clock
-from kfp_api_double import KfpApi
-from kfp_api_server import serve
 
-from gradsift.pipelines import kubeflow_client, kubeflow_objects, submission
+from gradsift.pipelines import kubeflow_client, kubeflow_objects, schedule_changes, submission
 from gradsift.pipelines.command_line import main
 from gradsift.pipelines.kubeflow_objects import CompiledPipeline, compile_pipeline
 
@@ -18,6 +22,7 @@ VARIABLES = (
     "KF_PIPELINES_ENDPOINT",
     "KF_PIPELINES_UI_ENDPOINT",
     "KF_PIPELINES_SA_TOKEN_PATH",
+    "SSL_CERT_FILE",
 )
 CommandLine = Callable[..., tuple[int, str, str]]
 
@@ -26,7 +31,7 @@ CommandLine = Callable[..., tuple[int, str, str]]
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Let waiting between requests take no time."""
     clock = Clock()
-    for module in (kubeflow_client, submission):
+    for module in (kubeflow_client, schedule_changes, submission):
         monkeypatch.setattr(module, "time", SimpleNamespace(sleep=clock.sleep, monotonic=clock.monotonic))
     return clock
 
@@ -47,10 +52,15 @@ def compiled_pipeline() -> CompiledPipeline:
 def kfp_host(
     kfp_api: KfpApi, clock: Clock, compiled_pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """Serve that API and return its address, which the command line knows too."""
+    """Serve that API and return its address, which the command line knows too; nothing reaches a run root on S3."""
     monkeypatch.setattr(kubeflow_objects, "compile_pipeline", lambda: compiled_pipeline)
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with serve(kfp_api) as host:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", host)
         yield host
@@ -68,3 +78,15 @@ def gradsift(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
         return int(ended.value.code or 0), captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., str]:
+    """Return what writes a schedules file and returns its path."""
+
+    def write(*schedules: dict[str, Any], **fields: Any) -> str:
+        path = tmp_path / "schedules.yaml"
+        path.write_text(yaml.safe_dump({**fields, "schedules": list(schedules)}))
+        return str(path)
+
+    return write

@@ -274,8 +274,8 @@ def test_data_is_prepared_for_the_base_model_as_in_the_pipeline(
     (tmp_path / "suite").mkdir()
     config = DataPreparationConfig(suite=str(write_suite(tmp_path / "suite")), target="next")
     model = ModelConfig(base_model=str(make_base(tmp_path / "base", "llama")), max_length=24)
-    own = {"prepare_suite": config.suite, "prepare_target": config.target}
-    own |= {"model_base_model": model.base_model, "model_max_length": model.max_length}
+    own = {"suite": config.suite, "target": config.target}
+    own |= {"base_model": model.base_model, "model_max_length": model.max_length}
     root = tmp_path / "out"
     with pytest.raises(InputError, match="expected at most 1, all that 1 tasks have"):
         run_study(Study(), {**defaults(), **own}, root, "gradsift fidelity", Console(quiet=True))

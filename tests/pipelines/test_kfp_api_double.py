@@ -12,8 +12,8 @@ from typing import Any
 import kfp
 import kfp_server_api
 import pytest
-from kfp_api_double import KfpApi
-from kfp_api_server import serve
+from doubles.kfp_api_double import KfpApi
+from doubles.kfp_api_server import serve
 from kfp_server_api import ApiException
 
 PIPELINE = str(Path(__file__).parents[2] / "pipelines" / "pipeline.yaml")
@@ -65,7 +65,6 @@ def _unknown_fields(value: Any, kind: str) -> set[str]:
 def test_answers_have_the_fields_that_the_client_knows(client: kfp.Client, kfp_host: str) -> None:
     pipeline, _, _ = _fill(client)
     for path, kind in {
-        "healthz": "V2beta1GetHealthzResponse",
         "pipelines": "V2beta1ListPipelinesResponse",
         f"pipelines/{pipeline}/versions": "V2beta1ListPipelineVersionsResponse",
         "experiments": "V2beta1ListExperimentsResponse",
@@ -113,6 +112,14 @@ def test_names_of_pipelines_versions_and_experiments_are_unique(client: kfp.Clie
         assert error.value.status == 409
 
 
+def test_names_that_differ_in_case_are_one(client: kfp.Client) -> None:
+    pipeline, _, experiment = _fill(client)
+    assert client.get_experiment(experiment_name="E").experiment_id == experiment
+    with pytest.raises(ApiException) as error:
+        client.upload_pipeline_version(PIPELINE, "V", pipeline_id=pipeline)
+    assert error.value.status == 409
+
+
 def test_names_of_runs_and_recurring_runs_are_not(client: kfp.Client, kfp_api: KfpApi) -> None:
     pipeline, version, experiment = _fill(client)
     client.run_pipeline(experiment, "r", pipeline_id=pipeline, version_id=version)
@@ -129,18 +136,131 @@ def test_names_of_runs_and_recurring_runs_are_not(client: kfp.Client, kfp_api: K
         ({"max_concurrency": 11}, 400),
         ({"cron_expression": "0 2 * *"}, 400),
         ({"params": {"bogus": 1}}, 400),
-        ({"job_name": ""}, 400),
+        ({"params": {"meta_seed": "1"}}, 400),
+        ({"job_name": ""}, 500),
         ({"experiment_id": "none"}, 404),
-        ({"version_id": "none"}, 404),
+        ({"version_id": "none"}, 500),
     ],
 )
-def test_what_cannot_be_is_refused(client: kfp.Client, changes: dict[str, Any], status: int) -> None:
+def test_recurring_runs_that_are_refused(client: kfp.Client, changes: dict[str, Any], status: int) -> None:
     pipeline, version, experiment = _fill(client)
     good = {"experiment_id": experiment, "job_name": "s", "cron_expression": "0 0 2 * * *"}
     with pytest.raises(ApiException) as error:
         client.create_recurring_run(**{**good, "pipeline_id": pipeline, "version_id": version, **changes})
     assert error.value.status == status
-    assert json.loads(error.value.body).keys() == {"error", "code", "message", "details"}
+    assert json.loads(error.value.body).keys() == {"code", "message", "details"}
+
+
+@pytest.mark.parametrize("changes", [{"cron_expression": "@daily"}, {"params": {"meta_seed": None}}])
+def test_recurring_runs_that_are_taken(client: kfp.Client, changes: dict[str, Any]) -> None:
+    pipeline, version, experiment = _fill(client)
+    good = {"experiment_id": experiment, "job_name": "s", "cron_expression": "0 0 2 * * *"}
+    made = client.create_recurring_run(**{**good, "pipeline_id": pipeline, "version_id": version, **changes})
+    got = client.get_recurring_run(made.recurring_run_id)
+    assert (got.display_name, got.status) == ("s", "ENABLED")
+
+
+def test_a_recurring_run_without_a_trigger_is_taken(client: kfp.Client, kfp_api: KfpApi) -> None:
+    pipeline, version, experiment = _fill(client)
+    reference = {"pipeline_id": pipeline, "pipeline_version_id": version}
+    body = {"display_name": "s", "experiment_id": experiment, "pipeline_version_reference": reference}
+    client.recurring_runs.recurring_run_service_create_recurring_run({**body, "max_concurrency": "1"})
+    assert len(kfp_api.recurring_runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"params": {"meta_seed": "1"}}, 400),
+        ({"params": {"meta_seed": True}}, 400),
+        ({"params": {"meta_seed": None}}, 400),
+        ({"params": {"target": 1}}, 400),
+        ({"job_name": ""}, 500),
+        ({"job_name": "x" * 300}, 500),
+        ({"experiment_id": "none"}, 404),
+        ({"version_id": "none"}, 500),
+    ],
+)
+def test_runs_that_are_refused(client: kfp.Client, changes: dict[str, Any], status: int) -> None:
+    pipeline, version, experiment = _fill(client)
+    good = {"experiment_id": experiment, "job_name": "s", "pipeline_id": pipeline, "version_id": version}
+    with pytest.raises(ApiException) as error:
+        client.run_pipeline(**{**good, **changes})
+    assert error.value.status == status
+
+
+def test_a_value_that_is_no_literal_is_refused(kfp_api: KfpApi, client: kfp.Client) -> None:
+    pipeline, version, experiment = _fill(client)
+    root = kfp_api.versions[version]["pipeline_spec"]["pipeline_spec"]["root"]
+    root["inputDefinitions"]["parameters"]["target"]["literals"] = ["mr", "sst2"]
+    run = {"experiment_id": experiment, "job_name": "s", "pipeline_id": pipeline, "version_id": version}
+    client.run_pipeline(**run, params={"target": "mr"})
+    with pytest.raises(ApiException) as error:
+        client.run_pipeline(**run, params={"target": "MR"})
+    assert error.value.status == 400
+    assert "does not match any of the allowed literal values" in error.value.body
+
+
+def test_a_run_without_experiment_and_version_gets_the_default_ones(client: kfp.Client) -> None:
+    pipeline, _, _ = _fill(client)
+    newest = client.upload_pipeline_version(PIPELINE, "v2", pipeline_id=pipeline).pipeline_version_id
+    body = {"display_name": "r", "pipeline_version_reference": {"pipeline_id": pipeline}}
+    run = client.runs.run_service_create_run(body)
+    assert run.pipeline_version_reference.pipeline_version_id == newest
+    assert client.get_experiment(run.experiment_id).display_name == "Default"
+
+
+def test_an_uploaded_pipeline_comes_back_beside_its_platform(client: kfp.Client, tmp_path: Path) -> None:
+    pipeline, _, _ = _fill(client)
+    version = client.upload_pipeline_version(PIPELINE, "v2", pipeline_id=pipeline)
+    assert version.pipeline_spec.keys() == {"pipeline_spec", "platform_spec"}
+    path = tmp_path / "pipeline.yaml"
+    for content in ("a: [", "a: 1", ""):
+        path.write_text(content)
+        with pytest.raises(ApiException) as error:
+            client.upload_pipeline_version(str(path), "v3", pipeline_id=pipeline)
+        assert error.value.status == 400
+        assert json.loads(error.value.body).keys() == {"error_message", "error_details"}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("pipelines/none/versions", 404),
+        ("runs?experiment_id=none", 404),
+        ("runs?page_token=bad", 400),
+        (
+            "experiments?filter="
+            + urllib.parse.quote('{"predicates": [{"operation": "EQUALS", "key": "x"}]}'),
+            400,
+        ),
+    ],
+)
+def test_listings_that_are_refused(kfp_host: str, path: str, status: int) -> None:
+    with pytest.raises(urllib.error.HTTPError) as error:
+        _raw(kfp_host, path)
+    assert error.value.code == status
+
+
+def test_an_experiment_needs_a_name(client: kfp.Client) -> None:
+    with pytest.raises(ApiException) as error:
+        client.experiments.experiment_service_create_experiment(kfp_server_api.V2beta1Experiment())
+    assert error.value.status == 500
+
+
+def test_the_health_names_the_release(kfp_api: KfpApi, kfp_host: str) -> None:
+    assert _raw(kfp_host, "healthz").keys() == {"commit_sha", "tag_name", "multi_user", "pipeline_store"}
+
+
+def test_a_terminated_run_fails(client: kfp.Client, kfp_api: KfpApi) -> None:
+    _fill(client)
+    (run,) = kfp_api.runs
+    kfp_api.script = [{"state": "RUNNING"}]
+    assert client.get_run(run).state == "RUNNING"
+    client.terminate_run(run)
+    ended = client.get_run(run)
+    assert [status.state for status in ended.state_history] == ["PENDING", "RUNNING", "CANCELING", "FAILED"]
+    assert (ended.state, ended.error) == ("FAILED", None)
 
 
 def test_pages(client: kfp.Client, kfp_host: str) -> None:
@@ -173,12 +293,10 @@ def test_a_filter_is_unquoted_once_more_than_a_query(client: kfp.Client, kfp_hos
     assert client.list_experiments(filter=urllib.parse.quote(wanted)).experiments[0].display_name == "a+b"
 
 
-@pytest.mark.parametrize("knows_orphans", [True, False])
-def test_a_deleted_recurring_run_takes_its_runs_along_unless_they_are_orphaned(
-    client: kfp.Client, kfp_api: KfpApi, knows_orphans: bool
+def test_a_deleted_recurring_run_leaves_its_runs_running_for_ever_unless_they_are_orphaned(
+    client: kfp.Client, kfp_api: KfpApi
 ) -> None:
     pipeline, version, experiment = _fill(client)
-    kfp_api.knows_orphans = knows_orphans
     (first,) = kfp_api.recurring_runs
     second = client.create_recurring_run(
         experiment, "s", cron_expression="0 0 2 * * *", pipeline_id=pipeline, version_id=version
@@ -186,8 +304,8 @@ def test_a_deleted_recurring_run_takes_its_runs_along_unless_they_are_orphaned(
     runs = [kfp_api.fire(first), kfp_api.fire(second)]
     client.delete_recurring_run(first)
     client.recurring_runs.recurring_run_service_delete_recurring_run(second, propagation_policy="ORPHAN")
-    states = [client.get_run(run).state for run in runs]
-    assert states == ["FAILED", "RUNNING" if knows_orphans else "FAILED"]
+    kfp_api.script = [{"state": "SUCCEEDED"}]
+    assert [client.get_run(run).state for run in runs] == ["RUNNING", "SUCCEEDED"]
     with pytest.raises(ApiException) as error:
         client.delete_recurring_run(first)
     assert error.value.status == 404

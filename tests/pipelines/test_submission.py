@@ -1,16 +1,10 @@
 """`gradsift submit`, by the real kfp client against a double of the API."""
 
-import socket
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
 
 import pytest
-from fake_clock import Clock
-from kfp_api_double import KfpApi
-from kfp_api_server import serve
+from doubles.kfp_api_double import KfpApi
 
 from gradsift.components.shared.errors import InputError
 from gradsift.pipelines import submission
@@ -20,12 +14,6 @@ from gradsift.pipelines.pipeline import gradsift_pipeline
 
 CommandLine = Callable[..., tuple[int, str, str]]
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.planted.secret"
-
-
-def _state(state: str, **nodes: str) -> dict[str, Any]:
-    """A run's fields in a state, with nodes of the workflow in theirs."""
-    details = [{"display_name": name.replace("_", "-"), "state": node} for name, node in nodes.items()]
-    return {"state": state, "run_details": {"task_details": details}}
 
 
 def test_a_run_is_started_with_its_parameters_and_its_address_printed(
@@ -41,7 +29,7 @@ def test_a_run_is_started_with_its_parameters_and_its_address_printed(
     assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert run["experiment_id"] == experiment["experiment_id"]
     assert experiment["display_name"] == "gradsift"
-    assert version["pipeline_spec"]["root"]["inputDefinitions"]["parameters"].keys() == (
+    assert version["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"].keys() == (
         gradsift_pipeline.component_spec.inputs.keys()
     )
 
@@ -123,105 +111,26 @@ def test_impossible_parameters_send_nothing(
     assert kfp_api.requests == []
 
 
-def test_a_run_is_followed_to_its_end(kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine) -> None:
-    kfp_api.script = [
-        _state("PENDING"),
-        _state("RUNNING", root_driver="SUCCEEDED", root="RUNNING", prepare_data_driver="SUCCEEDED"),
-        _state("RUNNING", root="RUNNING", prepare_data="RUNNING", executor="RUNNING"),
-        _state("RUNNING", root="RUNNING", prepare_data="RUNNING", executor="RUNNING"),
-        _state("RUNNING", root="RUNNING", prepare_data="SUCCEEDED", meta_train="RUNNING"),
-        _state("SUCCEEDED", root="SUCCEEDED", prepare_data="SUCCEEDED", meta_train="SUCCEEDED"),
-    ]
-    code, output, errors = gradsift("submit", "--wait")
-    assert (code, errors) == (0, "")
-    assert [line.split(maxsplit=1)[1] for line in output.splitlines()[1:]] == [
-        "pending, 0 done",
-        "running, 0 done",
-        "running, 0 done, now prepare-data",
-        "running, 1 done, now meta-train",
-        "succeeded, 2 done",
-    ]
-
-
-def test_a_failed_run_names_its_task(kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine) -> None:
-    failed = _state("FAILED", root="FAILED", prepare_data="SUCCEEDED", meta_train="FAILED")
-    failed["run_details"]["task_details"] += [{"display_name": "executor(2)", "state": "FAILED"}]
-    kfp_api.script = [_state("RUNNING"), failed]
-    code, _, errors = gradsift("submit", "--wait")
-    (run_id,) = kfp_api.runs
-    assert code == 1
-    assert errors == f"Error: The run failed in meta-train: see {kfp_host}/#/runs/details/{run_id}.\n"
-
-
-@pytest.mark.parametrize(
-    ("last", "message"),
-    [
-        (_state("FAILED", meta_train_driver="FAILED"), "The run failed in meta-train: see "),
-        (
-            {**_state("FAILED"), "error": {"code": 13, "message": "no\nquota"}},
-            "The run failed (no quota): see ",
-        ),
-        (_state("CANCELED", prepare_data="SUCCEEDED"), "The run was stopped: see "),
-        (
-            _state("FAILED", **{"calibrate(1)": "FAILED", "calibrate(2)": "FAILED"}),
-            "The run failed in calibrate: ",
-        ),
-    ],
-)
-def test_other_bad_ends(
-    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, last: dict[str, Any], message: str
+@pytest.mark.parametrize("option", ["--run-name", "--experiment"])
+@pytest.mark.parametrize("name", ["", "x" * 300])
+def test_a_name_that_kubeflow_cannot_keep(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, option: str, name: str
 ) -> None:
-    kfp_api.script = [last]
-    code, _, errors = gradsift("submit", "--wait")
-    assert code == 1
-    assert errors.startswith(f"Error: {message}")
-
-
-def test_a_followed_run_outlasts_an_api_that_is_down_for_a_while(
-    kfp_api: KfpApi, clock: Clock, gradsift: CommandLine
-) -> None:
-    """The API answers 503, then is gone, then is there again at the same address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with ExitStack() as server:
-        host = server.enter_context(serve(kfp_api, port))
-
-        def go_down() -> None:
-            if any(request.startswith("GET /runs/") for request in kfp_api.requests):
-                server.close()
-                clock.on_sleep = come_back
-
-        def come_back() -> None:
-            if clock.slept > 600:
-                clock.on_sleep = lambda: None
-                server.enter_context(serve(kfp_api, port))
-
-        clock.on_sleep = go_down
-        kfp_api.script = [_state("RUNNING"), _state("SUCCEEDED")]
-        code, output, errors = gradsift("submit", "--wait", "--host", host)
-    assert (code, errors) == (0, "")
-    assert output.endswith(" succeeded, 0 done\n")
-    assert 600 < clock.slept < 700
-
-
-def test_an_api_that_stays_down_ends_the_following_but_not_the_run(
-    kfp_api: KfpApi, kfp_host: str, clock: Clock, gradsift: CommandLine
-) -> None:
-    kfp_api.script = [_state("RUNNING")]
-
-    def fail(request: str) -> None:
-        if request.startswith("GET /runs/") and kfp_api.requests[-1].startswith("GET /runs/"):
-            kfp_api.faults = [503]
-
-    kfp_api.before = fail
-    code, _, errors = gradsift("submit", "--wait")
-    (run_id,) = kfp_api.runs
-    assert code == 2
-    assert errors == (
-        f"Error: Kubeflow Pipelines at {kfp_host} answered 503: upstream connect error or disconnect/reset before "
-        f"headers. The run is no longer followed, but goes on: see {kfp_host}/#/runs/details/{run_id}.\n"
+    assert gradsift("submit", option, name) == (
+        2,
+        "",
+        f"Error: The name in {option} has {len(name)} characters: expected 1 to 255.\n",
     )
-    assert 1700 < clock.slept < 1900
+    assert len(kfp_api.requests) == 1
+
+
+def test_an_experiment_is_found_whatever_its_case(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine
+) -> None:
+    for name in ("reviews", "Reviews"):
+        assert gradsift("submit", "--experiment", name)[0] == 0
+    assert len(kfp_api.experiments) == 1
+    assert len(kfp_api.runs) == 2
 
 
 def test_passing_faults_are_outlasted_before_the_run_starts(
@@ -247,106 +156,6 @@ def test_the_start_of_a_run_is_not_tried_twice(kfp_api: KfpApi, kfp_host: str, g
     assert kfp_api.requests.count("POST /runs") == 1
 
 
-def test_an_address_where_nothing_is(clock: Clock, gradsift: CommandLine, kfp_host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host = f"http://127.0.0.1:{free.getsockname()[1]}"
-    code, output, errors = gradsift("submit", "--host", host)
-    assert (code, output) == (2, "")
-    assert errors.startswith(f"Error: Kubeflow Pipelines at {host} cannot be reached (")
-    assert errors.endswith("Connection refused): expected the address in --host.\n")
-    assert 5 < clock.slept < 15
-
-
-@pytest.mark.parametrize("content", [b"<html>Log in</html>", b'"healthy"'])
-def test_an_address_where_something_else_is(
-    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    monkeypatch.setattr("kfp_api_server.json.dumps", lambda answer: content.decode())
-    code, _, errors = gradsift("submit")
-    assert code == 2
-    assert errors.startswith(
-        f"Error: The address {kfp_host} answers, but not as Kubeflow Pipelines does: expected "
-    )
-
-
-def test_an_address_that_leads_to_a_login_page(kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine) -> None:
-    kfp_api.faults = [302]
-    code, _, errors = gradsift("submit")
-    assert code == 2
-    assert errors == (
-        f"Error: Kubeflow Pipelines at {kfp_host} asks to log in (302): expected a token in GRADSIFT_KFP_TOKEN.\n"
-    )
-
-
-def test_a_token_comes_from_the_environment(
-    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kfp_api.token = TOKEN
-    code, _, errors = gradsift("submit")
-    assert code == 2
-    assert errors == (
-        f"Error: Kubeflow Pipelines at {kfp_host} refused the token (401), which is missing, wrong or has expired: "
-        "expected a fresh one in GRADSIFT_KFP_TOKEN, or in a file that KF_PIPELINES_SA_TOKEN_PATH names.\n"
-    )
-    monkeypatch.setenv("GRADSIFT_KFP_TOKEN", TOKEN)
-    assert gradsift("submit")[::2] == (0, "")
-
-
-def test_a_token_that_expires_while_a_run_is_followed(
-    kfp_api: KfpApi, kfp_host: str, clock: Clock, gradsift: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GRADSIFT_KFP_TOKEN", TOKEN)
-    kfp_api.token = TOKEN
-    kfp_api.script = [_state("RUNNING")]
-    clock.on_sleep = lambda: setattr(kfp_api, "token", "another")
-    code, output, errors = gradsift("submit", "--wait")
-    assert code == 2
-    assert "(401), which is missing, wrong or has expired" in errors
-    assert "The run is no longer followed, but goes on: see http" in errors
-    assert TOKEN not in output + errors
-
-
-def test_a_mounted_token_is_read_again_when_it_is_renewed(
-    kfp_api: KfpApi,
-    kfp_host: str,
-    clock: Clock,
-    gradsift: CommandLine,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "token"
-    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(path))
-    assert gradsift("submit") == (
-        2,
-        "",
-        f"Error: KF_PIPELINES_SA_TOKEN_PATH is {str(path)!r}: expected a file that holds a token.\n",
-    )
-
-    def renew() -> None:
-        kfp_api.token = f"{TOKEN}{clock.slept}"
-        path.write_text(f"{kfp_api.token}\n")
-
-    renew()
-    clock.on_sleep = renew
-    kfp_api.script = [_state("RUNNING"), _state("RUNNING"), _state("SUCCEEDED")]
-    code, output, errors = gradsift("submit", "--wait")
-    assert (code, errors) == (0, "")
-    assert TOKEN not in output
-
-
-def test_many_users_need_a_namespace(kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine) -> None:
-    kfp_api.multi_user = True
-    assert gradsift("submit") == (
-        2,
-        "",
-        "Error: This Kubeflow has many users: expected your namespace in --namespace.\n",
-    )
-    for namespace in ("ann", "bob", "ann"):
-        assert gradsift("submit", "--namespace", namespace)[0] == 0
-    assert [pipeline["namespace"] for pipeline in kfp_api.pipelines.values()] == ["ann", "bob"]
-    assert [experiment["namespace"] for experiment in kfp_api.experiments.values()] == ["ann", "bob"]
-
-
 def test_what_the_api_refuses_is_said_in_its_words(
     kfp_host: str, compiled_pipeline: CompiledPipeline
 ) -> None:
@@ -354,6 +163,6 @@ def test_what_the_api_refuses_is_said_in_its_words(
     with pytest.raises(InputError) as error:
         submission.submit(kubeflow, compiled_pipeline, {"bogus": 1}, "gradsift", None, None)
     assert str(error.value) == (
-        f"Kubeflow Pipelines at {kfp_host} answered 400: Invalid input error: parameter bogus is not in the "
-        "pipeline."
+        f"Kubeflow Pipelines at {kfp_host} answered 400: Failed to serve POST /runs: Invalid input error: "
+        "parameter(s) provided are not required by pipeline: bogus."
     )

@@ -2,13 +2,14 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from kfp_api_double import KfpApi
+from doubles.kfp_api_double import KfpApi
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -40,8 +41,10 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int, handler: type[_Handler]) -> None:
+    def __init__(self, port: int, handler: type[_Handler], tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", port), handler)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self._connections: list[socket.socket] = []
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -56,13 +59,13 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve(api: KfpApi, port: int = 0) -> Iterator[str]:
+def serve(api: KfpApi, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve the API for the time of the block, and yield its address; with a port, it comes back where it was."""
-    with _Server(port, type("Handler", (_Handler,), {"api": api})) as server:
+    with _Server(port, type("Handler", (_Handler,), {"api": api}), tls) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()
