@@ -23,6 +23,7 @@ from gradsift.components.shared.gradient_store import GradientStore, GradientSto
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.pipeline_settings import defaults
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.true_losses import Start, TrueLosses, TrueRun
 from gradsift.components.subset_estimation.loss_estimator import open_estimator
@@ -30,7 +31,6 @@ from gradsift.pipelines.fidelity import Study, run_study
 from gradsift.pipelines.fidelity_judging import CHOSEN, judge, ledger_of
 from gradsift.pipelines.fidelity_report import write_report
 from gradsift.pipelines.fidelity_results import Fidelity, MethodFidelity, TruthFidelity
-from gradsift.pipelines.parameters import defaults
 
 TASKS = [f"task{index}" for index in range(6)]
 SUBSETS = [[], TASKS, *random_subsets(TASKS, 30, 1)]
