@@ -13,6 +13,7 @@ def preflight(
     base_model: str,
     calibrate_runs: int,
     cpu: str,
+    evaluate_seeds: int,
     fine_tune_steps: int,
     gpu_type: str,
     gpus: int,
