@@ -66,6 +66,7 @@ def test_the_schema_rejects(name: str, value: Any, message: str) -> None:
         ({"settings": {"extra": {"AWS_SECRET_ACCESS_KEY": "PLANTED"}}}, "looks like a credential"),
         ({"settings": {"extra": {"HOME": "/home"}}}, "settings.extra.HOME is set by another value"),
         ({"settings": {"extra": {"NO-PROXY": ".svc"}}}, 'settings.extra has the name "NO-PROXY"'),
+        ({"settings": {"extra": {"no_proxy": ".svc"}}}, 'has the name "no_proxy": .* of capital letters'),
         (
             {"s3": {"existingSecret": "a"}, "hub": {"existingSecret": "b"}},
             "no longer has s3.existingSecret and hub.existingSecret: put the keys of all services into one Secret",
