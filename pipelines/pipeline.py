@@ -69,9 +69,6 @@ SETTINGS_DESCRIPTION = "a mapping of all parameters that are no fields of the fo
 def gradsift_pipeline(*fields: Any) -> None:
     """Choose the sources for a target task and fine-tune on them."""
     form = dict(zip([*form_parameters(), SETTINGS], fields, strict=True))
-    environment = {
-        name: form[f"platform_{name}"] for name in ("s3_secret", "mlflow_secret", "hub_secret", "settings")
-    }
     placement = {
         "gpu_type": form["gpu_type"],
         "node_selector": form["platform_node_selector"],
@@ -131,7 +128,7 @@ def gradsift_pipeline(*fields: Any) -> None:
         cpu, memory, gpus = (resolved[f"training_{name}"] for name in ("cpu", "memory", "gpus"))
         set_training_resources(task, cpu, memory, gpus, **placement)
     for task in (check, leftovers, *small, *large, *trained):
-        mount_environment(task, **environment)
+        mount_environment(task, form["platform_secret"], form["platform_settings"])
 
 
 def _without_texts(pipeline: Any) -> None:

@@ -23,10 +23,8 @@ QUEUE = os.environ.get("GRADSIFT_QUEUE", "")
 MODELS = "/models"
 
 
-def mount_environment(
-    task: dsl.PipelineTask, s3_secret: Any, mlflow_secret: Any, hub_secret: Any, settings: Any
-) -> None:
-    """Mount the Secrets and the ConfigMap that become a task's environment, and give it the run's id.
+def mount_environment(task: dsl.PipelineTask, secret: Any, settings: Any) -> None:
+    """Mount the Secret and the ConfigMap that become a task's environment, and give it the run's id.
 
     Each is one volume, however many variables it holds: an entry for each of them would stand many times in the
     workflow's status, whose size has a limit. What is not there is left out: a cluster may give S3 credentials by
@@ -34,13 +32,10 @@ def mount_environment(
 
     Args:
         task: the task.
-        s3_secret: name of the Secret for S3, a text or a pipeline parameter, as all names here.
-        mlflow_secret: name of the Secret for MLflow.
-        hub_secret: name of the Secret for the Hugging Face hub.
-        settings: name of the ConfigMap with addresses and folders for caches.
+        secret: name of the Secret with all credentials, a text or a pipeline parameter.
+        settings: name of the ConfigMap with addresses and folders for caches, the same.
     """
-    for kind, secret in (("s3", s3_secret), ("mlflow", mlflow_secret), ("hub", hub_secret)):
-        kubernetes.use_secret_as_volume(task, secret, f"{MOUNTS}/{kind}", optional=True)
+    kubernetes.use_secret_as_volume(task, secret, f"{MOUNTS}/secret", optional=True)
     kubernetes.use_config_map_as_volume(task, settings, f"{MOUNTS}/settings", optional=True)
     kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
     kubernetes.empty_dir_mount(task, "tmp", "/tmp")

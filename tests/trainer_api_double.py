@@ -49,7 +49,7 @@ LAUNCHER_SPEC: Thing = {
                     "name": "AWS_SECRET_ACCESS_KEY",
                     "valueFrom": {
                         "secretKeyRef": {
-                            "name": "gradsift-s3",
+                            "name": "gradsift",
                             "key": "AWS_SECRET_ACCESS_KEY",
                             "optional": True,
                         }
@@ -64,14 +64,14 @@ LAUNCHER_SPEC: Thing = {
                 {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             ],
             "volumeMounts": [
-                {"name": "gradsift-s3", "mountPath": "/etc/gradsift/s3"},
+                {"name": "gradsift", "mountPath": "/etc/gradsift/secret"},
                 {"name": "tmp", "mountPath": "/tmp"},
                 {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"},
             ],
         },
     ],
     "volumes": [
-        {"name": "gradsift-s3", "secret": {"secretName": "gradsift-s3", "optional": True}},
+        {"name": "gradsift", "secret": {"secretName": "gradsift", "optional": True}},
         {"name": "tmp", "emptyDir": {}},
         {"name": "token", "projected": {"sources": []}},
     ],

@@ -111,9 +111,9 @@ def _check_run_root(parameters: Mapping[str, Any]) -> str:
     except StorageError as error:
         if not is_remote(root) or "AWS_ACCESS_KEY_ID" in os.environ:
             raise
-        secret = parameters["platform_s3_secret"]
+        secret = parameters["platform_secret"]
         raise InputError(
-            f"{error} On Kubernetes, credentials come from the Secret {secret!r} (parameter platform_s3_secret), "
+            f"{error} On Kubernetes, credentials come from the Secret {secret!r} (parameter platform_secret), "
             "or from the pod's identity."
         ) from error
 

@@ -1,4 +1,4 @@
-"""The environment of a pod: what its mounted Secrets and settings hold becomes environment variables."""
+"""The environment of a pod: what its mounted Secret and settings hold becomes environment variables."""
 
 import os
 import re

@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from charts.gradsift.values_table import described_values, with_values_table
 from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
+from gradsift.components.shared.parameters.kubernetes import PlatformConfig
 from gradsift.components.shared.train_job_payload import RUNTIME, RUNTIME_VARIABLE, train_job_payload
 from gradsift.pipelines.command_line import app
 from gradsift.pipelines.schedules import read_schedules
@@ -211,6 +212,46 @@ def test_everything_referred_to_is_rendered_or_named_in_the_values(value_set: st
         assert mounts == {volume["name"] for volume in spec["volumes"]} | claims, name
 
 
+def test_a_release_called_gradsift_makes_what_the_pods_of_the_pipeline_mount_by_default() -> None:
+    rendered, mounted = render_of("everything"), PlatformConfig()
+    assert rendered.of_kind("Secret")[mounted.secret]["data"].keys() == {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "MLFLOW_TRACKING_TOKEN",
+        "HF_TOKEN",
+    }
+    assert mounted.settings in rendered.of_kind("ConfigMap")
+
+
+@pytest.mark.parametrize(
+    ("values", "keys"),
+    [
+        ({"hub": {"token": "x"}}, {"HF_TOKEN"}),
+        ({"mlflow": {"token": "x"}}, {"MLFLOW_TRACKING_TOKEN"}),
+        (
+            {"s3": {"accessKeyId": "x", "secretAccessKey": "x"}},
+            {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"},
+        ),
+    ],
+    ids=["hub", "mlflow", "s3"],
+)
+def test_the_secret_has_the_keys_that_values_are_given_for(values: dict[str, Any], keys: set[str]) -> None:
+    (secret,) = render(values).of_kind("Secret").values()
+    assert secret["data"].keys() == keys
+
+
+@pytest.mark.parametrize(
+    ("values", "name"), [({}, "prod-gradsift"), ({"existingSecret": "team-credentials"}, "team-credentials")]
+)
+def test_the_notes_and_the_doctor_name_the_secret_of_the_release(values: dict[str, Any], name: str) -> None:
+    rendered = render(values, release="prod")
+    assert f"credentials          {name} (Secret)" in rendered.notes
+    (container,) = rendered.of_kind("Pod")["prod-gradsift-doctor"]["spec"]["containers"]
+    assert [each["secretRef"] for each in container["envFrom"] if "secretRef" in each] == [
+        {"name": name, "optional": True}
+    ]
+
+
 def test_services_reach_the_pods_of_their_name() -> None:
     rendered = render_of("everything")
     for name, service in rendered.of_kind("Service").items():
@@ -226,16 +267,22 @@ def test_services_reach_the_pods_of_their_name() -> None:
 
 
 def test_mlflow_reaches_s3_as_the_steps_do() -> None:
-    """Its environment has the settings of S3 and the proxy by reference, and not those of a client of MLflow."""
+    """It has settings and credentials of S3 and the proxy by reference, and none of a client of MLflow."""
     rendered = render_of("everything")
     ((_, pod),) = [each for each in rendered.pods() if each[0] == "Deployment/gradsift-mlflow"]
-    references = [
-        variable["valueFrom"]["configMapKeyRef"]["key"]
-        for variable in pod["spec"]["containers"][0]["env"]
-        if "configMapKeyRef" in variable.get("valueFrom", {})
-    ]
+    (container,) = pod["spec"]["containers"]
+    sources = [each["valueFrom"] for each in container["env"] if "valueFrom" in each]
+    settings = {each["configMapKeyRef"]["key"] for each in sources if "configMapKeyRef" in each}
+    secrets = {
+        (each["secretKeyRef"]["name"], each["secretKeyRef"]["key"])
+        for each in sources
+        if "secretKeyRef" in each
+    }
     extra = values_of("everything")["settings"]["extra"]
-    assert set(references) == {"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", *extra}
+    assert settings == {"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", *extra}
+    s3 = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    assert secrets == {("gradsift-postgresql", "POSTGRES_PASSWORD"), *(("gradsift", key) for key in s3)}
+    assert "envFrom" not in container
     assert extra.items() <= rendered.of_kind("ConfigMap")["gradsift-settings"]["data"].items()
 
 

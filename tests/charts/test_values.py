@@ -24,7 +24,8 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("schedule.enabled", True, "'schedule' not allowed"),
         ("s3.accessKey", "x", "'accessKey' not allowed"),
         ("s3.endpoint", "s3.example.com", "/s3/endpoint"),
-        ("s3.existingSecret", "Not A Name", "/s3/existingSecret"),
+        ("existingSecret", "Not A Name", "/existingSecret"),
+        ("existingSecret", "no.name-of-a-volume", "/existingSecret"),
         ("s3.region", "", "/s3/region"),
         ("images.pullPolicy", "Sometimes", "/images/pullPolicy"),
         ("images.cpu.digest", "sha256:12", "/images/cpu/digest"),
@@ -65,6 +66,15 @@ def test_the_schema_rejects(name: str, value: Any, message: str) -> None:
         ({"settings": {"extra": {"AWS_SECRET_ACCESS_KEY": "PLANTED"}}}, "looks like a credential"),
         ({"settings": {"extra": {"HOME": "/home"}}}, "settings.extra.HOME is set by another value"),
         ({"settings": {"extra": {"NO-PROXY": ".svc"}}}, 'settings.extra has the name "NO-PROXY"'),
+        ({"settings": {"extra": {"no_proxy": ".svc"}}}, 'has the name "no_proxy": .* of capital letters'),
+        (
+            {"s3": {"existingSecret": "a"}, "hub": {"existingSecret": "b"}},
+            "no longer has s3.existingSecret and hub.existingSecret: put the keys of all services into one Secret",
+        ),
+        (
+            {"mlflow": {"existingSecret": "a"}},
+            "no longer has mlflow.existingSecret: .* name it by existingSecret",
+        ),
         ({"mlflow": {"server": SERVER}}, "mlflow.postgresql.existingSecret or .password is needed"),
         (
             {"mlflow": {"server": {"enabled": True}, "postgresql": DATABASE}},
@@ -76,6 +86,11 @@ def test_the_templates_reject(values: dict[str, Any], message: str) -> None:
     with pytest.raises(helm_python.HelmRenderError, match=message) as caught:
         render(values)
     assert "PLANTED" not in str(caught.value)
+
+
+def test_an_upgrade_may_reuse_the_empty_values_of_a_chart_with_three_secrets() -> None:
+    reused = {service: {"existingSecret": ""} for service in ("s3", "mlflow", "hub")}
+    assert render(reused).objects == render().objects
 
 
 @pytest.mark.parametrize(
@@ -92,14 +107,16 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
     with helm_python.Chart.load(CHART) as chart:
         schema, values = chart.schema, chart.values
     assert schema is not None
+    removed = {"$ref": "#/definitions/removed"}
 
     def agree(schema_node: dict[str, Any], defaults: Any) -> None:
         if reference := schema_node.get("$ref"):
             schema_node = schema["definitions"][reference.removeprefix("#/definitions/")]
         if "properties" in schema_node and isinstance(defaults, dict):
             assert schema_node["additionalProperties"] is False
-            assert schema_node["properties"].keys() - {"global"} >= defaults.keys()
-            for key, child in schema_node["properties"].items():
+            known = {key: child for key, child in schema_node["properties"].items() if child != removed}
+            assert known.keys() - {"global"} >= defaults.keys()
+            for key, child in known.items():
                 if key != "global" and not (defaults and "requests" in defaults):
                     agree(child, defaults[key])
 

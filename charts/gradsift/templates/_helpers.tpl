@@ -69,10 +69,14 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{- /* Name of a secret: the existing one, else ours. Takes (list $ SECTION SUFFIX). */ -}}
-{{- define "gradsift.secretName" -}}
-{{- $ := index . 0 -}}
-{{ (index . 1).existingSecret | default (printf "%s-%s" (include "gradsift.fullname" $) (index . 2)) }}
+{{- /* Name of the secret with the credentials of the pipeline's pods. */ -}}
+{{- define "gradsift.credentials" -}}
+{{ .Values.existingSecret | default (include "gradsift.fullname" .) }}
+{{- end -}}
+
+{{- /* Name of the secret with PostgreSQL's password. */ -}}
+{{- define "gradsift.databaseSecret" -}}
+{{ .Values.mlflow.postgresql.existingSecret | default (printf "%s-postgresql" (include "gradsift.fullname" .)) }}
 {{- end -}}
 
 {{- /* Bytes of a quantity such as 10Gi. */ -}}
@@ -102,12 +106,6 @@ capabilities:
 - configMapRef:
     name: {{ include "gradsift.fullname" . }}-settings
 - secretRef:
-    name: {{ include "gradsift.secretName" (list . .Values.s3 "s3") }}
-    optional: true
-- secretRef:
-    name: {{ include "gradsift.secretName" (list . .Values.mlflow "mlflow") }}
-    optional: true
-- secretRef:
-    name: {{ include "gradsift.secretName" (list . .Values.hub "hub") }}
+    name: {{ include "gradsift.credentials" . }}
     optional: true
 {{- end -}}

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from gradsift.components.shared.parameters.settings import MAX_SEED, Settings
+from gradsift.components.shared.parameters.settings import MAX_SEED, Settings, form_field
 
 
 class EvaluationConfig(Settings):
@@ -12,11 +12,12 @@ class EvaluationConfig(Settings):
 
     GROUP: ClassVar[str] = "evaluate"
 
-    seeds: int = Field(
+    seeds: int = form_field(
+        "evaluate_seeds",
         3,
+        description="fine-tuning runs per comparison, with seeds counted up from the recipe's.",
         ge=1,
         le=100,
-        description="fine-tuning runs per comparison, with seeds counted up from the recipe's.",
     )
     max_runs: int = Field(
         12,

@@ -1,4 +1,4 @@
-"""What the pipeline asks Kubernetes for: resources of the steps, names of secrets, and where pods may run."""
+"""What the pipeline asks Kubernetes for: resources of the steps, names of its objects, and where pods may run."""
 
 import re
 from collections.abc import Iterator
@@ -51,22 +51,12 @@ class PlatformConfig(Settings):
 
     GROUP: ClassVar[str] = "platform"
 
-    s3_secret: str = form_field(
-        "platform_s3_secret",
-        "gradsift-s3",
-        description="name of the Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; it may be missing "
-        "where pods have an identity of their own.",
-    )
-    mlflow_secret: str = form_field(
-        "platform_mlflow_secret",
-        "gradsift-mlflow",
-        description="name of the Secret with MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD; it may be "
-        "missing.",
-    )
-    hub_secret: str = form_field(
-        "platform_hub_secret",
-        "gradsift-hub",
-        description="name of the Secret with HF_TOKEN, for gated models; it may be missing.",
+    secret: str = form_field(
+        "platform_secret",
+        "gradsift",
+        description="name of the Secret with any of AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, "
+        "MLFLOW_TRACKING_TOKEN, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and HF_TOKEN; it may be "
+        "missing, as where pods have an identity of their own.",
     )
     settings: str = form_field(
         "platform_settings",
@@ -87,19 +77,18 @@ class PlatformConfig(Settings):
 
     def rules(self) -> Iterator[str]:
         """Yield a sentence for each value that Kubernetes would refuse."""
-        names = [getattr(self, field) for field in ("s3_secret", "mlflow_secret", "hub_secret", "settings")]
-        for field in ("s3_secret", "mlflow_secret", "hub_secret", "settings"):
+        for field in ("secret", "settings"):
             value = getattr(self, field)
             if not re.fullmatch(NAME, value):
                 yield (
                     f"Parameter platform_{field} is {value!r}: expected the name of a Kubernetes object, at most "
                     "63 lower-case letters, digits and '-'."
                 )
-            if names.count(value) > 1:
-                yield (
-                    f"Parameter platform_{field} is {value!r}, as another one is: expected a name of its own, as "
-                    "each is a volume of the pods."
-                )
+        if self.settings == self.secret:
+            yield (
+                f"Parameter platform_settings is {self.settings!r}, as platform_secret is: expected another name, "
+                "as each names a volume of the pods."
+            )
         for each in self.tolerations:
             if not each.keys() <= TOLERATION:
                 yield (

@@ -51,7 +51,7 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
         extract_probes=0,
         extract_dtype="int8",
         train_batch_size=0,
-        platform_s3_secret="No name",
+        platform_secret="No name",
         target="sst3",
         base_model="/no/such/folder",
     )
@@ -61,7 +61,7 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
         "extract_dtype is 'int8'",
         "evaluate_seeds is 0",
         "train_batch_size is 0",
-        "platform_s3_secret is 'No name'",
+        "platform_secret is 'No name'",
         "no task 'sst3'",
         "'/no/such/folder' was not found",
     ):
@@ -108,8 +108,8 @@ def test_s3_is_written_read_and_deleted_from(s3_root: str, tmp_path: Path) -> No
 
 
 def test_missing_s3_credentials_name_the_secret(tmp_path: Path) -> None:
-    said = problem(tmp_path, output_uri="s3://bucket/root", platform_s3_secret="team-s3")
-    assert "come from the Secret 'team-s3' (parameter platform_s3_secret)" in said
+    said = problem(tmp_path, output_uri="s3://bucket/root", platform_secret="team-credentials")
+    assert "come from the Secret 'team-credentials' (parameter platform_secret)" in said
 
 
 def test_half_of_a_pair_of_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

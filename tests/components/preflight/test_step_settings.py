@@ -64,7 +64,7 @@ def test_pods_that_launch_nodes_need_no_gpus_themselves(nodes: int, training: tu
         ("target", "mr", False),
         ("promote_model_name", "name", False),
         ("gpus", 2, False),
-        ("platform_s3_secret", "other", False),
+        ("platform_secret", "other", False),
     ],
 )
 def test_the_digest_of_settings_changes_with_what_decides_the_result(

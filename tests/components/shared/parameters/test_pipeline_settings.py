@@ -100,8 +100,8 @@ def test_every_parameter_is_described_and_every_number_bounded() -> None:
         ("gpu_type", "A100", "Parameter gpu_type is 'A100': expected a resource's name"),
         ("memory", "16 GB", "Parameter memory is '16 GB': expected a quantity such as '4' or '16Gi'."),
         ("resources_small_cpu", "two", "Parameter resources_small_cpu is 'two': expected a quantity"),
-        ("platform_s3_secret", "No name", "Parameter platform_s3_secret is 'No name': expected the name of"),
-        ("platform_hub_secret", "gradsift-s3", "Parameter platform_hub_secret is 'gradsift-s3', as another"),
+        ("platform_secret", "No name", "Parameter platform_secret is 'No name': expected the name of"),
+        ("platform_settings", "gradsift", "Parameter platform_settings is 'gradsift', as platform_secret is"),
         ("platform_node_selector", {"a": 1}, "Parameter platform_node_selector['a'] is 1: expected a text."),
         (
             "platform_tolerations",
