@@ -31,6 +31,7 @@ from gradsift.pipelines.fidelity import Study, run_study
 from gradsift.pipelines.fidelity_judging import CHOSEN, judge, ledger_of
 from gradsift.pipelines.fidelity_report import write_report
 from gradsift.pipelines.fidelity_results import Fidelity, MethodFidelity, TruthFidelity
+from gradsift.pipelines.fidelity_steps import LiveStudySteps
 
 TASKS = [f"task{index}" for index in range(6)]
 SUBSETS = [[], TASKS, *random_subsets(TASKS, 30, 1)]
@@ -278,7 +279,8 @@ def test_data_is_prepared_for_the_base_model_as_in_the_pipeline(
     own |= {"base_model": model.base_model, "model_max_length": model.max_length}
     root = tmp_path / "out"
     with pytest.raises(InputError, match="expected at most 1, all that 1 tasks have"):
-        run_study(Study(), {**defaults(), **own}, root, "gradsift fidelity", Console(quiet=True))
+        steps = LiveStudySteps(str(root), Console(quiet=True))
+        run_study(Study(), {**defaults(), **own}, root, "gradsift fidelity", steps)
     assert prepare_data(config, str(root), model).reused
 
 

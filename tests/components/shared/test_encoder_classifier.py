@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -22,7 +23,6 @@ from transformers import (
 from gradsift.components.shared.base_model import PACKAGED_MINILM, find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head, load_encoder
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.example_order import HEADS
 from gradsift.components.shared.parameters.model import HeadKind
 
 LABELS = {
@@ -39,7 +39,7 @@ def head(kind: HeadKind, max_length: int = 16) -> Head:
     return Head.for_tasks(kind, 15.0, max_length, "films", LABELS)
 
 
-@pytest.fixture(params=HEADS)
+@pytest.fixture(params=get_args(HeadKind))
 def model(request: pytest.FixtureRequest, tiny_encoder: Path) -> EncoderClassifier:
     made = EncoderClassifier.from_base(find_base_model(str(tiny_encoder)), head(request.param))
     if request.param == "linear":
