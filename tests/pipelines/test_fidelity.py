@@ -278,8 +278,8 @@ def test_data_is_prepared_for_the_base_model_as_in_the_pipeline(
     own = {"suite": config.suite, "target": config.target}
     own |= {"base_model": model.base_model, "model_max_length": model.max_length}
     root = tmp_path / "out"
+    steps = LiveStudySteps(str(root), Console(quiet=True))
     with pytest.raises(InputError, match="expected at most 1, all that 1 tasks have"):
-        steps = LiveStudySteps(str(root), Console(quiet=True))
         run_study(Study(), {**defaults(), **own}, root, "gradsift fidelity", steps)
     assert prepare_data(config, str(root), model).reused
 

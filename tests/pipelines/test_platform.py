@@ -41,7 +41,7 @@ EVERYTHING = {
     "platform_secret": "team-secret",
     "platform_settings": "team-settings",
 }
-MAX_WORKFLOW_BYTES = 900_000
+MAX_WORKFLOW_BYTES = 950_000
 """Argo compresses the state of a larger object than 1 MiB, and Kubeflow's API sees its tasks no more."""
 
 
