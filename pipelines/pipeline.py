@@ -30,8 +30,8 @@ It trains once on everything, estimates thousands of subsets of the sources, fin
 proves on held-out data what the choice bought.
 What: `suite` and `target` name the task, `sources` what to choose from (empty: all others), `base_model` the \
 model; `output_uri` is where results are kept and found again.
-How: `model_max_length`, `fine_tune_steps`, `calibrate_runs`, `evaluate_seeds`, `promote_model_name`; where: `cpu`, \
-`memory`, `gpus`, `gpu_type`, `train_nodes` and `platform_...`.
+How: `model_max_length`, `fine_tune_steps`, `calibrate_runs`, `evaluate_seeds`, `promote_model_name`; where: \
+`cpu`, `memory`, `gpus`, `gpu_type`, `train_nodes` and `platform_...`.
 All other parameters go into `settings`, a mapping such as {"meta_epochs": 1}; PARAMETERS.md describes every one."""
 CHECK_CPU, CHECK_MEMORY = "2", "8Gi"
 """What preflight gets, before any setting is resolved, and the task that cleans up after everything."""

@@ -33,7 +33,7 @@ def _fill(client: kfp.Client) -> tuple[str, str, str]:
     pipeline = client.pipelines.pipeline_service_create_pipeline(body).pipeline_id
     version = client.upload_pipeline_version(PIPELINE, "v", pipeline_id=pipeline).pipeline_version_id
     experiment = client.create_experiment("e").experiment_id
-    client.run_pipeline(experiment, "r", params={"meta_seed": 1}, pipeline_id=pipeline, version_id=version)
+    client.run_pipeline(experiment, "r", params={"fine_tune_steps": 1}, pipeline_id=pipeline, version_id=version)
     client.create_recurring_run(
         experiment,
         "s",
@@ -83,7 +83,7 @@ def test_the_client_reads_back_what_it_made(client: kfp.Client) -> None:
     assert client.get_pipeline_id("p") == pipeline
     assert client.get_experiment(experiment_name="e").experiment_id == experiment
     assert client.get_run(run.run_id).state == "PENDING"
-    assert run.runtime_config.parameters == {"meta_seed": 1}
+    assert run.runtime_config.parameters == {"fine_tune_steps": 1}
     assert recurring.pipeline_version_reference.pipeline_version_id == version
     assert (recurring.status, recurring.max_concurrency, recurring.trigger.cron_schedule.cron) == (
         "ENABLED",
@@ -136,7 +136,7 @@ def test_names_of_runs_and_recurring_runs_are_not(client: kfp.Client, kfp_api: K
         ({"max_concurrency": 11}, 400),
         ({"cron_expression": "0 2 * *"}, 400),
         ({"params": {"bogus": 1}}, 400),
-        ({"params": {"meta_seed": "1"}}, 400),
+        ({"params": {"fine_tune_steps": "1"}}, 400),
         ({"job_name": ""}, 500),
         ({"experiment_id": "none"}, 404),
         ({"version_id": "none"}, 500),
@@ -151,7 +151,7 @@ def test_recurring_runs_that_are_refused(client: kfp.Client, changes: dict[str, 
     assert json.loads(error.value.body).keys() == {"code", "message", "details"}
 
 
-@pytest.mark.parametrize("changes", [{"cron_expression": "@daily"}, {"params": {"meta_seed": None}}])
+@pytest.mark.parametrize("changes", [{"cron_expression": "@daily"}, {"params": {"fine_tune_steps": None}}])
 def test_recurring_runs_that_are_taken(client: kfp.Client, changes: dict[str, Any]) -> None:
     pipeline, version, experiment = _fill(client)
     good = {"experiment_id": experiment, "job_name": "s", "cron_expression": "0 0 2 * * *"}
@@ -171,9 +171,9 @@ def test_a_recurring_run_without_a_trigger_is_taken(client: kfp.Client, kfp_api:
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
-        ({"params": {"meta_seed": "1"}}, 400),
-        ({"params": {"meta_seed": True}}, 400),
-        ({"params": {"meta_seed": None}}, 400),
+        ({"params": {"fine_tune_steps": "1"}}, 400),
+        ({"params": {"fine_tune_steps": True}}, 400),
+        ({"params": {"fine_tune_steps": None}}, 400),
         ({"params": {"target": 1}}, 400),
         ({"job_name": ""}, 500),
         ({"job_name": "x" * 300}, 500),

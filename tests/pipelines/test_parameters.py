@@ -73,7 +73,7 @@ def test_options_and_settings_go_before_a_file(tmp_path: Path) -> None:
         ("target: [", r"is not YAML in line \d: expected a mapping of parameters"),
         ("- target", "is not a mapping of parameters: expected lines such as"),
         ("", "is not a mapping of parameters"),
-        ("target: mr", "There is no parameter 'target': did you mean target"),
+        ("prepare_target: mr", "There is no parameter 'prepare_target': did you mean target"),
         ("evaluate_seeds: two", "Parameter evaluate_seeds is 'two': expected a whole number"),
         ("evaluate_seeds: null", "Parameter evaluate_seeds is 'null': expected a whole number"),
     ],

@@ -7,6 +7,7 @@ import pytest
 from doubles.kfp_api_double import KfpApi
 
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.pipeline_settings import form_of
 from gradsift.pipelines import submission
 from gradsift.pipelines.kubeflow_client import open_kubeflow
 from gradsift.pipelines.kubeflow_objects import CompiledPipeline, compile_pipeline, ensure_version
@@ -25,7 +26,7 @@ def test_a_run_is_started_with_its_parameters_and_its_address_printed(
     (experiment,) = kfp_api.experiments.values()
     assert (code, errors) == (0, "")
     assert output == f"Run: {kfp_host}/#/runs/details/{run['run_id']}\n"
-    assert run["runtime_config"]["parameters"] == {"target": "mr", "meta_epochs": 1.0}
+    assert run["runtime_config"]["parameters"] == form_of({"target": "mr", "meta_epochs": 1.0})
     assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert run["experiment_id"] == experiment["experiment_id"]
     assert experiment["display_name"] == "gradsift"
