@@ -100,7 +100,7 @@ def plan_calibration(
     from gradsift.components.calibration.config import CalibrationConfig
     from gradsift.components.calibration.plan import plan_runs
     from gradsift.components.shared.step_output import read_pointer
-    from gradsift.components.shared.tracking import track_step
+    from gradsift.components.shared.step_run import open_step
     from gradsift.components.shared.training_recipe import ModelConfig, TrainingRecipe
 
     model = ModelConfig(
@@ -132,7 +132,7 @@ def plan_calibration(
         seed=fine_tune_seed,
     )
     config = CalibrationConfig(runs=runs, seeds=seeds, seed=seed)
-    with track_step("calibration-plan", output_uri, asdict(config)):
+    with open_step("calibration-plan", output_uri, asdict(config)):
         planned = plan_runs(config, read_pointer(data), read_pointer(meta_model), model, recipe, output_uri)
     return [each.model_dump_json() for each in planned]
 

@@ -84,14 +84,12 @@ def extract_part(
     """
     from gradsift.components.gradient_extraction import step
     from gradsift.components.gradient_extraction.parts import PlannedPart
-    from gradsift.components.shared.lifeline import hold_lifeline
     from gradsift.components.shared.step_output import read_pointer
-    from gradsift.components.shared.tracking import track_step
+    from gradsift.components.shared.step_run import open_step
 
     plan = PlannedPart.model_validate_json(planned)
     inputs = read_pointer(data), read_pointer(model)
-    hold_lifeline()
-    with track_step(f"{step.STEP}-{plan.part.number}", output_uri, {}) as tracker:
+    with open_step(f"{step.STEP}-{plan.part.number}", output_uri, {}) as tracker:
         if step.extract_part(plan.config, *inputs, plan.base_weights, plan.part, output_uri, tracker):
             tracker.reused()
 

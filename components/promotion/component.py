@@ -31,10 +31,10 @@ def compare_with_champion(
     from gradsift.components.promotion.config import PromotionConfig
     from gradsift.components.promotion.freshness import is_changed
     from gradsift.components.shared.step_output import read_pointer
-    from gradsift.components.shared.tracking import track_step
+    from gradsift.components.shared.step_run import open_step
 
     config = PromotionConfig(model_name=model_name)
-    with track_step("freshness", output_uri, {"model_name": model_name}) as tracker:
+    with open_step("freshness", output_uri, {"model_name": model_name}) as tracker:
         changed = is_changed(config, read_pointer(data), settings, output_uri, tracker)
     return "changed" if changed else "unchanged"
 
@@ -68,14 +68,12 @@ def promote_model(
 
     from gradsift.components.promotion import step
     from gradsift.components.promotion.config import PromotionConfig
-    from gradsift.components.shared.lifeline import hold_lifeline
     from gradsift.components.shared.step_output import read_pointer
+    from gradsift.components.shared.step_run import open_step
     from gradsift.components.shared.storage import atomic_file
-    from gradsift.components.shared.tracking import track_step
 
     config = PromotionConfig(model_name=model_name, min_gain=min_gain)
-    hold_lifeline()
-    with track_step(step.STEP, output_uri, asdict(config)) as tracker:
+    with open_step(step.STEP, output_uri, asdict(config)) as tracker:
         made = step.promote(config, read_pointer(data), read_pointer(model), settings, output_uri, tracker)
         tracker.metrics({"promoted": float(made.promoted)})
     with atomic_file(Path(decision.path)) as path:

@@ -1,12 +1,26 @@
 """Runs a step's work under tracking and hands its output to KFP: what every component's body calls."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any
 
 from gradsift.components.shared.lifeline import hold_lifeline
+from gradsift.components.shared.outages import wait_through_outages
 from gradsift.components.shared.step_output import StepOutput, write_pointer
 from gradsift.components.shared.tracking import StepTracker, track_step
+
+
+def open_step(
+    step: str,
+    root_uri: str,
+    params: Mapping[str, Any],
+    node_resources: Mapping[str, Any] = MappingProxyType({}),
+) -> AbstractContextManager[StepTracker]:
+    """Track a block as a step (see `track_step`), in a process that waits through outages."""
+    hold_lifeline()
+    wait_through_outages()
+    return track_step(step, root_uri, params, node_resources)
 
 
 def run_step(
@@ -28,8 +42,7 @@ def run_step(
         node_resources: what each node gets where the step trains on several: `cpu`, `memory`, and GPUs by their
             resource name.
     """
-    hold_lifeline()
-    with track_step(step, root_uri, params, node_resources) as tracker:
+    with open_step(step, root_uri, params, node_resources) as tracker:
         output = work(tracker)
         if output.reused:
             tracker.reused()

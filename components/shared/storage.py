@@ -50,8 +50,12 @@ class Storage(Protocol):
         """Copy `key` to the local file `path`, whole or not at all."""
 
 
-def open_storage(uri: str) -> Storage:
+def open_storage(uri: str, waits: bool = True) -> Storage:
     """Return the storage at a local path or an `s3://bucket/prefix` address.
+
+    Args:
+        uri: where it is.
+        waits: whether requests wait through an outage where this process does (see `outages`).
 
     Raises:
         InputError: the address has another scheme or no bucket.
@@ -60,7 +64,7 @@ def open_storage(uri: str) -> Storage:
     if scheme == "s3":
         from gradsift.components.shared.s3_storage import S3Storage
 
-        return S3Storage(bucket, prefix)
+        return S3Storage(bucket, prefix, waits)
     return LocalStorage(Path(uri))
 
 

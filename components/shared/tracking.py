@@ -212,7 +212,7 @@ class StepTracker:
         if self._sending is not None:
             self._sending.terminate()
             self._sending.wait()
-        _close_and_send(self._log)
+        _close_and_send(self._log, waits=error is None)
 
     def _record_held_progress(self) -> None:
         if self._held_progress:
@@ -229,7 +229,7 @@ class StepTracker:
 
     def _send_meanwhile(self) -> None:
         self._sent_at = time.monotonic()
-        self._log.upload()
+        self._log.upload(waits=False)
         if _sends() and (self._sending is None or self._sending.poll() is not None):
             command = _send_command(self._log)
             self._sending = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -243,7 +243,8 @@ class EventLog:
         self.run = run_id()
         self.step = step
         self._key = f"{self.run}/{_file_name(step, 'The step')}.jsonl"
-        self._storage = open_storage(join_uri(root_uri, FOLDER))
+        self._uri = join_uri(root_uri, FOLDER)
+        self._storage = open_storage(self._uri)
         if isinstance(self._storage, LocalStorage):
             self._path = self._storage.root / self._key
         else:
@@ -258,14 +259,14 @@ class EventLog:
         """Append one event."""
         append_event(self._path, event, **fields)
 
-    def upload(self) -> None:
-        """Copy the log to the run root, where that is remote."""
+    def upload(self, waits: bool) -> None:
+        """Copy the log to the run root, where that is remote; `waits` through an outage, or not."""
         if is_remote(self.root_uri):
-            self._storage.upload(self._path, self._key)
+            open_storage(self._uri, waits).upload(self._path, self._key)
 
-    def close(self) -> None:
+    def close(self, waits: bool = True) -> None:
         """Upload the log for the last time; the scratch copy stays only if that fails."""
-        self.upload()
+        self.upload(waits)
         if is_remote(self.root_uri):
             self._path.unlink()
 
@@ -296,9 +297,9 @@ def _failure(error: BaseException) -> dict[str, Any]:
     return {"error": sentence, "kind": kind, "input_error": by_user}
 
 
-def _close_and_send(log: EventLog, every_run: bool = False) -> None:
+def _close_and_send(log: EventLog, every_run: bool = False, waits: bool = True) -> None:
     try:
-        log.close()
+        log.close(waits)
         if _sends():
             _send(log, every_run)
     except (OSError, GradsiftError) as error:
