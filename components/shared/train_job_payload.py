@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gradsift.components.shared.gpus import GPUS
 from gradsift.components.shared.step_output import digest_of
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
@@ -67,7 +68,10 @@ def train_job_payload(
     node = {
         "image": container["image"],
         "command": list(command),
-        "env": [variable for variable in container.get("env", []) if _is_by_key(variable)],
+        "env": [
+            *(variable for variable in container.get("env", []) if _is_by_key(variable)),
+            {"name": GPUS, "value": str(gpu_count(resources))},
+        ],
         "numNodes": nodes,
         "numProcPerNode": processes,
         "resourcesPerNode": {"requests": requests, "limits": {**limits, **_gpus(resources)}},

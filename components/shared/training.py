@@ -4,19 +4,22 @@ The processes run `training_worker`; this module is what steps call and imports 
 """
 
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
+from gradsift.components.shared.errors import GpuMemoryError, GradsiftError, InputError, TrainingError
+from gradsift.components.shared.gpus import check_gpus, given_gpus
 from gradsift.components.shared.lifeline import exit_on_sigterm, lifeline
+from gradsift.components.shared.outages import wait_out
 from gradsift.components.shared.step_output import work_uri
 from gradsift.components.shared.storage import atomic_file, is_remote
 from gradsift.components.shared.tracking import StepTracker
@@ -28,8 +31,12 @@ EVENTS = "training_events.jsonl"
 FAILURE = "failure.json"
 RESULT = "training.json"
 PREDICTIONS = "val.safetensors"
+KINDS = {kind.__name__: kind for kind in (InputError, GpuMemoryError, TrainingError)}
+"""Errors that keep their class on the way out of a training process; others become a TrainingError."""
 STOP_SECONDS = 40.0
 """How long processes that are told to stop may take for a last checkpoint; `torchrun` kills them after 30."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,8 @@ def train(jobs: list[TrainingJob], scratch: Path, tracker: StepTracker) -> list[
 
     All jobs run one after the other in one launch of `torchrun`, so that start-up is paid once. A job that was
     killed continues from its last checkpoint. Where the run root is on S3, finished jobs and checkpoints are
-    kept there, so that this holds on another machine too, and several nodes can train together.
+    kept there, so that this holds on another machine too, and several nodes can train together. Where other
+    processes hold the GPUs' memory, it is waited for (see `outages`).
 
     Args:
         jobs: what to train; their recipes must agree on the number of nodes and processes.
@@ -96,19 +104,26 @@ def train(jobs: list[TrainingJob], scratch: Path, tracker: StepTracker) -> list[
 
     Raises:
         InputError: a job's model or data cannot be used.
+        GpuMemoryError: other processes hold the GPUs' memory.
         TrainingError: a process ended without a result.
     """
+    wait_out(GpuMemoryError, lambda: _train_unfinished(jobs, scratch, tracker))
+    return [json.loads((job.folder / RESULT).read_text()) for job in jobs]
+
+
+def _train_unfinished(jobs: list[TrainingJob], scratch: Path, tracker: StepTracker) -> None:
     uri = work_uri(tracker.root_uri, scratch.name) if is_remote(tracker.root_uri) else None
     unfinished = _unfinished(jobs, uri)
-    if unfinished:
-        scratch.mkdir(parents=True, exist_ok=True)
-        if jobs[0].recipe.nodes > 1:
-            _train_on_nodes(jobs, uri, scratch, tracker)
-        else:
-            count = _process_count(unfinished)
-            options = ["--standalone", f"--nproc-per-node={count}"]
-            run_processes(unfinished, options, count, scratch, uri, lambda event: report(event, tracker))
-    return [json.loads((job.folder / RESULT).read_text()) for job in jobs]
+    if not unfinished:
+        return
+    scratch.mkdir(parents=True, exist_ok=True)
+    if jobs[0].recipe.nodes > 1:
+        _train_on_nodes(jobs, uri, scratch, tracker)
+    else:
+        check_gpus(given_gpus())
+        count = _process_count(unfinished)
+        options = ["--standalone", f"--nproc-per-node={count}"]
+        run_processes(unfinished, options, count, scratch, uri, lambda event: report(event, tracker))
 
 
 def run_processes(
@@ -133,6 +148,7 @@ def run_processes(
 
     Raises:
         InputError: a job's model or data cannot be used.
+        GpuMemoryError: other processes hold the GPUs' memory.
         TrainingError: a process ended without a result.
     """
     with atomic_file(scratch / JOBS) as path:
@@ -161,9 +177,23 @@ def run_processes(
 
 def report(event: dict[str, Any], tracker: StepTracker) -> None:
     """Pass on what a training process told."""
+    if "warning" in event:
+        logger.warning(event["warning"])
+        return
     if "values" in event:
         tracker.metrics(event["values"], step=event["step"])
     tracker.progress(event["done"], event["total"], "steps")
+
+
+def failure_of(error: GradsiftError) -> dict[str, Any]:
+    """Return an error of a training process as JSON values."""
+    kind = next((name for name, kind in KINDS.items() if isinstance(error, kind)), TrainingError.__name__)
+    return {"message": str(error), "kind": kind}
+
+
+def error_of(failure: Mapping[str, Any]) -> GradsiftError:
+    """Return the error that `failure_of` described."""
+    return KINDS[failure["kind"]](failure["message"])
 
 
 def _unfinished(jobs: list[TrainingJob], uri: str | None) -> list[TrainingJob]:
@@ -247,8 +277,7 @@ class _Lines:
 
 def _failure(scratch: Path, code: int, log_start: int) -> GradsiftError:
     if (scratch / FAILURE).exists():
-        failure = json.loads((scratch / FAILURE).read_text())
-        return (InputError if failure["input_error"] else TrainingError)(failure["message"])
+        return error_of(json.loads((scratch / FAILURE).read_text()))
     output = (scratch / LOG).read_bytes()[log_start:].decode(errors="replace")
     return TrainingError(
         f"The training processes ended with exit code {code}: {last_error(output)} (log: {scratch / LOG})."
