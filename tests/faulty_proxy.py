@@ -22,8 +22,8 @@ class FaultyProxy(ThreadingHTTPServer):
     Attributes:
         share: share of the requests that are spoilt, 0 to 1.
         stall_seconds: how long an answer is held back.
-        script: what happens to the next requests, before shares count: a fault, "alter" for one bit of the answer's
-            content that is flipped, or None.
+        script: what happens to the next requests, before shares count: a fault, a status, "alter" for one bit of
+            the answer that is flipped, or None.
         counts: how often each fault happened, and how many requests came ("all").
     """
 
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _exchange(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = self.server.fault()
-        if fault in {"500", "503"}:
+        if fault is not None and fault.isdigit():
             self._answer(int(fault), [], b"")
         elif fault == "reset before":
             self._reset()
@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
                     answer = answer[:-1] + bytes([answer[-1] ^ 1])
                 self._answer(status, headers, answer, cut=fault == "truncate")
 
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _exchange  # noqa: N815
+    do_GET = do_PUT = do_POST = do_PATCH = do_HEAD = do_DELETE = _exchange  # noqa: N815
 
     def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection(self.server.upstream, timeout=30)

@@ -14,6 +14,7 @@ from gradsift.components.gradient_extraction.per_example import GradientSketcher
 from gradsift.components.gradient_extraction.self_check import check_gradients, check_projection
 from gradsift.components.shared.answers import Answers
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.gpus import others_hold_memory
 from gradsift.components.shared.gradient_format import Shard
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.precision import autocast
@@ -52,6 +53,7 @@ class GradientExtractor:
 
         Raises:
             InputError: a single row does not fit into the GPU's memory, or not into the model.
+            OutOfMemoryError: it does not fit while other processes hold memory of the GPU.
         """
         examples = self.model.encode(rows, task)
         ids: list[str] = list(rows["id"])
@@ -139,6 +141,8 @@ class GradientExtractor:
 
     def _halve_batches(self, example_id: str, task: str, tokens: int, rows: int, error: Exception) -> None:
         if rows == 1:
+            if others_hold_memory(self.model.device):
+                raise error
             raise InputError(
                 f"Row {example_id!r} of task {task!r} with its {tokens} tokens does not fit into the GPU's "
                 "memory: expected a smaller max_length or base model, or a larger GPU."

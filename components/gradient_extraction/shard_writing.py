@@ -11,15 +11,20 @@ from gradsift.components.gradient_extraction.extraction import GradientExtractor
 from gradsift.components.gradient_extraction.parts import Part, ShardPlan, shards_of_part
 from gradsift.components.shared.cores import cores_per_process
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
+from gradsift.components.shared.errors import GpuMemoryError
+from gradsift.components.shared.gpus import gpu_memory_errors
 from gradsift.components.shared.gradient_format import Answer, ShardRecord, StoreHeader
 from gradsift.components.shared.gradient_store import GradientStoreWriter
 from gradsift.components.shared.model_loading import open_model
+from gradsift.components.shared.outages import wait_out
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.precision import resolve_precision
 from gradsift.components.shared.prepared_data import INDEX, PreparedData, PreparedTask
 from gradsift.components.shared.step_output import StepOutput, fetch
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.task_model import TaskModel
+
+NO_ROOM = "The model does not fit into the GPU's memory: expected a smaller base model or a larger GPU."
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ def write_share(
 ) -> tuple[StoreHeader, dict[ShardPlan, ShardRecord]]:
     """Write the shards of one process, but for those that are there already.
 
+    Where other processes hold the GPU's memory, it is waited for (see `outages`).
+
     Args:
         job: the extraction.
         process: which of its processes this is, from 0.
@@ -62,10 +69,32 @@ def write_share(
 
     Returns:
         The store's header and the records of this process's shards.
+
+    Raises:
+        InputError: the model, or one of its rows, does not fit into the GPU's memory.
+        GpuMemoryError: other processes hold the GPU's memory.
     """
+    device = _device(process, job.processes)
+    reported = 0
+
+    def count(rows: int) -> None:
+        nonlocal reported
+        reported += rows
+        report(rows)
+
+    def write() -> tuple[StoreHeader, dict[ShardPlan, ShardRecord]]:
+        count(-reported)
+        with gpu_memory_errors(device, NO_ROOM):
+            return _write_share(job, process, device, count)
+
+    return wait_out(GpuMemoryError, write)
+
+
+def _write_share(
+    job: ExtractionJob, process: int, device: torch.device, report: Callable[[int], None]
+) -> tuple[StoreHeader, dict[ShardPlan, ShardRecord]]:
     data = data_without_test(job.data)
     plans = shards_of_part(data, job.config.shard_rows, job.part)[process :: job.processes]
-    device = _device(process, job.processes)
     model, parameters = _model(job.model, job.config, device)
     header = _header(job, data.task(data.target), model, parameters)
     extractor = GradientExtractor(model, parameters, job.config)

@@ -17,6 +17,7 @@ from gradsift.components.gradient_extraction.parts import (
     write_part,
 )
 from gradsift.components.shared.errors import GradientStoreError
+from gradsift.components.shared.gpus import check_gpus, given_gpus
 from gradsift.components.shared.gradient_format import shard_key
 from gradsift.components.shared.gradient_store import MANIFEST, GradientStore, GradientStoreWriter
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
@@ -132,6 +133,7 @@ def _store_part(
         return StorePart(
             uri=uri, header=store.header, shards=store.shards[part.number :: part.of], reused=True
         )
+    check_gpus(given_gpus())
     import torch
 
     from gradsift.components.gradient_extraction.extraction_processes import write_shards

@@ -9,6 +9,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.mlflow_connection import (
     LATER,
     QUIET,
+    contact,
     environment,
     mlflow_errors,
     tracking_uri,
@@ -36,13 +37,12 @@ def open_registry(root_uri: str, name: str) -> Iterator["ModelRegistry"]:
         raise InputError(
             f"The model {name!r} cannot be registered: MLFLOW_TRACKING_URI is not set, and {root_uri} is not local."
         )
-    with (
-        environment({"MLFLOW_TRACKING_URI": uri, **QUIET, **LATER}),
-        mlflow_errors(uri, f"could not serve the registered model {name!r}"),
-    ):
-        from mlflow import MlflowClient
+    with mlflow_errors(uri, f"could not serve the registered model {name!r}"):
+        contact(uri)
+        with environment({"MLFLOW_TRACKING_URI": uri, **QUIET, **LATER}):
+            from mlflow import MlflowClient
 
-        yield ModelRegistry(MlflowClient(), name)
+            yield ModelRegistry(MlflowClient(), name)
 
 
 class ModelRegistry:

@@ -18,10 +18,11 @@ from gradsift.components.promotion.registry import (
     ModelRegistry,
     open_registry,
 )
-from gradsift.components.shared.errors import InputError, TrackingError
+from gradsift.components.shared.errors import InputError, TrackingError, TrackingOutageError
 from gradsift.components.shared.mlflow_sync import sync
 from gradsift.components.shared.model_answers import answer
 from gradsift.components.shared.model_loading import open_model
+from gradsift.components.shared.outages import wait_out
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.parameters.training import Precision
 from gradsift.components.shared.prepared_data import PreparedData
@@ -70,7 +71,7 @@ def promote(
     """Make the model a version of the registered model, its candidate, and perhaps its champion.
 
     Both models answer the target's test rows of this run's data, see `compare`. Without a champion, the candidate
-    becomes it. A step that was killed and is tried again finds the version that it made.
+    becomes it. A step that was killed or lost MLflow, and is tried again, finds the version that it made.
 
     Args:
         config: the registered model, and what its champion has to be beaten by.
@@ -82,8 +83,19 @@ def promote(
 
     Raises:
         InputError: there is no MLflow server, or the champion cannot be loaded; it keeps its place.
-        TrackingError: MLflow does not answer; tried again, the step goes on.
+        TrackingError: MLflow refuses, or does not answer for longer than outages are waited out.
     """
+    return wait_out(TrackingOutageError, lambda: _promote(config, data, model, settings, root_uri, tracker))
+
+
+def _promote(
+    config: PromotionConfig,
+    data: StepOutput,
+    model: StepOutput,
+    settings: str,
+    root_uri: str,
+    tracker: StepTracker,
+) -> Decision:
     sync(root_uri, run_id())
     with tempfile.TemporaryDirectory() as folder:
         with open_registry(root_uri, config.model_name) as registry:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gradsift.components.shared.errors import GradsiftError, InputError
+from gradsift.components.shared.mlflow_connection import contact, mlflow_errors
 from gradsift.components.shared.storage import open_storage
 
 TRACKING = "MLFLOW_TRACKING_URI"
@@ -30,21 +31,13 @@ def check_mlflow() -> str:
     """Ask the MLflow server that the environment names, if any, whether it lets us in.
 
     Raises:
-        InputError: it does not answer.
+        TrackingError: it does not answer.
     """
     uri = os.environ.get(TRACKING)
     if not uri:
         return f"{TRACKING} is not set: each run root gets a database of its own"
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    try:
-        MlflowClient(uri).search_experiments(max_results=1)
-    except MlflowException as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"The server that {TRACKING} names does not answer: {reason}") from error
+    with mlflow_errors(uri, f"that {TRACKING} names does not answer"):
+        contact(uri)
     return "the tracking server answers"
 
 

@@ -13,6 +13,14 @@ class StorageError(GradsiftError):
     """A file or object cannot be read or written; the message names its address and the reason."""
 
 
+class OutageError(GradsiftError):
+    """Something needed is out of reach for now; to ask again later may help (see `outages`)."""
+
+
+class StorageOutageError(StorageError, OutageError):
+    """The object store does not answer, or is overloaded."""
+
+
 class NotFoundError(StorageError):
     """A file or object does not exist."""
 
@@ -31,6 +39,14 @@ class TrainingError(GradsiftError):
 
 class TrackingError(GradsiftError):
     """The tracking server did not take what steps recorded; it stays in the logs and can be sent later."""
+
+
+class TrackingOutageError(TrackingError, OutageError):
+    """The tracking server does not answer."""
+
+
+class GpuMemoryError(OutageError):
+    """Another process holds memory of the GPU that this one needs."""
 
 
 class RunFailedError(GradsiftError):

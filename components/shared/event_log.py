@@ -72,7 +72,8 @@ class EventLog:
         self.run = run_id()
         self.step = step
         self._key = f"{self.run}/{_file_name(step, 'The step')}.jsonl"
-        self._storage = open_storage(join_uri(root_uri, FOLDER))
+        self._uri = join_uri(root_uri, FOLDER)
+        self._storage = open_storage(self._uri)
         if isinstance(self._storage, LocalStorage):
             self._path = self._storage.root / self._key
         else:
@@ -87,14 +88,14 @@ class EventLog:
         """Append one event."""
         append_event(self._path, event, **fields)
 
-    def upload(self) -> None:
-        """Copy the log to the run root, where that is remote."""
+    def upload(self, waits: bool) -> None:
+        """Copy the log to the run root, where that is remote; `waits` through an outage, or not."""
         if is_remote(self.root_uri):
-            self._storage.upload(self._path, self._key)
+            open_storage(self._uri, waits).upload(self._path, self._key)
 
-    def close(self) -> None:
+    def close(self, waits: bool = True) -> None:
         """Upload the log for the last time; the scratch copy stays only if that fails."""
-        self.upload()
+        self.upload(waits)
         if is_remote(self.root_uri):
             self._path.unlink()
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import random
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,9 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from gradsift.components.shared.errors import GradsiftError
+from gradsift.components.shared.errors import GradsiftError, OutageError
+from gradsift.components.shared.outages import OUTAGE_TIMEOUT_SECONDS, wait_out
 
-PATIENCE = 1800.0
-"""Seconds that a request is tried for while the API is down: a training that goes on is worth waiting for."""
-LONGEST_DELAY = 20.0
-"""Seconds between two tries, at most."""
 TIMEOUT = (10, 60)
 """Seconds to connect, and to wait for an answer."""
 PAGE_SIZE = 100
@@ -29,6 +24,10 @@ Thing = dict[str, Any]
 
 class KubernetesError(GradsiftError):
     """The Kubernetes API refused a request, or cannot be reached."""
+
+
+class KubernetesOutageError(KubernetesError, OutageError):
+    """The Kubernetes API cannot be reached, or is overloaded."""
 
 
 class MissingError(KubernetesError):
@@ -91,24 +90,26 @@ class KubernetesApi:
             following = {"_continue": token}
 
     def call(
-        self, request: Callable[..., Any], *arguments: Any, patience: float = PATIENCE, **options: Any
+        self,
+        request: Callable[..., Any],
+        *arguments: Any,
+        patience: float = OUTAGE_TIMEOUT_SECONDS,
+        **options: Any,
     ) -> Any:
-        """Send a request, again and again for `patience` seconds while the API is down.
+        """Send a request, and repeat it for `patience` seconds while the API is down.
 
         Raises:
             KubernetesError: the API refused the request, or stayed down.
         """
-        deadline = time.monotonic() + patience
-        delay = 0.5
-        while True:
+
+        def send() -> Any:
+            self._authenticate()
             try:
                 return request(*arguments, _request_timeout=TIMEOUT, **options)
             except (ApiException, HTTPError) as error:
-                if not _passes(error) or time.monotonic() + delay > deadline:
-                    raise self._explained(error) from None
-            time.sleep(delay * random.uniform(0.5, 1))
-            delay = min(2 * delay, LONGEST_DELAY)
-            self._authenticate()
+                raise self._explained(error) from None
+
+        return wait_out(KubernetesOutageError, send, patience)
 
     def _authenticate(self) -> None:
         """Read address and token anew."""
@@ -124,14 +125,11 @@ class KubernetesApi:
         where = f"The Kubernetes API at {self._configuration.host}"
         if not isinstance(error, ApiException) or not error.status:
             reason = str(getattr(error, "reason", None) or error).strip()
-            return KubernetesError(f"{where} cannot be reached ({reason}).")
-        kinds = {404: MissingError, 409: ConflictError, 410: ExpiredError}
+            return KubernetesOutageError(f"{where} cannot be reached ({reason}).")
+        refusals = {404: MissingError, 409: ConflictError, 410: ExpiredError}
+        kinds = dict.fromkeys(PASSING, KubernetesOutageError) | refusals
         message = f"{where} answered {error.status}: {_message(error)}."
         return kinds.get(error.status, KubernetesError)(message)
-
-
-def _passes(error: ApiException | HTTPError) -> bool:
-    return not isinstance(error, ApiException) or not error.status or error.status in PASSING
 
 
 def _message(error: ApiException) -> str:

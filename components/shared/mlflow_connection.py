@@ -1,12 +1,13 @@
 """How MLflow is reached: where it is, how patiently it is asked, and its errors as one sentence."""
 
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from gradsift.components.shared.errors import GradsiftError, TrackingError
+from gradsift.components.shared.errors import GradsiftError, TrackingError, TrackingOutageError
 from gradsift.components.shared.storage import is_remote
 
 QUIET = {
@@ -42,6 +43,24 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+def contact(uri: str) -> None:
+    """Ask the server whether it answers and lets us in, and give up soon.
+
+    A database is asked first, as MLflow itself tries to reach one for two minutes. Call this in a block of
+    `mlflow_errors`: it raises whatever MLflow and SQLAlchemy do.
+    """
+    from mlflow import MlflowClient
+    from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
+
+    kind = urlsplit(uri).scheme.partition("+")[0]
+    with environment({**QUIET, **FIRST_CONTACT}):
+        if kind in DATABASE_ENGINES and kind != SQLITE:
+            import sqlalchemy
+
+            sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
+        MlflowClient(uri).search_experiments(max_results=1)
+
+
 @contextmanager
 def mlflow_errors(uri: str, failure: str) -> Iterator[None]:
     """Turn whatever MLflow, its stores and its plugins raise into one sentence without credentials.
@@ -51,7 +70,8 @@ def mlflow_errors(uri: str, failure: str) -> Iterator[None]:
         failure: what the server did not do, for the sentence.
 
     Raises:
-        TrackingError: instead of any error of the block that is not ours.
+        TrackingOutageError: the server cannot be reached, or is overloaded.
+        TrackingError: instead of any other error of the block that is not ours.
     """
     try:
         yield
@@ -64,12 +84,32 @@ def mlflow_errors(uri: str, failure: str) -> Iterator[None]:
         if login:
             reason = reason.replace(login, "***")
         shown = f"{address.scheme}://{host}{address.path}"
-        raise TrackingError(f"MLflow at {shown} {failure}: {reason[:300].rstrip('.')}.") from error
+        kind = TrackingOutageError if _is_outage(error) else TrackingError
+        raise kind(f"MLflow at {shown} {failure}: {reason[:300].rstrip('.')}.") from error
+
+
+def _is_outage(error: Exception) -> bool:
+    """Say whether a server cannot be reached or is overloaded; a database in a file is no server."""
+    from requests.exceptions import ConnectionError, RetryError, SSLError, Timeout  # type: ignore[import-untyped]
+    from sqlalchemy.exc import OperationalError
+
+    for cause in _causes(error):
+        if isinstance(cause, OperationalError):
+            return not isinstance(cause.orig, sqlite3.Error)
+        if isinstance(cause, ConnectionError | RetryError | Timeout):
+            return not isinstance(cause, SSLError)
+    return False
 
 
 def _reason(error: BaseException) -> str:
     """Return the network's own words where it is at fault, otherwise MLflow's."""
-    cause = error
-    while (earlier := cause.__cause__ or cause.__context__) is not None:
-        cause = earlier
+    *_, cause = _causes(error)
     return str(cause if isinstance(cause, OSError) else error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, what it was raised from, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

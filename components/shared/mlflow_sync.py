@@ -24,9 +24,9 @@ from typing import Any
 from gradsift.components.shared.errors import GradsiftError, TrackingError
 from gradsift.components.shared.event_log import FOLDER, PIPELINE, read_events
 from gradsift.components.shared.mlflow_connection import (
-    FIRST_CONTACT,
     LATER,
     QUIET,
+    contact,
     environment,
     mlflow_errors,
     tracking_uri,
@@ -115,7 +115,7 @@ def sync(root_uri: str, run: str | None = None) -> SyncResult:
                 environment({"MLFLOW_TRACKING_URI": uri, **QUIET}),
                 mlflow_errors(uri, "did not take the tracking events"),
             ):
-                _send(logs, storage, server, artifact_location)
+                _send(logs, storage, uri, server, artifact_location)
     return result
 
 
@@ -148,14 +148,15 @@ def _state_key(run: str, step: str) -> str:
     return f"{run}/{step}.sent.json"
 
 
-def _send(logs: list[StepLog], storage: Storage, server: str, artifact_location: str | None) -> None:
+def _send(
+    logs: list[StepLog], storage: Storage, uri: str, server: str, artifact_location: str | None
+) -> None:
     from gradsift.components.shared.mlflow_runs import MlflowRuns
 
-    with environment(FIRST_CONTACT):
-        mlflow_runs = MlflowRuns(artifact_location)
-        mlflow_runs.check_server()
+    contact(uri)
     began = _beginnings(logs)
     with environment(LATER):
+        mlflow_runs = MlflowRuns(artifact_location)
         for log in logs:
             for kind, attempt, events, end in log.unsent(server):
                 start = log.beginning(attempt)

@@ -1,17 +1,22 @@
-"""Files by key under a prefix of an S3 bucket, on any server that speaks the protocol."""
+"""Files by key under a prefix of an S3 bucket, on any server that speaks the protocol.
+
+Two kinds of failures are repeated. A single request is tried a few times within seconds, by boto3. What fails all
+these tries as the server is down or overloaded is repeated for as long as this process waits (see `outages`).
+"""
 
 import io
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from gradsift.components.shared.addresses import checked_key, join_uri
-from gradsift.components.shared.errors import NotFoundError, StorageError
+from gradsift.components.shared.errors import NotFoundError, StorageError, StorageOutageError
 from gradsift.components.shared.local_storage import atomic_file, exists_error, opened
+from gradsift.components.shared.outages import outage_timeout, wait_out
 
 # How often a request is made, and an answer read, until an error is reported; when a try is given up, in seconds
 # to connect and without a byte; bytes of a part of a created object, which is put whole where it is smaller.
@@ -23,11 +28,22 @@ PART = 32 * 2**20
 # that an earlier try, whose answer was lost, has put together.
 LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"}
 
+OUTAGE_STATUSES = {429, 500, 502, 503, 504}
+OUTAGE_CODES = {"RequestTimeout", "SlowDown"}
+"""What S3 answers where it is down or overloaded; a full disk (507) is not that."""
+
+T = TypeVar("T")
+
 
 class S3Storage:
-    """A prefix of an S3 bucket, reached through boto3's default credentials, region and endpoint."""
+    """A prefix of an S3 bucket, reached through boto3's default credentials, region and endpoint.
 
-    def __init__(self, bucket: str, prefix: str) -> None:
+    Attributes:
+        waits: whether requests wait through an outage where this process does.
+    """
+
+    def __init__(self, bucket: str, prefix: str, waits: bool = True) -> None:
+        self.waits = waits
         self.bucket = bucket
         self.prefix = prefix
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
@@ -72,7 +88,7 @@ class S3Storage:
         """
         from botocore.exceptions import BotoCoreError
 
-        with self._errors("read", key):
+        def read() -> bytes:
             for earlier in range(TRIES):
                 if earlier:
                     time.sleep(random.uniform(0, 2 ** (earlier - 1)))
@@ -84,9 +100,14 @@ class S3Storage:
                     broken = error
             raise broken
 
+        return self._request("read", key, read)
+
     def write(self, key: str, content: bytes) -> None:  # noqa: D102
-        with self._errors("write", key):
-            self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=content)
+        self._request(
+            "write",
+            key,
+            lambda: self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=content),
+        )
 
     def create(self, key: str, content: bytes) -> None:
         """Put `content` at `key`, where nothing may be yet, or the same: what is there is never replaced.
@@ -108,7 +129,8 @@ class S3Storage:
         from botocore.exceptions import ClientError
 
         config = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4)
-        with self._errors("write", key):
+
+        def put() -> bool:
             try:
                 self._creating_client.upload_fileobj(
                     io.BytesIO(content), self.bucket, self._key(key), Config=config
@@ -117,16 +139,19 @@ class S3Storage:
                 if error.response["Error"]["Code"] in LOST_RACE:
                     return False
                 raise
-        return True
+            return True
+
+        return self._request("write", key, put)
 
     def delete(self, key: str) -> None:  # noqa: D102
-        with self._errors("delete", key):
-            self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
+        self._request(
+            "delete", key, lambda: self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
+        )
 
     def exists(self, key: str) -> bool:  # noqa: D102
         from botocore.exceptions import ClientError
 
-        with self._errors("read", key):
+        def head() -> bool:
             try:
                 self.client.head_object(Bucket=self.bucket, Key=self._key(key))
             except ClientError as error:
@@ -135,25 +160,50 @@ class S3Storage:
                 raise
             return True
 
+        return self._request("read", key, head)
+
     def keys(self, prefix: str = "") -> list[str]:  # noqa: D102
         root = f"{self.prefix}/" if self.prefix else ""
-        with self._errors("list", prefix):
+
+        def list_keys() -> list[str]:
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=root + prefix
             )
             found = (item["Key"] for page in pages for item in page.get("Contents", []))
             return sorted(key.removeprefix(root) for key in found)
 
+        return self._request("list", prefix, list_keys)
+
     def upload(self, path: Path, key: str) -> None:  # noqa: D102
-        with opened(path) as file, self._errors("write", key):
-            self.client.upload_fileobj(file, self.bucket, self._key(key))
+        def put() -> None:
+            with opened(path) as file:
+                self.client.upload_fileobj(file, self.bucket, self._key(key))
+
+        self._request("write", key, put)
 
     def download(self, key: str, path: Path) -> None:  # noqa: D102
-        with atomic_file(path) as temporary, self._errors("read", key):
-            self.client.download_file(self.bucket, self._key(key), str(temporary))
+        with atomic_file(path) as temporary:
+            self._request(
+                "read",
+                key,
+                lambda: self.client.download_file(self.bucket, self._key(key), str(temporary)),
+            )
 
     def _key(self, key: str) -> str:
         return str(PurePosixPath(self.prefix, checked_key(key)))
+
+    def _request(self, action: str, key: str, request: Callable[[], T]) -> T:
+        """Return what a request returns, which may be made several times.
+
+        Raises:
+            StorageError: it was refused, or the outage lasted too long.
+        """
+
+        def once() -> T:
+            with self._errors(action, key):
+                return request()
+
+        return wait_out(StorageOutageError, once, outage_timeout() if self.waits else 0.0)
 
     @contextmanager
     def _errors(self, action: str, key: str) -> Iterator[None]:
@@ -175,12 +225,24 @@ class S3Storage:
             else:
                 tries = metadata.get("RetryAttempts", 0) + 1
                 what = f"the server answered {code} ({status}) after {_tries(tries)}"
-            raise StorageError(f"Cannot {action} {where}: {what}.") from error
+            passing = status in OUTAGE_STATUSES or code in OUTAGE_CODES
+            kind = StorageOutageError if passing else StorageError
+            raise kind(f"Cannot {action} {where}: {what}.") from error
         except NoCredentialsError as error:
             raise StorageError(f"Cannot {action} {where}: {error}.") from error
         except (BotoCoreError, Boto3Error) as error:
             reason = " ".join(str(error).split())
-            raise StorageError(f"Cannot {action} {where}: {reason} ({_tries(TRIES)}).") from error
+            kind = StorageOutageError if _is_of_the_network(error) else StorageError
+            raise kind(f"Cannot {action} {where}: {reason} ({_tries(TRIES)}).") from error
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Say whether connections failed or broke; a certificate that is not trusted will not be so later."""
+    from boto3.exceptions import RetriesExceededError
+    from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError
+
+    kinds = (ConnectionError, HTTPClientError, IncompleteReadError, RetriesExceededError)
+    return isinstance(error, kinds) and "CERTIFICATE_VERIFY_FAILED" not in str(error)
 
 
 def _tries(number: int) -> str:

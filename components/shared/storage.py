@@ -56,15 +56,19 @@ class Storage(Protocol):
         """Copy `key` to the local file `path`, whole or not at all."""
 
 
-def open_storage(uri: str) -> Storage:
+def open_storage(uri: str, waits: bool = True) -> Storage:
     """Return the storage at a local path or an `s3://bucket/prefix` address.
+
+    Args:
+        uri: where it is.
+        waits: whether requests wait through an outage where this process does (see `outages`).
 
     Raises:
         InputError: the address has another scheme or no bucket.
     """
     scheme, bucket, prefix = split_uri(uri)
     if scheme == "s3":
-        return S3Storage(bucket, prefix)
+        return S3Storage(bucket, prefix, waits)
     return LocalStorage(Path(uri))
 
 

@@ -156,7 +156,7 @@ class StepTracker:
         if self._sending is not None:
             self._sending.terminate()
             self._sending.wait()
-        _close_and_send(self._log)
+        _close_and_send(self._log, waits=error is None)
 
     def _record_held_progress(self) -> None:
         if self._held_progress:
@@ -173,7 +173,7 @@ class StepTracker:
 
     def _send_meanwhile(self) -> None:
         self._sent_at = time.monotonic()
-        self._log.upload()
+        self._log.upload(waits=False)
         if _sends() and (self._sending is None or self._sending.poll() is not None):
             command = _send_command(self._log)
             self._sending = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -197,9 +197,9 @@ def _failure(error: BaseException) -> dict[str, Any]:
     return {"error": sentence, "kind": kind, "input_error": by_user}
 
 
-def _close_and_send(log: EventLog, every_run: bool = False) -> None:
+def _close_and_send(log: EventLog, every_run: bool = False, waits: bool = True) -> None:
     try:
-        log.close()
+        log.close(waits)
         if _sends():
             _send(log, every_run)
     except (OSError, GradsiftError) as error:

@@ -6,12 +6,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gradsift.components.shared.errors import GradsiftError, InputError, StorageError, TrainingError
+from gradsift.components.shared.errors import (
+    GpuMemoryError,
+    GradsiftError,
+    InputError,
+    StorageError,
+    TrainingError,
+)
 from gradsift.components.shared.kubernetes_api import KubernetesApi, KubernetesError, Thing
 from gradsift.components.shared.storage import Storage, join_uri
 from gradsift.components.shared.train_job_payload import CONTAINER, rank_of
 from gradsift.components.shared.train_node import FAILURES, LOGS
-from gradsift.components.shared.training_processes import last_error
+from gradsift.components.shared.training_processes import error_of, last_error
 
 REPORT = "failure.md"
 LAST_LINES = 50
@@ -48,20 +54,25 @@ class Failure:
             event.get("reason") in DISRUPTIONS and event["involvedObject"]["name"] in names
             for event in self.events
         )
-        wrong_input = any(each["input_error"] for each in self.told)
+        wrong_input = any(isinstance(error, InputError) for error in self._errors)
         return not wrong_input and (by_events or any(_was_disrupted(pod) for pod in self.pods))
 
     def error(self, report_uri: str) -> GradsiftError:
         """Return the error that the step ends with: one sentence with the cause that was found."""
-        wrong_input = [each["message"] for each in self.told if each["input_error"]]
-        if wrong_input:
-            return InputError(wrong_input[0])
-        cause = next((each["message"] for each in self.told), None)
+        for kind in (InputError, GpuMemoryError):
+            for error in self._errors:
+                if isinstance(error, kind):
+                    return error
+        cause = next((str(error) for error in self._errors), None)
         if cause is None:
             cause = self._cause_by_pods() or self.reason
         return TrainingError(
             f"TrainJob {self.name} failed: {cause.rstrip('.')} (events, exit codes and logs: {report_uri})."
         )
+
+    @property
+    def _errors(self) -> list[GradsiftError]:
+        return [error_of(each) for each in self.told]
 
     def _cause_by_pods(self) -> str | None:
         """Return what the node that failed first ended with; the others lost a peer."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.gpus import GPUS
 from gradsift.components.shared.pod_environment import MOUNTS
 from gradsift.components.shared.step_output import digest_of
 
@@ -77,7 +78,10 @@ def train_job_payload(
     node = {
         "image": container["image"],
         "command": list(command),
-        "env": [variable for variable in container.get("env", []) if _is_by_key(variable)],
+        "env": [
+            *(variable for variable in container.get("env", []) if _is_by_key(variable)),
+            {"name": GPUS, "value": str(gpu_count(resources))},
+        ],
         "numNodes": nodes,
         "numProcPerNode": processes,
         "resourcesPerNode": {"requests": requests, "limits": {**limits, **_gpus(resources)}},

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.errors import GradsiftError, InputError
+from gradsift.components.shared.gpus import check_gpus, given_gpus
 from gradsift.components.shared.lifeline import exit_on_sigterm
+from gradsift.components.shared.outages import wait_through_outages
 from gradsift.components.shared.step_output import StepOutput, digest_of, fetch, origin_of
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.training_job import TrainingJob
-from gradsift.components.shared.training_processes import LOG, run_processes
+from gradsift.components.shared.training_processes import LOG, failure_of, run_processes
 from gradsift.components.shared.training_progress import TrainingProgress
 
 EVENT = "gradsift-event "
@@ -86,13 +88,14 @@ def main(uri: str, key: str) -> None:
             _leave(uri, f"{LOGS}/{rank}.log", _end_of(scratch / LOG))
         if not isinstance(error, GradsiftError):
             raise
-        failure = {"time": time.time(), "message": str(error), "input_error": isinstance(error, InputError)}
+        failure = {"time": time.time(), **failure_of(error)}
         _leave(uri, f"{FAILURES}/{rank}.json", json.dumps(failure).encode())
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
 
 
 def _train(uri: str, key: str, scratch: Path) -> None:
+    check_gpus(given_gpus())
     jobs = read_jobs(uri, key, scratch / "results")
     progress = TrainingProgress(uri)
     unfinished = [job for job in jobs if not progress.has_result(job.folder)]
@@ -125,4 +128,5 @@ def _end_of(path: Path) -> bytes:
 
 
 if __name__ == "__main__":
+    wait_through_outages()
     main(sys.argv[1], sys.argv[2])

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradsift.components.shared.errors import TrainingError
+from gradsift.components.shared.errors import GpuMemoryError, TrainingError
+from gradsift.components.shared.outages import wait_out
 from gradsift.components.shared.step_output import work_uri
 from gradsift.components.shared.storage import is_remote
 from gradsift.components.shared.tracking import StepTracker
@@ -24,7 +25,8 @@ def train(
 
     All jobs run one after the other in one launch of `torchrun`, so that start-up is paid once. A job that was
     killed continues from its last checkpoint. Where the run root is on S3, finished jobs and checkpoints are
-    kept there, so that this holds on another machine too, and several nodes can train together.
+    kept there, so that this holds on another machine too, and several nodes can train together. Where other
+    processes hold the GPUs' memory, it is waited for (see `outages`).
 
     Args:
         jobs: what to train; their recipes must agree on the number of nodes and processes.
@@ -35,8 +37,14 @@ def train(
 
     Raises:
         InputError: a job's model or data cannot be used.
+        GpuMemoryError: other processes hold the GPUs' memory.
         TrainingError: training ended without a result.
     """
+    wait_out(GpuMemoryError, lambda: _train_unfinished(jobs, scratch, tracker, launch))
+    return [json.loads((job.folder / RESULT).read_text()) for job in jobs]
+
+
+def _train_unfinished(jobs: list[TrainingJob], scratch: Path, tracker: StepTracker, launch: Launcher) -> None:
     uri = work_uri(tracker.root_uri, scratch.name) if is_remote(tracker.root_uri) else None
     if _unfinished(jobs, uri):
         scratch.mkdir(parents=True, exist_ok=True)
@@ -44,7 +52,6 @@ def train(
         missing = [job.folder.name for job in _unfinished(jobs, uri)]
         if missing:
             raise TrainingError(f"Training ended without the result of {', '.join(missing)}.")
-    return [json.loads((job.folder / RESULT).read_text()) for job in jobs]
 
 
 def _unfinished(jobs: list[TrainingJob], uri: str | None) -> list[TrainingJob]:

@@ -4,18 +4,20 @@ The processes run `training_worker`; this module imports no torch before it star
 """
 
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.cores import cores_per_process
-from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
+from gradsift.components.shared.errors import GpuMemoryError, GradsiftError, InputError, TrainingError
+from gradsift.components.shared.gpus import check_gpus, given_gpus
 from gradsift.components.shared.lifeline import exit_on_sigterm, lifeline
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.tracking import StepTracker
@@ -25,8 +27,12 @@ JOBS = "jobs.json"
 LOG = "training.log"
 EVENTS = "training_events.jsonl"
 FAILURE = "failure.json"
+KINDS = {kind.__name__: kind for kind in (InputError, GpuMemoryError, TrainingError)}
+"""Errors that keep their class on the way out of a training process; others become a TrainingError."""
 STOP_SECONDS = 40.0
 """How long processes that are told to stop may take for a last checkpoint; `torchrun` kills them after 30."""
+
+logger = logging.getLogger(__name__)
 
 
 def launch_processes(
@@ -41,6 +47,7 @@ def launch_processes(
     nodes = jobs[0].recipe.nodes
     if nodes > 1:
         raise InputError(f"Parameter nodes is {nodes}: expected 1, as this trains on one machine.")
+    check_gpus(given_gpus())
     unfinished = [job for job in jobs if not job.finished]
     count = _process_count(unfinished)
     options = ["--standalone", f"--nproc-per-node={count}"]
@@ -69,6 +76,7 @@ def run_processes(
 
     Raises:
         InputError: a job's model or data cannot be used.
+        GpuMemoryError: other processes hold the GPUs' memory.
         TrainingError: a process ended without a result.
     """
     with atomic_file(scratch / JOBS) as path:
@@ -97,9 +105,23 @@ def run_processes(
 
 def report(event: dict[str, Any], tracker: StepTracker) -> None:
     """Pass on what a training process told."""
+    if "warning" in event:
+        logger.warning(event["warning"])
+        return
     if "values" in event:
         tracker.metrics(event["values"], step=event["step"])
     tracker.progress(event["done"], event["total"], "steps")
+
+
+def failure_of(error: GradsiftError) -> dict[str, Any]:
+    """Return an error of a training process as JSON values."""
+    kind = next((name for name, kind in KINDS.items() if isinstance(error, kind)), TrainingError.__name__)
+    return {"message": str(error), "kind": kind}
+
+
+def error_of(failure: Mapping[str, Any]) -> GradsiftError:
+    """Return the error that `failure_of` described."""
+    return KINDS[failure["kind"]](failure["message"])
 
 
 def _process_count(jobs: Sequence[TrainingJob]) -> int:
@@ -158,8 +180,7 @@ class _Lines:
 
 def _failure(scratch: Path, code: int, log_start: int) -> GradsiftError:
     if (scratch / FAILURE).exists():
-        failure = json.loads((scratch / FAILURE).read_text())
-        return (InputError if failure["input_error"] else TrainingError)(failure["message"])
+        return error_of(json.loads((scratch / FAILURE).read_text()))
     output = (scratch / LOG).read_bytes()[log_start:].decode(errors="replace")
     return TrainingError(
         f"The training processes ended with exit code {code}: {last_error(output)} (log: {scratch / LOG})."

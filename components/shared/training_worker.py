@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import math
 import os
 import shutil
@@ -28,9 +29,11 @@ from transformers import (
 )
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from gradsift.components.shared import outages
 from gradsift.components.shared.answers import Answers
-from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
+from gradsift.components.shared.errors import GradsiftError, TrainingError
 from gradsift.components.shared.example_order import example_order
+from gradsift.components.shared.gpus import gpu_memory_errors
 from gradsift.components.shared.lifeline import hold_lifeline
 from gradsift.components.shared.model_loading import from_base, open_model
 from gradsift.components.shared.parameters.training import TrainingRecipe
@@ -41,11 +44,15 @@ from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.task_model import Example, TaskModel, by_length
 from gradsift.components.shared.training_checkpoints import CheckpointCallback
 from gradsift.components.shared.training_job import PREDICTIONS, RESULT, TrainingJob
-from gradsift.components.shared.training_processes import EVENTS, FAILURE, JOBS
+from gradsift.components.shared.training_processes import EVENTS, FAILURE, JOBS, failure_of
 from gradsift.components.shared.training_progress import CHECKPOINTS, TrainingProgress
 
 LARGE_MODEL = 10**9
 """Parameters from which on gradient checkpointing is on by itself."""
+NO_ROOM = (
+    "The training does not fit into the GPU's memory: expected a smaller batch_size, max_length or base model, "
+    "gradient_checkpointing, offload or a higher zero_stage, or more or larger GPUs."
+)
 
 
 class OrderedExamples(torch.utils.data.Dataset):
@@ -112,6 +119,19 @@ class EventCallback(TrainerCallback):
             file.write(json.dumps(event) + "\n")
 
 
+class EventHandler(logging.Handler):
+    """Passes on to the step's log what this process logs, for its own output is kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"warning": record.getMessage()}) + "\n")
+
+
 def main(scratch: Path, progress: TrainingProgress | None) -> None:
     """Train the jobs listed in `scratch`; a user's error goes to `failure.json` there.
 
@@ -122,19 +142,33 @@ def main(scratch: Path, progress: TrainingProgress | None) -> None:
     gc.freeze()  # what was imported is no garbage: every collection between jobs would look through it
     jobs = [TrainingJob.from_json(job) for job in json.loads((scratch / JOBS).read_text())]
     _use_gloo_between_cpu_processes()
+    handler = EventHandler(scratch / EVENTS)
+    outages.logger.addHandler(handler)
     try:
-        totals = [job.recipe.optimizer_steps(_rows(job)) for job in jobs]
-        for position, job in enumerate(jobs):
-            callback = EventCallback(scratch / EVENTS, sum(totals[:position]), sum(totals), position == 0)
-            train_one(job, scratch / CHECKPOINTS / job.folder.name, callback, progress)
-            gc.collect()
+        with gpu_memory_errors(_device(), NO_ROOM):
+            _train_all(jobs, scratch, progress)
     except GradsiftError as error:
         with atomic_file(scratch / FAILURE) as path:
-            path.write_text(json.dumps({"message": str(error), "input_error": isinstance(error, InputError)}))
+            path.write_text(json.dumps(failure_of(error)))
         raise SystemExit(2) from error
     finally:
+        outages.logger.removeHandler(handler)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _train_all(jobs: list[TrainingJob], scratch: Path, progress: TrainingProgress | None) -> None:
+    totals = [job.recipe.optimizer_steps(_rows(job)) for job in jobs]
+    for position, job in enumerate(jobs):
+        callback = EventCallback(scratch / EVENTS, sum(totals[:position]), sum(totals), position == 0)
+        train_one(job, scratch / CHECKPOINTS / job.folder.name, callback, progress)
+        gc.collect()
+
+
+def _device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return torch.device("cpu")
 
 
 def train_one(
@@ -251,6 +285,7 @@ def training_arguments(
         report_to=[],
         disable_tqdm=True,
         max_grad_norm=1.0,
+        ddp_timeout=int(2 * outages.OUTAGE_TIMEOUT_SECONDS),  # one process may wait to save a checkpoint
     )
 
 

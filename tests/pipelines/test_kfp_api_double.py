@@ -33,7 +33,9 @@ def _fill(client: kfp.Client) -> tuple[str, str, str]:
     pipeline = client.pipelines.pipeline_service_create_pipeline(body).pipeline_id
     version = client.upload_pipeline_version(PIPELINE, "v", pipeline_id=pipeline).pipeline_version_id
     experiment = client.create_experiment("e").experiment_id
-    client.run_pipeline(experiment, "r", params={"fine_tune_steps": 1}, pipeline_id=pipeline, version_id=version)
+    client.run_pipeline(
+        experiment, "r", params={"fine_tune_steps": 1}, pipeline_id=pipeline, version_id=version
+    )
     client.create_recurring_run(
         experiment,
         "s",

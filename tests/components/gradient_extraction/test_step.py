@@ -8,23 +8,28 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from gradsift.components.gradient_extraction import extraction, shard_writing
+from gradsift.components.gradient_extraction.extraction import GradientExtractor
 from gradsift.components.gradient_extraction.parts import Part, shard_plans
 from gradsift.components.gradient_extraction.step import STEP, extract_gradients, extract_part, seal_store
+from gradsift.components.shared import gpus, outages
 from gradsift.components.shared.base_model import find_base_model
 from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
-from gradsift.components.shared.errors import GradientStoreError, NotFoundError, StorageError
+from gradsift.components.shared.errors import GradientStoreError, InputError, NotFoundError, StorageError
 from gradsift.components.shared.gradient_store import GradientStore
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.storage import open_storage
-from gradsift.components.shared.tracking import track_step
+from gradsift.components.shared.task_model import Example, TaskModel
+from gradsift.components.shared.tracking import read_events, track_step
 
 CONFIG = GradientExtractionConfig(
     dimension=16, blocks=4, projection_width=256, shard_rows=20, precision="float32"
@@ -153,6 +158,61 @@ def test_the_header_says_what_the_store_was_made_of(
     assert header.tokenizer_digest == model.metadata["tokenizer_digest"]
     assert (header.target, header.precision) == ("sst2", "float32")
     assert set(header.versions) == {"gradsift", "torch", "transformers", "numpy"}
+
+
+def test_a_step_that_does_not_see_its_gpus_extracts_nothing(
+    data: StepOutput, model: StepOutput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADSIFT_GPUS", str(torch.cuda.device_count() + 2))
+    with pytest.raises(InputError, match=r"^This step was given \d GPUs by the run's settings but sees \d: "):
+        extract(data, model, tmp_path)
+    assert not (tmp_path / STEP).exists()
+
+
+def test_a_gpu_that_others_fill_is_waited_for(
+    data: StepOutput, model: StepOutput, finished: StepOutput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others hold it when the model is loaded, and again after two batches, until it is loaded once more."""
+    monkeypatch.setattr(outages, "MAX_DELAY_SECONDS", 0.01)
+    monkeypatch.setenv(outages.VARIABLE, "60")
+    for module in (gpus, extraction):
+        monkeypatch.setattr(module, "others_hold_memory", lambda device: True)
+    batch, load = GradientExtractor._batch, shard_writing.open_model
+    calls = {"load": 0, "batch": 0}
+
+    def loads(folder: Path) -> TaskModel:
+        calls["load"] += 1
+        if calls["load"] == 1:
+            raise RuntimeError("CUDA error: out of memory")
+        return load(folder)
+
+    def computes(self: GradientExtractor, examples: list[Example], streams: list[str]) -> Any:
+        calls["batch"] += 1
+        if calls["load"] == 2 and calls["batch"] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return batch(self, examples, streams)
+
+    monkeypatch.setattr(shard_writing, "open_model", loads)
+    monkeypatch.setattr(GradientExtractor, "_batch", computes)
+    output = extract(data, model, tmp_path)
+    assert calls["load"] == 3
+    assert contents(output) == contents(finished)
+    events = read_events((tmp_path / "tracking" / "local" / f"{STEP}.jsonl").read_bytes())
+    done = [event["done"] for event in events if event["event"] == "progress"]
+    assert done[-1] == max(done) == output.metadata["rows"]
+
+
+def test_without_others_a_model_that_does_not_fit_is_an_error_at_once(
+    data: StepOutput, model: StepOutput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(outages.VARIABLE, "60")
+
+    def loads(folder: Path) -> TaskModel:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(shard_writing, "open_model", loads)
+    with pytest.raises(InputError, match=r"^The model does not fit into the GPU's memory: expected "):
+        extract(data, model, tmp_path)
 
 
 def test_a_finished_store_is_found(data: StepOutput, model: StepOutput, finished: StepOutput) -> None:

@@ -125,6 +125,19 @@ def test_an_mlflow_server_that_is_down_is_a_warning(tmp_path: Path, monkeypatch:
     assert "| warning | MLflow |" in (tmp_path / "report.md").read_text()
 
 
+def test_so_is_a_database_that_is_down_and_it_is_given_up_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://ada:s3cret@127.0.0.1:9/mlflow")
+    began = time.monotonic()
+    preflight({**defaults(), "output_uri": str(tmp_path / "root")}, tmp_path / "report.md")
+    assert time.monotonic() - began < 20
+    report = (tmp_path / "report.md").read_text()
+    assert "| warning | MLflow |" in report
+    assert "refused" in report
+    assert "s3cret" not in report
+
+
 def test_but_where_a_model_is_to_be_registered_mlflow_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

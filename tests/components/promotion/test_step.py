@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+from faulty_proxy import faulty_proxy
 from mlflow import MlflowClient
 
 from gradsift.components.promotion.freshness import fingerprint, is_changed
 from gradsift.components.promotion.registry import ModelRegistry
 from gradsift.components.promotion.step import promote
-from gradsift.components.shared.errors import InputError
+from gradsift.components.shared import outages
+from gradsift.components.shared.errors import InputError, TrackingError
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.prepared_data import PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch
@@ -277,6 +280,30 @@ def test_without_mlflow_there_is_news_and_a_warning(
     )
     assert "could not serve the registered model 'model'" in caplog.text
     assert "s3cret" not in caplog.text
+
+
+def test_mlflow_is_waited_for_where_a_model_is_registered(
+    prepared_data: StepOutput,
+    fine_tune: Any,
+    name: str,
+    tracker: StepTracker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(outages.VARIABLE, "60")
+    monkeypatch.setattr(outages, "MAX_DELAY_SECONDS", 0.01)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    config, root = PromotionConfig(name), str(tmp_path / "root")
+    model = fine_tune("run-1", "positive")
+    with faulty_proxy(os.environ["MLFLOW_TRACKING_URI"]) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.endpoint)
+        proxy.script = ["503", "reset before", None, "503"]
+        assert promote(config, prepared_data, model, SETTINGS, root, tracker).promoted
+        assert (proxy.counts["503"], proxy.counts["reset before"]) == (2, 1)
+        proxy.script = ["401", "503"]
+        with pytest.raises(TrackingError, match="401"):
+            promote(config, prepared_data, model, SETTINGS, root, tracker)
+        assert proxy.script == ["503"], "a refusal is not waited for"
 
 
 def test_a_remote_run_root_without_a_server_has_no_registry(

@@ -8,7 +8,7 @@ from kubernetes.config import incluster_config
 from trainer_api_double import LAUNCHER, LAUNCHER_LABELS, LAUNCHER_SPEC, TrainerApi
 from trainer_api_server import Cluster
 
-from gradsift.components.shared import kubernetes_api, train_job, train_job_launch, train_job_log
+from gradsift.components.shared import outages, train_job, train_job_launch, train_job_log
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def cluster(trainer_api: TrainerApi, tmp_path: Path, monkeypatch: pytest.MonkeyP
     cluster = Cluster(trainer_api, account)
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(account / "token"))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(account / "ca.crt"))
-    monkeypatch.setattr(kubernetes_api, "LONGEST_DELAY", 0.1)
+    monkeypatch.setattr(outages, "MAX_DELAY_SECONDS", 0.1)
     monkeypatch.setattr(train_job_launch, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(train_job_log, "RECONNECT_SECONDS", 0.05)
     monkeypatch.setattr(train_job, "DELETE_POLL_SECONDS", 0.02)

@@ -172,6 +172,20 @@ def test_an_outage_fails_no_step_and_loses_nothing(
     ]
 
 
+def test_a_database_that_is_down_costs_a_step_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://ada:s3cret@127.0.0.1:9/mlflow")
+    began = time.monotonic()
+    with sending(monkeypatch):
+        record_step(str(tmp_path))
+    assert time.monotonic() - began < 30
+    [message] = caplog.messages
+    assert "MLflow at postgresql+psycopg://127.0.0.1:9/mlflow did not take the tracking events" in message
+    assert "refused" in message
+    assert "s3cret" not in message
+
+
 def test_a_server_that_hangs_is_given_up_in_the_time_the_user_set(
     tmp_path: Path, mlflow_experiment: str, mlflow_server: HangingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,8 +19,8 @@ from trainer_api_double import JOBS, LAUNCHER, LAUNCHER_LABELS, LAUNCHER_SPEC, T
 from trainer_api_server import Cluster
 from waiting import wait_until
 
-from gradsift.components.shared import kubernetes_api, train_job_launch
-from gradsift.components.shared.errors import GradsiftError, InputError, TrainingError
+from gradsift.components.shared import kubernetes_api, outages, train_job_launch
+from gradsift.components.shared.errors import GpuMemoryError, GradsiftError, InputError, TrainingError
 from gradsift.components.shared.kubernetes_api import KubernetesError
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
@@ -30,7 +30,9 @@ from gradsift.components.shared.tracking import read_events, track_step
 from gradsift.components.shared.train_job import delete_train_jobs
 from gradsift.components.shared.train_job_launch import run_train_job
 from gradsift.components.shared.train_job_payload import train_job_name
-from gradsift.components.shared.training_job import TrainingJob
+from gradsift.components.shared.training import train
+from gradsift.components.shared.training_job import RESULT, TrainingJob
+from gradsift.components.shared.training_processes import failure_of
 
 NAME = train_job_name("run-1", "meta_training")
 RESOURCES = {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 2}
@@ -225,8 +227,11 @@ def test_what_a_node_said_itself_goes_before_exit_codes(
 ) -> None:
     def life() -> None:
         storage = open_storage(launch.uri)
-        for rank, told, wrong in [(0, "The peer is gone.", False), (1, "Task 'x' has no rows.", True)]:
-            content = {"time": rank, "message": told, "input_error": wrong}
+        for rank, told in [
+            (0, TrainingError("The peer is gone.")),
+            (1, InputError("Task 'x' has no rows.")),
+        ]:
+            content = {"time": rank, **failure_of(told)}
             storage.write(f"failures/{rank}.json", json.dumps(content).encode())
             storage.write(f"logs/{rank}.log", f"[rank{rank}]: kept on S3\n".encode())
         fails(trainer_api)()
@@ -418,12 +423,35 @@ def test_the_job_of_a_launcher_that_was_killed_is_adopted_by_the_next_try(
     assert trainer_api.train_jobs == {}
 
 
+def test_a_node_whose_gpu_others_fill_is_waited_for(
+    launch: Launch, trainer_api: TrainerApi, controllers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(outages.VARIABLE, "60")
+    storage = open_storage(launch.uri)
+
+    def is_full() -> None:
+        for rank, error in [(0, TrainingError("The peer is gone.")), (1, GpuMemoryError("GPU 0 is full."))]:
+            content = {"time": rank, **failure_of(error)}
+            storage.write(f"failures/{rank}.json", json.dumps(content).encode())
+        fails(trainer_api)()
+
+    def has_room() -> None:
+        storage.write(f"results/{launch.job.folder.name}/{RESULT}", b'{"made": "later"}')
+        completes(trainer_api)()
+
+    created = controllers(is_full, has_room)
+    scratch = launch.scratch.with_name(Path(launch.uri).name)
+    with track_step("meta_training", launch.root, {}, RESOURCES) as tracker:
+        assert train([launch.job], scratch, tracker) == [{"made": "later"}]
+    assert len(created) == 2
+
+
 def test_a_failed_job_of_an_earlier_try_is_replaced(
     launch: Launch, trainer_api: TrainerApi, controllers: Any
 ) -> None:
     trainer_api.deletion_looks = 3
     storage = open_storage(launch.uri)
-    said = {"time": 0, "message": "It is too hot.", "input_error": False}
+    said = {"time": 0, **failure_of(TrainingError("It is too hot."))}
 
     def life() -> None:
         storage.write("failures/0.json", json.dumps(said).encode())

@@ -102,6 +102,7 @@ def test_values_of_variables_stay_in_the_pod() -> None:
     assert {variable["name"] for variable in made["spec"]["trainer"]["env"]} == {
         "AWS_SECRET_ACCESS_KEY",
         "AWS_ENDPOINT_URL",
+        "GRADSIFT_GPUS",
     }
 
 

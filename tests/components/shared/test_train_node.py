@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from trainer_api_server import Cluster
 from waiting import wait_until
 
 from gradsift.components.data_preparation.step import prepare_data
-from gradsift.components.shared import training
+from gradsift.components.shared import train_node, training
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
@@ -205,6 +206,19 @@ def test_an_error_of_the_user_on_the_nodes_is_that_sentence(
         training.train([job], tmp_path / "work", tracker, launcher_on({}))
     assert str(error.value) == "There is no task 'nothing' in the prepared data of suite 'demo'."
     assert nodes.lives == 1
+
+
+def test_a_node_that_does_not_see_its_gpus_says_so_and_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADSIFT_GPUS", str(torch.cuda.device_count() + 2))
+    monkeypatch.setenv("PET_NODE_RANK", "1")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(SystemExit, match="2"):
+        train_node.main(str(tmp_path / "work"), "jobs-1.json")
+    error = training.error_of(json.loads((tmp_path / "work" / "failures" / "1.json").read_text()))
+    assert isinstance(error, InputError)
+    assert "by the run's settings but sees" in str(error)
 
 
 def test_nodes_need_a_run_root_that_they_can_reach(prepared_data: StepOutput, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, BertModel
 
+from gradsift.components.shared import outages, training
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
-from gradsift.components.shared.errors import InputError, TrainingError
+from gradsift.components.shared.errors import GpuMemoryError, InputError, TrainingError
 from gradsift.components.shared.example_order import example_order
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
@@ -315,6 +316,40 @@ def test_a_model_that_cannot_be_used_is_an_input_error(data: Path, tmp_path: Pat
     job = TrainingJob(tmp_path / "model", data, TASKS, ModelConfig(base_model="/no/such/folder"), RECIPE)
     with pytest.raises(InputError, match=r"^The base model '/no/such/folder' was not found: "):
         run([job], tmp_path / "work")
+
+
+def test_a_step_that_does_not_see_its_gpus_trains_nothing(
+    data: Path, tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADSIFT_GPUS", str(torch.cuda.device_count() + 2))
+    job = TrainingJob(tmp_path / "model", data, TASKS, ModelConfig(base_model=str(tiny_encoder)), RECIPE)
+    with pytest.raises(InputError, match=r"^This step was given \d GPUs by the run's settings but sees \d: "):
+        run([job], tmp_path / "work")
+    assert not (tmp_path / "work" / LOG).exists()
+
+
+def test_a_gpu_that_others_fill_is_waited_for(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outages, "_logged_at", {})
+    monkeypatch.setattr(outages, "MAX_DELAY_SECONDS", 0.01)
+    monkeypatch.setenv(outages.VARIABLE, "60")
+    jobs = [TrainingJob(tmp_path / name, data, TASKS, ModelConfig(), RECIPE) for name in ("first", "second")]
+    launches: list[list[str]] = []
+
+    def launch(unfinished: list[TrainingJob], *_: Any) -> None:
+        launches.append([job.folder.name for job in unfinished])
+        if len(launches) == 3:
+            raise InputError("The next error is not waited for.")
+        jobs[0].folder.mkdir(exist_ok=True)
+        (jobs[0].folder / RESULT).write_text("{}")
+        raise GpuMemoryError("The memory of GPU 0 is full.")
+
+    monkeypatch.setattr(training, "run_processes", launch)
+    with pytest.raises(InputError, match="not waited for"):
+        run(jobs, tmp_path / "work")
+    assert launches == [["first", "second"], ["second"], ["second"]]
+    assert caplog.messages == ["The memory of GPU 0 is full. Waiting for 0 of 1 minutes so far."]
 
 
 def test_a_batch_that_the_processes_cannot_share_is_an_input_error(data: Path, tmp_path: Path) -> None:
