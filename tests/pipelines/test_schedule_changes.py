@@ -11,6 +11,7 @@ import pytest
 from doubles.kfp_api_double import KfpApi
 
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.pipeline_settings import form_of
 from gradsift.pipelines.kubeflow_client import open_kubeflow
 from gradsift.pipelines.kubeflow_objects import CompiledPipeline
 from gradsift.pipelines.schedule_changes import apply
@@ -54,7 +55,7 @@ def test_apply_makes_recurring_runs(
         "parameters": {
             "target": "mr",
             "meta_epochs": 1,
-            "resources_cpu": 8,
+            "cpu": 8,
             "sources": ["trec"],
             "model_train_embeddings": True,
         },
@@ -72,13 +73,15 @@ def test_apply_makes_recurring_runs(
     assert nightly["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert (nightly["status"], nightly["max_concurrency"], nightly["no_catchup"]) == ("ENABLED", "1", True)
     assert len(nightly["description"]) < 255
-    assert weekly["runtime_config"]["parameters"] == {
-        "target": "mr",
-        "meta_epochs": 1.0,
-        "resources_cpu": "8",
-        "sources": ["trec"],
-        "model_train_embeddings": True,
-    }
+    assert weekly["runtime_config"]["parameters"] == form_of(
+        {
+            "target": "mr",
+            "meta_epochs": 1.0,
+            "cpu": "8",
+            "sources": ["trec"],
+            "model_train_embeddings": True,
+        }
+    )
     assert weekly["trigger"]["cron_schedule"] == {
         "cron": "30 0 4 * * sun",
         "start_time": "2026-01-01T00:00:00+00:00",

@@ -52,8 +52,8 @@ def test_diff_says_what_apply_would_do_and_does_nothing(
         "    cron: 30 0 4 * * sun -> 0 0 5 * * *",
         "    no_catchup: True -> False",
         "    experiment: gradsift -> new",
-        "    target: mr -> nothing",
-        "    meta_seed: nothing -> 3",
+        "    target: mr -> sst2",
+        "    meta_seed: 0 -> 3",
         "fresh: create (0 0 2 * * * UTC)",
         "same: keep (0 0 2 * * * UTC)",
     ]
