@@ -25,6 +25,7 @@ from images.mlflow_on_postgresql import mlflow_on_postgresql
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from gradsift.components.shared.parameters.pipeline_settings import form_of
 from gradsift.components.shared.run_record import step_events
 from gradsift.components.shared.selection_results import Selection
 from gradsift.pipelines.live_table import STEPS
@@ -116,7 +117,7 @@ def demo(engine: Engine, planted: dict[str, str], s3_server: S3Server, mlflow_ur
             work = folder / runner
             work.mkdir()
             os.chown(work, 1000, 1000)
-            arguments = json.dumps({"output_uri": f"s3://{BUCKET}/{runner}", **SETTINGS})
+            arguments = json.dumps(form_of({"output_uri": f"s3://{BUCKET}/{runner}", **SETTINGS}))
             command = [sys.executable, str(Path(__file__).with_name("run_pipeline.py"))]
             done = subprocess.run(
                 [*command, runner, str(compiled), str(work), arguments],

@@ -15,6 +15,7 @@ import pytest
 from kfp import components, local
 
 from gradsift.components.shared.evaluation_results import Evaluation
+from gradsift.components.shared.parameters.pipeline_settings import form_of
 from gradsift.components.shared.run_record import step_events
 from gradsift.components.shared.selection_results import Selection
 from gradsift.components.shared.storage import open_storage
@@ -187,7 +188,8 @@ def test_source_and_committed_yaml_run_under_the_local_runner(
     number = {"source": 1, "committed YAML": 2}[form]
     arguments = {**SMALL, "prepare_seed": number, "extract_pods": number}
     arguments |= {"prepare_max_rows_per_task": 24, "evaluate_max_runs": 1}
-    pipeline(output_uri=str(root), base_model=str(tiny_encoder), **arguments)
+    arguments |= {"output_uri": str(root), "base_model": str(tiny_encoder)}
+    pipeline(**form_of(arguments))
     events = step_events(str(root), form.replace(" ", "-"))
     assert {step: log[-1]["status"] for step, log in events.items()} == dict.fromkeys(
         [*STEPS, *(f"gradient_extraction-{part}" for part in range(number))], "finished"
