@@ -41,13 +41,13 @@ REUSED = {**dict.fromkeys(STEPS, "reused"), "preflight": "finished"}
 
 
 def command(output: Path | str, base_model: Path, **changes: Any) -> list[str]:
-    settings = {**SMALL, **changes}
+    settings = {"base_model": str(base_model), **SMALL, **changes}
     options = [
         f"--set={name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in settings.items()
     ]
     run = [sys.executable, "-m", "gradsift.pipelines.command_line", "run", "--output", str(output)]
-    return [*run, "--base-model", str(base_model), *options]
+    return [*run, *options]
 
 
 def call(arguments: list[str], mlflow_on: bool = False) -> "subprocess.CompletedProcess[str]":
