@@ -17,11 +17,12 @@ from gradsift.components.gradient_extraction.parts import (
     write_part,
 )
 from gradsift.components.shared.errors import GradientStoreError
-from gradsift.components.shared.gpus import check_gpus, given_gpus
+from gradsift.components.shared.gpus import check_gpus
 from gradsift.components.shared.gradient_format import shard_key
 from gradsift.components.shared.gradient_store import MANIFEST, GradientStore, GradientStoreWriter
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.pod_environment import given_gpus
 from gradsift.components.shared.prepared_data import INDEX, PreparedData
 from gradsift.components.shared.step_output import StepOutput, fetch, output_key
 from gradsift.components.shared.storage import join_uri, open_storage

@@ -1,7 +1,6 @@
 """The GPUs of a pod: whether those that it was given are there, and who holds their memory."""
 
 import gc
-import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +11,8 @@ from gradsift.components.shared.errors import GpuMemoryError, InputError
 if TYPE_CHECKING:
     import torch
 
-GPUS = "GRADSIFT_GPUS"
-"""Environment variable with the number of GPUs that the run's settings give to a pod; unset on a laptop."""
 OWN_BYTES = 2 * 2**30
 """Memory that a process may hold beside PyTorch's tensors: the CUDA context, and buffers of NCCL and cuBLAS."""
-
-
-def given_gpus() -> int:
-    """Return how many GPUs the run's settings give to this pod; 0 where they give none, or do not say."""
-    return int(os.environ.get(GPUS) or 0)
 
 
 def check_gpus(expected: int) -> None:

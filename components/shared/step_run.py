@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from gradsift.components.shared.gpus import GPUS
 from gradsift.components.shared.lifeline import hold_lifeline
 from gradsift.components.shared.outages import wait_through_outages
+from gradsift.components.shared.pod_environment import GPUS
 from gradsift.components.shared.step_output import StepOutput, write_pointer
 from gradsift.components.shared.tracking import StepTracker, track_step
 

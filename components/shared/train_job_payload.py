@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.gpus import GPUS
-from gradsift.components.shared.pod_environment import MOUNTS
+from gradsift.components.shared.pod_environment import GPUS, MOUNTS
 from gradsift.components.shared.step_output import digest_of
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"

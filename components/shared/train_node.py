@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.errors import GradsiftError, InputError
-from gradsift.components.shared.gpus import check_gpus, given_gpus
+from gradsift.components.shared.gpus import check_gpus
 from gradsift.components.shared.lifeline import exit_on_sigterm
 from gradsift.components.shared.outages import wait_through_outages
+from gradsift.components.shared.pod_environment import given_gpus
 from gradsift.components.shared.step_output import StepOutput, digest_of, fetch, origin_of
 from gradsift.components.shared.storage import open_storage
 from gradsift.components.shared.training_job import TrainingJob

@@ -17,8 +17,9 @@ from typing import Any
 
 from gradsift.components.shared.cores import cores_per_process
 from gradsift.components.shared.errors import GpuMemoryError, GradsiftError, InputError, TrainingError
-from gradsift.components.shared.gpus import check_gpus, given_gpus
+from gradsift.components.shared.gpus import check_gpus
 from gradsift.components.shared.lifeline import exit_on_sigterm, lifeline
+from gradsift.components.shared.pod_environment import given_gpus
 from gradsift.components.shared.storage import atomic_file
 from gradsift.components.shared.tracking import StepTracker
 from gradsift.components.shared.training_job import TrainingJob

@@ -6,18 +6,10 @@ import pytest
 import torch
 
 from gradsift.components.shared.errors import GpuMemoryError, InputError
-from gradsift.components.shared.gpus import check_gpus, given_gpus, gpu_memory_errors
+from gradsift.components.shared.gpus import check_gpus, gpu_memory_errors
 
 GIB = 2**30
 GPU = torch.device("cuda", 1)
-
-
-def test_the_environment_says_how_many_gpus_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GRADSIFT_GPUS", raising=False)
-    assert given_gpus() == 0
-    for value, expected in [("", 0), ("0", 0), ("2", 2)]:
-        monkeypatch.setenv("GRADSIFT_GPUS", value)
-        assert given_gpus() == expected
 
 
 @pytest.mark.parametrize(("expected", "seen"), [(0, 0), (0, 2), (2, 2), (1, 2)])

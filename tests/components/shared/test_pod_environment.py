@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from gradsift.components.shared.pod_environment import MOUNTS, load_mounted_environment
+from gradsift.components.shared.pod_environment import MOUNTS, given_gpus, load_mounted_environment
 
 IMPORT = """
 import os, sys
@@ -90,3 +90,11 @@ def test_it_is_loaded_before_another_package_can_read_the_environment(tmp_path: 
     command = [sys.executable, "-c", IMPORT, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines() == [f"{MOUNTS} gradsift", "planted-token"]
+
+
+def test_the_environment_says_how_many_gpus_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRADSIFT_GPUS", raising=False)
+    assert given_gpus() == 0
+    for value, expected in [("", 0), ("0", 0), ("2", 2)]:
+        monkeypatch.setenv("GRADSIFT_GPUS", value)
+        assert given_gpus() == expected
