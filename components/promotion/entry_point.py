@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gradsift.components.promotion import step
 from gradsift.components.promotion.freshness import is_changed
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.step_output import read_pointer
@@ -25,6 +24,8 @@ def compare_with_champion(data: Any, settings: Mapping[str, Any]) -> str:
 
 def promote_model(data: Any, model: Any, decision: Any, settings: Mapping[str, Any]) -> None:
     """Register the fine-tuned model as candidate, and as champion if it is good enough."""
+    from gradsift.components.promotion import step  # the image of the other task has not what it needs
+
     config, root = PromotionConfig(**settings["config"]), settings["output_uri"]
     with begin_step(step.STEP, settings, config.model_dump()) as tracker:
         made = step.promote(

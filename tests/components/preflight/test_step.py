@@ -78,8 +78,11 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
         ({"memory": "16 GB"}, "memory is '16 GB': expected a quantity"),
         ({"gpus": -1}, "gpus is -1: expected 0 or more."),
         ({"gpu_type": "A100"}, "gpu_type is 'A100': expected a resource's name"),
-        ({"platform_node_selector": {"gpu": True}}, "gives the label 'gpu' the value True: expected a text."),
-        ({"platform_tolerations": ["gpu"]}, "platform_tolerations holds 'gpu': expected mappings"),
+        (
+            {"platform_node_selector": {"gpu": True}},
+            "platform_node_selector['gpu'] is True: expected a text.",
+        ),
+        ({"platform_tolerations": ["gpu"]}, "platform_tolerations[0] is 'gpu': expected a mapping"),
         ({"sources": ["sst2"]}, "sources holds the target 'sst2'"),
         (
             {"train_nodes": 2, "train_batch_size": 32},

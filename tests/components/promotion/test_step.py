@@ -293,7 +293,7 @@ def test_mlflow_is_waited_for_where_a_model_is_registered(
     monkeypatch.setenv(outages.VARIABLE, "60")
     monkeypatch.setattr(outages, "MAX_DELAY_SECONDS", 0.01)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    config, root = PromotionConfig(name), str(tmp_path / "root")
+    config, root = PromotionConfig(model_name=name), str(tmp_path / "root")
     model = fine_tune("run-1", "positive")
     with faulty_proxy(os.environ["MLFLOW_TRACKING_URI"]) as proxy:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.endpoint)

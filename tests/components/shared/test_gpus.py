@@ -26,7 +26,7 @@ def test_missing_gpus_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         InputError, match=r"^This step was given 2 GPUs by the run's settings but sees 1: "
     ) as e:
         check_gpus(2)
-    for words in ("device plugin", "resources_gpu_type", "platform_node_selector", "is built for"):
+    for words in ("device plugin", "gpu_type", "platform_node_selector", "is built for"):
         assert words in str(e.value)
 
 

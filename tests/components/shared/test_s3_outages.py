@@ -99,7 +99,7 @@ def test_a_step_makes_its_process_wait(
         raise KeyError(open_storage(s3_root).read("file").decode())
 
     with pytest.raises(KeyError, match="content"):
-        run_step("some_step", str(tmp_path / "root"), {}, work, None)
+        run_step("some_step", {"output_uri": str(tmp_path / "root")}, {}, work, None)
     assert proxy.counts["503"] == 7
 
 

@@ -57,7 +57,7 @@ def test_what_is_asked_for_is_taken(stage: int) -> None:
             assert choose_sharding(recipe, 10, 0, 1, 1) == Sharding(stage, offload)  # type: ignore[arg-type]
         else:
             with pytest.raises(
-                InputError, match=f"Parameter zero_stage is {stage}: expected . or more where off"
+                InputError, match=f"Parameter train_zero_stage is {stage}: expected . or more where train_off"
             ):
                 TrainingRecipe(zero_stage=stage, offload=offload)
     assert choose_sharding(TrainingRecipe(zero_stage=stage), 10, 0, 1, None) == Sharding(stage, "none")

@@ -32,6 +32,7 @@ from gradsift.components.shared.train_job_launch import run_train_job
 from gradsift.components.shared.train_job_payload import train_job_name
 from gradsift.components.shared.training import train
 from gradsift.components.shared.training_job import RESULT, TrainingJob
+from gradsift.components.shared.training_launcher import launcher_on
 from gradsift.components.shared.training_processes import failure_of
 
 NAME = train_job_name("run-1", "meta_training")
@@ -441,8 +442,8 @@ def test_a_node_whose_gpu_others_fill_is_waited_for(
 
     created = controllers(is_full, has_room)
     scratch = launch.scratch.with_name(Path(launch.uri).name)
-    with track_step("meta_training", launch.root, {}, RESOURCES) as tracker:
-        assert train([launch.job], scratch, tracker) == [{"made": "later"}]
+    with track_step("meta_training", launch.root, {}) as tracker:
+        assert train([launch.job], scratch, tracker, launcher_on(RESOURCES)) == [{"made": "later"}]
     assert len(created) == 2
 
 
@@ -526,7 +527,7 @@ def test_a_batch_that_all_processes_cannot_share_is_refused_first(
 ) -> None:
     recipe = TrainingRecipe(steps=4, batch_size=6, nodes=2)
     launch.job = TrainingJob(launch.job.folder, launch.job.data, ["a"], ModelConfig(), recipe)
-    assert str(launch.fails()) == "Parameter batch_size is 6: expected a multiple of the 4 processes."
+    assert str(launch.fails()) == "Parameter train_batch_size is 6: expected a multiple of the 4 processes."
     assert trainer_api.requests == []
 
 

@@ -31,6 +31,7 @@ from gradsift.components.shared.tracking import read_events, track_step
 from gradsift.components.shared.trained_model import produce_trained_model, training_result
 from gradsift.components.shared.training_job import TrainingJob
 from gradsift.components.shared.training_launcher import launcher_on
+from gradsift.components.shared.training_processes import error_of
 
 TASKS = ["sst2", "mr", "trec"]
 RECIPE = TrainingRecipe(
@@ -216,7 +217,7 @@ def test_a_node_that_does_not_see_its_gpus_says_so_and_trains_nothing(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(SystemExit, match="2"):
         train_node.main(str(tmp_path / "work"), "jobs-1.json")
-    error = training.error_of(json.loads((tmp_path / "work" / "failures" / "1.json").read_text()))
+    error = error_of(json.loads((tmp_path / "work" / "failures" / "1.json").read_text()))
     assert isinstance(error, InputError)
     assert "by the run's settings but sees" in str(error)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, BertModel
 
-from gradsift.components.shared import outages, training
+from gradsift.components.shared import outages, training_processes
 from gradsift.components.shared.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.errors import GpuMemoryError, InputError, TrainingError
 from gradsift.components.shared.example_order import example_order
@@ -93,7 +93,7 @@ def with_gradients(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_a_trained_models_folder_holds_a_model_and_no_pickles(trained: Path) -> None:
     names = {path.name for path in (trained / "plain").rglob("*")}
     expected = {"model.safetensors", "config.json", "head.safetensors", "head.json", RESULT, "tokenizer.json"}
-    assert names == expected | {"tokenizer_config.json"}
+    assert names == expected | {"tokenizer_config.json", "serving.json"}
     assert not any((trained / "checkpoints").iterdir())
 
 
@@ -285,11 +285,11 @@ def test_finished_jobs_are_not_trained_again(trained: Path, data: Path, tmp_path
 def test_a_learning_rate_that_diverges_is_one_sentence_and_stops_at_once(
     data: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    recipe = RECIPE.model_copy(update={"learning_rate": 1e38, "steps": 20_000})
+    recipe = RECIPE.model_copy(update={"learning_rate": 10.0, "weight_decay": 1000.0, "steps": 20_000})
     job = TrainingJob(tmp_path / "model", data, TASKS, ModelConfig(base_model=str(tiny_encoder)), recipe)
     with pytest.raises(TrainingError) as error:
         run([job], tmp_path / "work")
-    expected = "The training loss of model is not finite: expected a smaller learning rate than 1e+38."
+    expected = "The training loss of model is not finite: expected a smaller learning rate than 10.0."
     assert str(error.value) == expected
     assert not job.finished
 
@@ -345,7 +345,7 @@ def test_a_gpu_that_others_fill_is_waited_for(
         (jobs[0].folder / RESULT).write_text("{}")
         raise GpuMemoryError("The memory of GPU 0 is full.")
 
-    monkeypatch.setattr(training, "run_processes", launch)
+    monkeypatch.setattr(training_processes, "run_processes", launch)
     with pytest.raises(InputError, match="not waited for"):
         run(jobs, tmp_path / "work")
     assert launches == [["first", "second"], ["second"], ["second"]]
@@ -364,7 +364,7 @@ def test_a_batch_that_the_processes_cannot_share_is_an_input_error(data: Path, t
         for size, count in [(8, 2), (7, 1)]
     ]
     with pytest.raises(
-        InputError, match=r"Parameter batch_size is 7: expected a multiple of the 2 processes."
+        InputError, match=r"Parameter train_batch_size is 7: expected a multiple of the 2 processes."
     ):
         run(jobs, tmp_path / "work")
 
