@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gradsift.components.calibration.plan import GROUPS
-from gradsift.components.shared.run_record import PREFLIGHT
-from gradsift.components.shared.tracking import PIPELINE
+from gradsift.components.shared.tracking.event_log import PIPELINE
+from gradsift.components.shared.tracking.run_record import PREFLIGHT
 
 STEPS = {
     "preflight": "preflight",

@@ -13,10 +13,10 @@ from gradsift.components.gradient_extraction.component import extract_part, seal
 from gradsift.components.meta_training.component import meta_train
 from gradsift.components.preflight.component import preflight
 from gradsift.components.promotion.component import compare_with_champion, promote_model
+from gradsift.components.shared.kubeflow_trainer.component import delete_leftovers
 from gradsift.components.shared.parameters.pipeline_settings import SETTINGS, form_parameters
 from gradsift.components.subset_estimation.component import estimate_subsets
 from gradsift.components.target_finetuning.component import fine_tune_target
-from gradsift.components.training_nodes.component import delete_leftovers
 from gradsift.pipelines.platform import (
     mount_environment,
     mount_model_cache,

@@ -9,7 +9,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_channel import PipelineChannel
 
-from gradsift.components.shared.pod_environment import MOUNTS
+from gradsift.components.shared.process.pod_environment import MOUNTS
 
 RETRIES = 2
 """Times that a pod which was lost is tried again. KFP 2.17's workflow controller retries on its own errors only

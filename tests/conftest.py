@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gradsift.components.shared.step_output import StepOutput
+from gradsift.components.shared.artifacts.step_output import StepOutput
 
 # Tests need no network: the Hugging Face hub is answered as out of reach at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -96,11 +96,11 @@ def conditional_s3_root(conditional_s3_server: S3Server, monkeypatch: pytest.Mon
 @pytest.fixture
 def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tries at S3 follow each other at once, and be given up after 0.3 seconds."""
-    from gradsift.components.shared import s3_storage
+    from gradsift.components.shared.storage import s3
 
     monkeypatch.setattr("botocore.retryhandler.delay_exponential", lambda **_: 0.01)
-    monkeypatch.setattr(s3_storage, "random", SimpleNamespace(uniform=lambda *_: 0.01))
-    monkeypatch.setattr(s3_storage, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(s3, "random", SimpleNamespace(uniform=lambda *_: 0.01))
+    monkeypatch.setattr(s3, "READ_TIMEOUT", 0.3)
 
 
 @dataclass(frozen=True)

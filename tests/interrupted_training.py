@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gradsift.components.shared.training_job import TrainingJob
-from gradsift.components.shared.training_processes import EVENTS, LOG
+from gradsift.components.shared.training.job import TrainingJob
+from gradsift.components.shared.training.processes import EVENTS, LOG
 
 STEP = """
     import json, sys
     from pathlib import Path
-    from gradsift.components.shared.tracking import track_step
-    from gradsift.components.shared.training_job import TrainingJob
-    from gradsift.components.shared.training import train
+    from gradsift.components.shared.tracking.tracking import track_step
+    from gradsift.components.shared.training.job import TrainingJob
+    from gradsift.components.shared.training.training import train
 
     scratch = Path(sys.argv[1])
     job = TrainingJob.from_json(json.loads((scratch / "job.json").read_text()))

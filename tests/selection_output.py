@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gradsift.components.shared.selection_results import Selection
-from gradsift.components.shared.step_output import StepOutput, produce
+from gradsift.components.shared.artifacts.step_output import StepOutput, produce
+from gradsift.components.shared.records.selection_results import Selection
 
 
 def produce_selection(

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from gradsift.components.shared.gradient_store import GradientStoreWriter, Shard, ShardRecord, StoreHeader
-from gradsift.components.shared.storage import open_storage
+from gradsift.components.shared.gradient_store.gradient_format import Shard, ShardRecord, StoreHeader
+from gradsift.components.shared.gradient_store.gradient_store import GradientStoreWriter
+from gradsift.components.shared.storage.storage import open_storage
 
 
 def store_header(**changes: Any) -> StoreHeader:

@@ -48,7 +48,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     suite.mkdir()
     manifest = next(block for block in blocks("json") if '"suite"' in block)
     (suite / "manifest.json").write_text(manifest)
-    demo = ROOT / "components" / "data_preparation" / "demo_suite"
+    demo = ROOT / "components" / "shared" / "data" / "suites" / "demo_suite"
     for task in json.loads(manifest)["tasks"]:
         source = "sst2" if task["name"] == "complaints" else "mr"
         for split, entry in task["splits"].items():

@@ -22,8 +22,8 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from gradsift.components.shared.prepared_data import PreparedTask, Split, write_index, write_split
-from gradsift.components.shared.step_output import StepOutput, produce
+from gradsift.components.shared.artifacts.step_output import StepOutput, produce
+from gradsift.components.shared.data.prepared_data import PreparedTask, Split, write_index, write_split
 
 TRAINING_TEXT = [
     "add the two numbers and reply with the number only",

@@ -5,13 +5,13 @@ from typing import Any
 
 from gradsift.components.calibration import step
 from gradsift.components.calibration.plan import plan_runs
+from gradsift.components.shared.artifacts.step_output import read_pointer
+from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
 from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.step_output import read_pointer
-from gradsift.components.shared.step_run import begin_step, run_step
-from gradsift.components.shared.training_launcher import launcher_on
-from gradsift.components.shared.true_losses import PlannedRuns
+from gradsift.components.shared.records.true_losses import PlannedRuns
+from gradsift.components.shared.tracking.step_run import begin_step, run_step
 
 
 def plan_calibration(data: Any, meta_model: Any, settings: Mapping[str, Any]) -> list:

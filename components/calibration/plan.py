@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, output_key
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.step_output import StepOutput, fetch, output_key
-from gradsift.components.shared.storage import join_uri
-from gradsift.components.shared.true_losses import CALIBRATION, PlannedRuns
+from gradsift.components.shared.records.true_losses import CALIBRATION, PlannedRuns
+from gradsift.components.shared.storage.addresses import join_uri
 
 GROUPS = 2
 """Fine-tunings are done in so many groups side by side, as the start of a process takes longer than a small one."""

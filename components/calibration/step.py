@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+from gradsift.components.shared.artifacts.step_output import StepOutput, produce
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.step_output import StepOutput, produce
-from gradsift.components.shared.tracking import StepTracker
-from gradsift.components.shared.training import Launcher
-from gradsift.components.shared.training_processes import launch_processes
-from gradsift.components.shared.true_losses import CALIBRATION, PlannedRuns
-from gradsift.components.shared.true_runs import Run, run_truly
+from gradsift.components.shared.records.true_losses import CALIBRATION, PlannedRuns
+from gradsift.components.shared.tracking.tracking import StepTracker
+from gradsift.components.shared.training.processes import launch_processes
+from gradsift.components.shared.training.training import Launcher
+from gradsift.components.shared.training.true_runs import Run, run_truly
 
 
 def calibrate(

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradsift.components.data_preparation import step
+from gradsift.components.shared.artifacts.step_output import copy_file
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.step_output import copy_file
-from gradsift.components.shared.step_run import run_step
+from gradsift.components.shared.tracking.step_run import run_step
 
 
 def prepare_data(data: Any, statistics: Any, settings: Mapping[str, Any]) -> None:

@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gradsift.components.data_preparation.answer_limit import answer_limit
-from gradsift.components.data_preparation.cleaning import CleanTask, clean_suite
-from gradsift.components.data_preparation.statistics import markdown_table, task_statistics
-from gradsift.components.data_preparation.task_suite import TaskSuite, read_suite
+from gradsift.components.data_preparation.cleaning.answer_limit import answer_limit
+from gradsift.components.data_preparation.cleaning.cleaning import CleanTask, clean_suite
+from gradsift.components.data_preparation.cleaning.statistics import markdown_table, task_statistics
+from gradsift.components.shared.artifacts.step_output import StepOutput, produce
+from gradsift.components.shared.data.prepared_data import PreparedTask, Split, write_index, write_split
+from gradsift.components.shared.data.suites.task_suite import TaskSuite, read_suite
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.prepared_data import PreparedTask, Split, write_index, write_split
-from gradsift.components.shared.step_output import StepOutput, produce
-from gradsift.components.shared.storage import atomic_file
+from gradsift.components.shared.storage.local import atomic_file
 
 
 def prepare_data(

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradsift.components.evaluation import step
-from gradsift.components.shared.evaluation_results import Evaluation
+from gradsift.components.shared.artifacts.step_output import copy_file, fetch, read_pointer
+from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
-from gradsift.components.shared.step_output import copy_file, fetch, read_pointer
-from gradsift.components.shared.step_run import run_step
-from gradsift.components.shared.training_launcher import launcher_on
+from gradsift.components.shared.records.evaluation_results import Evaluation
+from gradsift.components.shared.tracking.step_run import run_step
 
 
 def evaluate(

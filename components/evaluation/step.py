@@ -10,12 +10,25 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from gradsift.components.evaluation.predictions import FineTuning, predict_all, predict_base
-from gradsift.components.evaluation.report import ReportContent, RunFacts, render_report
-from gradsift.components.evaluation.samples import draw_samples
-from gradsift.components.evaluation.verdict import judge
+from gradsift.components.evaluation.answers.predictions import FineTuning, predict_all, predict_base
+from gradsift.components.evaluation.answers.samples import draw_samples
+from gradsift.components.evaluation.report.report import ReportContent, RunFacts, render_report
+from gradsift.components.evaluation.report.verdict import judge
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.evaluation_results import (
+from gradsift.components.shared.metrics.held_out_metrics import (
+    bootstrap_metrics,
+    difference,
+    held_out,
+    metrics,
+)
+from gradsift.components.shared.metrics.scores import LabelScores, Metrics, RowScores, Scores, scores_of
+from gradsift.components.shared.models.model_answers import ModelAnswers
+from gradsift.components.shared.parameters.evaluation import EvaluationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.records.evaluation_results import (
     LOSS,
     Confusion,
     EvaluatedModel,
@@ -23,21 +36,14 @@ from gradsift.components.shared.evaluation_results import (
     Interval,
     SeedRun,
 )
-from gradsift.components.shared.held_out_metrics import bootstrap_metrics, difference, held_out, metrics
-from gradsift.components.shared.model_answers import ModelAnswers
-from gradsift.components.shared.parameters.evaluation import EvaluationConfig
-from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.run_record import run_settings
-from gradsift.components.shared.scores import LabelScores, Metrics, RowScores, Scores, scores_of
-from gradsift.components.shared.selection_results import Selection
-from gradsift.components.shared.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.storage import atomic_file
-from gradsift.components.shared.tracking import StepTracker, run_id
-from gradsift.components.shared.trained_model import training_result
-from gradsift.components.shared.training import Launcher
-from gradsift.components.shared.training_processes import launch_processes
+from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.storage.local import atomic_file
+from gradsift.components.shared.tracking.event_log import run_id
+from gradsift.components.shared.tracking.run_record import run_settings
+from gradsift.components.shared.tracking.tracking import StepTracker
+from gradsift.components.shared.training.processes import launch_processes
+from gradsift.components.shared.training.trained_model import training_result
+from gradsift.components.shared.training.training import Launcher
 
 STEP = "evaluation"
 REPORT = "report.html"

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradsift.components.gradient_extraction import step
-from gradsift.components.gradient_extraction.parts import Part
+from gradsift.components.gradient_extraction.shards.parts import Part
+from gradsift.components.shared.artifacts.step_output import read_pointer
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
-from gradsift.components.shared.step_output import read_pointer
-from gradsift.components.shared.step_run import begin_step, run_step
+from gradsift.components.shared.tracking.step_run import begin_step, run_step
 
 
 def extract_part(data: Any, model: Any, settings: Mapping[str, Any], part: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from gradsift.components.gradient_extraction.parts import (
+from gradsift.components.gradient_extraction.shards.parts import (
     Part,
     PartRecord,
     StorePart,
@@ -16,19 +16,24 @@ from gradsift.components.gradient_extraction.parts import (
     shards_of_part,
     write_part,
 )
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, output_key
+from gradsift.components.shared.data.prepared_data import INDEX, PreparedData
 from gradsift.components.shared.errors import GradientStoreError
-from gradsift.components.shared.gpus import check_gpus
-from gradsift.components.shared.gradient_format import shard_key
-from gradsift.components.shared.gradient_store import MANIFEST, GradientStore, GradientStoreWriter
+from gradsift.components.shared.gradient_store.gradient_format import shard_key
+from gradsift.components.shared.gradient_store.gradient_store import (
+    MANIFEST,
+    GradientStore,
+    GradientStoreWriter,
+)
+from gradsift.components.shared.models.untrained_model import produce_untrained_model
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.pod_environment import given_gpus
-from gradsift.components.shared.prepared_data import INDEX, PreparedData
-from gradsift.components.shared.step_output import StepOutput, fetch, output_key
-from gradsift.components.shared.storage import join_uri, open_storage
-from gradsift.components.shared.tracking import StepTracker
-from gradsift.components.shared.trained_model import training_result
-from gradsift.components.shared.untrained_model import produce_untrained_model
+from gradsift.components.shared.process.gpus import check_gpus
+from gradsift.components.shared.process.pod_environment import given_gpus
+from gradsift.components.shared.storage.addresses import join_uri
+from gradsift.components.shared.storage.storage import open_storage
+from gradsift.components.shared.tracking.tracking import StepTracker
+from gradsift.components.shared.training.trained_model import training_result
 
 STEP = "gradient_extraction"
 
@@ -137,8 +142,8 @@ def _store_part(
     check_gpus(given_gpus())
     import torch
 
-    from gradsift.components.gradient_extraction.extraction_processes import write_shards
-    from gradsift.components.gradient_extraction.shard_writing import ExtractionJob, data_without_test
+    from gradsift.components.gradient_extraction.shards.extraction_processes import write_shards
+    from gradsift.components.gradient_extraction.shards.shard_writing import ExtractionJob, data_without_test
 
     plans = shards_of_part(data_without_test(data), config.shard_rows, part)
     total = sum(plan.stop - plan.start for plan in plans)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradsift.components.meta_training import step
+from gradsift.components.shared.artifacts.step_output import read_pointer
+from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.step_output import read_pointer
-from gradsift.components.shared.step_run import run_step
-from gradsift.components.shared.training_launcher import launcher_on
+from gradsift.components.shared.tracking.step_run import run_step
 
 
 def meta_train(data: Any, model: Any, settings: Mapping[str, Any]) -> None:

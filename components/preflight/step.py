@@ -6,9 +6,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from gradsift.components.data_preparation.task_suite import find_tasks
-from gradsift.components.shared.base_model import check_base_model
-from gradsift.components.shared.checks import (
+from gradsift.components.preflight.checks import (
     TRACKING,
     Check,
     Finding,
@@ -16,8 +14,9 @@ from gradsift.components.shared.checks import (
     check_run_root,
     make_checks,
 )
+from gradsift.components.shared.data.suites.task_suite import find_tasks
 from gradsift.components.shared.errors import InputError, StorageError, numbered
-from gradsift.components.shared.lifeline import hold_lifeline
+from gradsift.components.shared.models.base_model import check_base_model
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.pipeline_settings import (
     PipelineSettings,
@@ -26,9 +25,11 @@ from gradsift.components.shared.parameters.pipeline_settings import (
     values_of,
 )
 from gradsift.components.shared.parameters.settings import SettingsError
-from gradsift.components.shared.run_record import PREFLIGHT
-from gradsift.components.shared.storage import atomic_file, is_remote
-from gradsift.components.shared.tracking import track_step
+from gradsift.components.shared.process.lifeline import hold_lifeline
+from gradsift.components.shared.storage.addresses import is_remote
+from gradsift.components.shared.storage.local import atomic_file
+from gradsift.components.shared.tracking.run_record import PREFLIGHT
+from gradsift.components.shared.tracking.tracking import track_step
 
 RUN_ROOT, MLFLOW = "run root", "MLflow"
 PAIRS = [

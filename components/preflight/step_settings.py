@@ -3,10 +3,10 @@
 from importlib.metadata import version
 from typing import Any
 
+from gradsift.components.shared.artifacts.step_output import digest_of
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.step_output import digest_of
 
 WITHOUT_EFFECT = ("run", "data", "promotion", "resources", "platform")
 """Groups that do not decide what comes out of the same data; the prepared data have a digest of their own."""

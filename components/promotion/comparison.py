@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass
 
-from gradsift.components.shared.evaluation_results import Interval
-from gradsift.components.shared.held_out_metrics import bootstrap_metrics, interval, metrics
-from gradsift.components.shared.metric_names import metric_words, primary_metric
+from gradsift.components.shared.metrics.held_out_metrics import bootstrap_metrics, interval, metrics
+from gradsift.components.shared.metrics.scores import Scores
 from gradsift.components.shared.parameters.promotion import PromotionConfig
-from gradsift.components.shared.scores import Scores
+from gradsift.components.shared.records.evaluation_results import Interval
+from gradsift.components.shared.records.metric_names import metric_words, primary_metric
 
 BOOTSTRAP_SAMPLES = 2000
 BOOTSTRAP_SEED = 0

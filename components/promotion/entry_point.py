@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from gradsift.components.promotion.freshness import is_changed
+from gradsift.components.shared.artifacts.step_output import read_pointer
 from gradsift.components.shared.parameters.promotion import PromotionConfig
-from gradsift.components.shared.step_output import read_pointer
-from gradsift.components.shared.step_run import begin_step
-from gradsift.components.shared.storage import atomic_file
+from gradsift.components.shared.storage.local import atomic_file
+from gradsift.components.shared.tracking.step_run import begin_step
 
 
 def compare_with_champion(data: Any, settings: Mapping[str, Any]) -> str:

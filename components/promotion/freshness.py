@@ -3,10 +3,10 @@
 import logging
 
 from gradsift.components.promotion.registry import CANDIDATE, CHAMPION, open_registry
+from gradsift.components.shared.artifacts.step_output import StepOutput, digest_of
 from gradsift.components.shared.errors import TrackingError
 from gradsift.components.shared.parameters.promotion import PromotionConfig
-from gradsift.components.shared.step_output import StepOutput, digest_of
-from gradsift.components.shared.tracking import StepTracker
+from gradsift.components.shared.tracking.tracking import StepTracker
 
 FINGERPRINT = "gradsift.fingerprint"
 """Tag of a version that was judged, set last."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.mlflow_connection import (
+from gradsift.components.shared.tracking.mlflow_connection import (
     LATER,
     QUIET,
     contact,
@@ -14,7 +14,7 @@ from gradsift.components.shared.mlflow_connection import (
     mlflow_errors,
     tracking_uri,
 )
-from gradsift.components.shared.training_job import RESULT
+from gradsift.components.shared.training.job import RESULT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -18,20 +18,21 @@ from gradsift.components.promotion.registry import (
     ModelRegistry,
     open_registry,
 )
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError, TrackingError, TrackingOutageError
-from gradsift.components.shared.mlflow_sync import sync
-from gradsift.components.shared.model_answers import answer
-from gradsift.components.shared.model_loading import open_model
-from gradsift.components.shared.outages import wait_out
+from gradsift.components.shared.metrics.scores import Scores, scores_of
+from gradsift.components.shared.models.model_answers import answer
+from gradsift.components.shared.models.model_loading import open_model
+from gradsift.components.shared.models.task_model import TaskModel
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.parameters.training import Precision
-from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.run_record import step_events
-from gradsift.components.shared.scores import Scores, scores_of
-from gradsift.components.shared.step_output import StepOutput, fetch
-from gradsift.components.shared.task_model import TaskModel
-from gradsift.components.shared.tracking import StepTracker, run_id
-from gradsift.components.shared.trained_model import training_result
+from gradsift.components.shared.process.outages import wait_out
+from gradsift.components.shared.tracking.event_log import run_id
+from gradsift.components.shared.tracking.mlflow_sync import sync
+from gradsift.components.shared.tracking.run_record import step_events
+from gradsift.components.shared.tracking.tracking import StepTracker
+from gradsift.components.shared.training.trained_model import training_result
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -215,7 +216,7 @@ def _still_champion(version: str, who: str, decided: str | None) -> Decision:
 
 def _logged_model(registry: ModelRegistry, root_uri: str) -> tuple[str, str]:
     """Return the ids of the model that this run's fine-tuning logged in MLflow, and of the MLflow run."""
-    from gradsift.components.shared.mlflow_runs import MlflowRuns
+    from gradsift.components.shared.tracking.mlflow_runs import MlflowRuns
 
     events = step_events(root_uri, run_id())[FINE_TUNING]
     starts = [event for event in events if event["event"] == "start"]

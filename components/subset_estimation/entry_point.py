@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gradsift.components.shared.artifacts.step_output import read_pointer
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-from gradsift.components.shared.step_output import read_pointer
-from gradsift.components.shared.step_run import run_step
-from gradsift.components.shared.true_losses import PlannedRuns, gather
+from gradsift.components.shared.records.true_losses import PlannedRuns, gather
+from gradsift.components.shared.tracking.step_run import run_step
 from gradsift.components.subset_estimation import step
 
 

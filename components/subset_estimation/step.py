@@ -9,18 +9,18 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-from gradsift.components.shared.selection_results import Selection
-from gradsift.components.shared.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.true_losses import TrueLosses
-from gradsift.components.subset_estimation.calibrated_estimator import open_calibrated
-from gradsift.components.subset_estimation.choices import make_choices
-from gradsift.components.subset_estimation.explanations import explain
-from gradsift.components.subset_estimation.ledger import EstimateLedger
-from gradsift.components.subset_estimation.loss_estimator import open_estimator
-from gradsift.components.subset_estimation.mixture import write_mixture
-from gradsift.components.subset_estimation.selection_record import selection_record
+from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.records.true_losses import TrueLosses
+from gradsift.components.subset_estimation.estimators.calibrated_estimator import open_calibrated
+from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
+from gradsift.components.subset_estimation.explanations.explanations import explain
+from gradsift.components.subset_estimation.outputs.mixture import write_mixture
+from gradsift.components.subset_estimation.outputs.selection_record import selection_record
+from gradsift.components.subset_estimation.selection.choices import make_choices
+from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 
 STEP = "subset_estimation"
 ESTIMATES = "estimates.parquet"

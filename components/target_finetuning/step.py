@@ -1,13 +1,13 @@
 """The step: fine-tune the base model once, on the selected tasks and the target."""
 
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.selection_results import Selection
-from gradsift.components.shared.step_output import StepOutput, fetch
-from gradsift.components.shared.tracking import StepTracker
-from gradsift.components.shared.trained_model import produce_trained_model
-from gradsift.components.shared.training import Launcher
-from gradsift.components.shared.training_processes import launch_processes
+from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.tracking.tracking import StepTracker
+from gradsift.components.shared.training.processes import launch_processes
+from gradsift.components.shared.training.trained_model import produce_trained_model
+from gradsift.components.shared.training.training import Launcher
 
 STEP = "target_finetuning"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from gradsift.components.shared.encoder_classifier import EncoderClassifier
+from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
 from tests.benchmarks.gradient_peers import (
     PEERS,
     Batch,

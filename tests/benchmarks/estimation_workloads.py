@@ -7,8 +7,9 @@ import numpy.typing as npt
 from scipy.special import expit
 from synthetic_store import store_header
 
-from gradsift.components.shared.gradient_store import GradientStore, GradientStoreWriter, Shard
-from gradsift.components.shared.storage import LocalStorage
+from gradsift.components.shared.gradient_store.gradient_format import Shard
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore, GradientStoreWriter
+from gradsift.components.shared.storage.local import LocalStorage
 
 FloatArray = npt.NDArray[np.float64]
 

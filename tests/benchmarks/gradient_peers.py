@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from gradsift.components.shared.encoder_classifier import EncoderClassifier
+from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
 
 
 @dataclass(frozen=True)

@@ -28,16 +28,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gradsift.components import data_preparation
-from gradsift.components.gradient_extraction.extraction import batches_by_tokens, token_count
-from gradsift.components.gradient_extraction.per_example import GradientSketcher
-from gradsift.components.shared.base_model import PACKAGED_MINILM, find_base_model
-from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
-from gradsift.components.shared.language_model import LanguageModel
+from gradsift.components.gradient_extraction.gradients.extraction import batches_by_tokens, token_count
+from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
+from gradsift.components.shared.data import suites
+from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index
+from gradsift.components.shared.models.base_model import PACKAGED_MINILM, find_base_model
+from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.models.language_model import LanguageModel
+from gradsift.components.shared.models.precision import autocast
+from gradsift.components.shared.models.task_model import TaskModel
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.precision import Precision, autocast
-from gradsift.components.shared.prepared_data import PreparedData, PreparedTask, write_index
-from gradsift.components.shared.task_model import TaskModel
+from gradsift.components.shared.parameters.training import Precision
 from tests.benchmarks.gradient_peers import trainable
 
 DIMENSION, WIDTH, ROWS, TOKENS = 512, 8192, 128, 2048
@@ -265,7 +266,7 @@ def _status(field: str) -> float:
 
 @cache
 def _sentences(count: int) -> list[tuple[str, int]]:
-    folder = Path(data_preparation.__file__).parent / "demo_suite"
+    folder = Path(suites.__file__).parent / "demo_suite"
     with gzip.open(folder / "sst2.train.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in itertools.islice(file, count)]
     return [(row["text"], int(row["label"])) for row in rows]

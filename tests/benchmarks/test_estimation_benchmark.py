@@ -18,14 +18,14 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
-from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-from gradsift.components.subset_estimation.logistic import GRADIENT_TOLERANCE
-from gradsift.components.subset_estimation.loss_estimator import open_estimator
-from gradsift.components.subset_estimation.margins import cross_entropy, linear_margins
-from gradsift.components.subset_estimation.ridge import ridge_of
-from gradsift.components.subset_estimation.store_reading import read_train_rows
-from gradsift.components.subset_estimation.task_statistics import BoolArray, TaskStatistics
+from gradsift.components.subset_estimation.estimators.logistic import GRADIENT_TOLERANCE
+from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
+from gradsift.components.subset_estimation.estimators.ridge import ridge_of
+from gradsift.components.subset_estimation.statistics.margins import cross_entropy, linear_margins
+from gradsift.components.subset_estimation.statistics.store_reading import read_train_rows
+from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, TaskStatistics
 from tests.benchmarks.estimation_workloads import half_subsets, linear_store
 
 TASKS, ROWS, DIMENSION = 100, 990, 400

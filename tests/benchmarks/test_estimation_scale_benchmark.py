@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-from gradsift.components.subset_estimation.loss_estimator import open_estimator
+from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
 from tests.benchmarks.estimation_workloads import linear_store
 
 TASKS, ROWS, DIMENSION, CHOSEN = 1000, 999, 400, 50
 
 READING = """
 import json, resource, sys, time
-from gradsift.components.shared.gradient_store import GradientStore
-from gradsift.components.subset_estimation.store_reading import read_statistics
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.subset_estimation.statistics.store_reading import read_statistics
 store = GradientStore(sys.argv[1])
 start = time.perf_counter()
 rows = read_statistics(store).rows.sum()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from gradsift.components.shared.precision import resolve_precision
+from gradsift.components.shared.models.precision import resolve_precision
 from tests.benchmarks.gradient_workloads import (
     PLAIN,
     WORKLOADS,

@@ -14,8 +14,9 @@ import numpy as np
 import psutil
 import pytest
 
-from gradsift.components.shared.gradient_store import GradientStore, GradientStoreWriter, Shard, StoreHeader
-from gradsift.components.shared.storage import LocalStorage
+from gradsift.components.shared.gradient_store.gradient_format import Shard, StoreHeader
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore, GradientStoreWriter
+from gradsift.components.shared.storage.local import LocalStorage
 
 ROWS, DIMENSION, SHARD_ROWS, ROUNDS = 1_000_000, 400, 8192, 3
 

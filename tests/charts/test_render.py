@@ -16,10 +16,14 @@ from typer.main import get_command
 
 from charts.gradsift.values_table import described_values, with_values_table
 from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
+from gradsift.components.shared.kubeflow_trainer.train_job_payload import (
+    RUNTIME,
+    RUNTIME_VARIABLE,
+    train_job_payload,
+)
 from gradsift.components.shared.parameters.kubernetes import PlatformConfig
-from gradsift.components.shared.train_job_payload import RUNTIME, RUNTIME_VARIABLE, train_job_payload
-from gradsift.pipelines.command_line import app
-from gradsift.pipelines.schedules import read_schedules
+from gradsift.pipelines.cli.command_line import app
+from gradsift.pipelines.kubeflow.schedules import read_schedules
 from tests.charts.rendering import CHART, RUNTIMES, VALUE_SETS, Render, golden, render, render_of, values_of
 
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -26,8 +26,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from gradsift.components.shared.parameters.pipeline_settings import form_of
-from gradsift.components.shared.run_record import step_events
-from gradsift.components.shared.selection_results import Selection
+from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.tracking.run_record import step_events
 from gradsift.pipelines.live_table import STEPS
 from images import container_machine
 

@@ -21,9 +21,9 @@ EXTRAS: dict[str, set[str]] = {"cpu": set(), "train": {"train", "demo"}}
 TORCH = re.compile(r"torch|triton|nvidia-.*|cuda-.*|setuptools")
 # What else the images are for: the chart's doctor and schedules, and what a user calls in a shell.
 COMMANDS = [
-    "gradsift.pipelines.command_line",
-    "gradsift.pipelines.doctor",
-    "gradsift.pipelines.schedule_commands",
+    "gradsift.pipelines.cli.command_line",
+    "gradsift.pipelines.cli.doctor",
+    "gradsift.pipelines.cli.schedule_commands",
 ]
 REFUSE_OTHERS = '''
 import sys
@@ -130,7 +130,7 @@ def test_every_step_finds_the_packages_it_imports_in_its_image(image: str) -> No
 def test_a_registry_of_ones_own_changes_the_images_and_nothing_else(tmp_path: Path) -> None:
     mirrored = "registry.example.com/gradsift/cpu@sha256:" + "a" * 64
     environment = {**os.environ, "GRADSIFT_CPU_IMAGE": mirrored}
-    command = [sys.executable, "-m", "gradsift.pipelines.command_line", "compile", "--to"]
+    command = [sys.executable, "-m", "gradsift.pipelines.cli.command_line", "compile", "--to"]
     compiled = tmp_path / "pipeline.yaml"
     subprocess.run([*command, str(compiled)], check=True, env=environment, timeout=120)
     found = compiled.read_text()

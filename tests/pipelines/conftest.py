@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
+from doubles.fake_clock import Clock
 from doubles.kfp_api_double import KfpApi
 from doubles.kfp_api_server import serve
-from fake_clock import Clock
 
-from gradsift.pipelines import kubeflow_client, kubeflow_objects, schedule_changes, submission
-from gradsift.pipelines.command_line import main
-from gradsift.pipelines.kubeflow_objects import CompiledPipeline, compile_pipeline
+from gradsift.pipelines.cli.command_line import main
+from gradsift.pipelines.kubeflow import client, objects, schedule_changes, submission
+from gradsift.pipelines.kubeflow.objects import CompiledPipeline, compile_pipeline
 
 VARIABLES = (
     "GRADSIFT_KFP_TOKEN",
@@ -31,7 +31,7 @@ CommandLine = Callable[..., tuple[int, str, str]]
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Let waiting between requests take no time."""
     clock = Clock()
-    for module in (kubeflow_client, schedule_changes, submission):
+    for module in (client, schedule_changes, submission):
         monkeypatch.setattr(module, "time", SimpleNamespace(sleep=clock.sleep, monotonic=clock.monotonic))
     return clock
 
@@ -53,7 +53,7 @@ def kfp_host(
     kfp_api: KfpApi, clock: Clock, compiled_pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """Serve that API and return its address, which the command line knows too; nothing reaches a run root on S3."""
-    monkeypatch.setattr(kubeflow_objects, "compile_pipeline", lambda: compiled_pipeline)
+    monkeypatch.setattr(objects, "compile_pipeline", lambda: compiled_pipeline)
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):

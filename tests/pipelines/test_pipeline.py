@@ -10,8 +10,8 @@ from kfp import compiler
 
 from gradsift.components.preflight.component import preflight
 from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
+from gradsift.components.shared.kubeflow_trainer.component import delete_leftovers
 from gradsift.components.shared.parameters.pipeline_settings import SETTINGS, form_parameters
-from gradsift.components.training_nodes.component import delete_leftovers
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"

@@ -18,7 +18,7 @@ from gradsift.components.calibration.plan import GROUPS
 from gradsift.components.preflight.step_settings import pods, step_settings
 from gradsift.components.shared.parameters.extraction import MAX_PODS
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings, form_of
-from gradsift.components.shared.pod_environment import MOUNTS
+from gradsift.components.shared.process.pod_environment import MOUNTS
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
 EXTRACTING = {"extract-part", "promote-model"}
@@ -201,7 +201,7 @@ def test_model_cache_and_queue_are_fixed_at_compilation(tmp_path: Path, everythi
     planted = "planted-secret-value"
     site = {"GRADSIFT_MODEL_CACHE": "team-models", "GRADSIFT_QUEUE": "gpus"}
     site |= {"AWS_SECRET_ACCESS_KEY": planted, "MLFLOW_TRACKING_TOKEN": planted, "HF_TOKEN": planted}
-    command = [sys.executable, "-m", "gradsift.pipelines.command_line", "compile", "--to", str(path)]
+    command = [sys.executable, "-m", "gradsift.pipelines.cli.command_line", "compile", "--to", str(path)]
     subprocess.run(command, env={**os.environ, **site}, check=True, timeout=120)
     assert planted not in path.read_text()
     for pod in run_of(list(yaml.safe_load_all(path.read_text())), **EVERYTHING):

@@ -11,8 +11,8 @@ from typer.main import get_command
 from gradsift.components.shared import images
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings, defaults
 from gradsift.pipelines import platform
-from gradsift.pipelines.command_line import app
-from gradsift.pipelines.schedules import read_schedules
+from gradsift.pipelines.cli.command_line import app
+from gradsift.pipelines.kubeflow.schedules import read_schedules
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "pipelines" / "README.md"

@@ -22,10 +22,14 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
-from gradsift.components.data_preparation.suite_folder import SuiteFolder
-from gradsift.components.data_preparation.suite_manifest import FolderTask
-from gradsift.components.data_preparation.task import AnyRow, Row
-from gradsift.components.shared.prompt_format import Question, classification_question, generation_question
+from gradsift.components.shared.data.suites.suite_folder import SuiteFolder
+from gradsift.components.shared.data.suites.suite_manifest import FolderTask
+from gradsift.components.shared.data.suites.task import AnyRow, Row
+from gradsift.components.shared.models.prompt_format import (
+    Question,
+    classification_question,
+    generation_question,
+)
 
 Kind = Literal["gpt", "t5"]
 Batch = dict[str, Tensor]

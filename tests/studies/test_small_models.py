@@ -8,9 +8,9 @@ import torch
 from tiny_language_models import write_suite
 from transformers import AutoTokenizer
 
-from gradsift.components.shared.base_model import find_base_model
-from gradsift.components.shared.model_kind import kind_of
-from gradsift.components.shared.pretrained_language_model import load_language_model
+from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.model_kind import kind_of
+from gradsift.components.shared.models.pretrained_language_model import load_language_model
 from tests.studies.small_models import Kind, bits_per_byte, train_small_model
 
 

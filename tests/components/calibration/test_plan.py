@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradsift.components.calibration.plan import plan_runs, random_subsets
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.step_output import StepOutput, fetch
-from gradsift.components.shared.true_losses import PlannedRuns
+from gradsift.components.shared.records.true_losses import PlannedRuns
 
 META = StepOutput("unused", "unused", {"base_model_digest": "b", "tokenizer_digest": "t"})
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from gradsift.components.calibration.plan import plan_runs
 from gradsift.components.calibration.step import calibrate
-from gradsift.components.shared.base_model import find_base_model
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.step_output import StepOutput, fetch
-from gradsift.components.shared.tracking import track_step
-from gradsift.components.shared.true_losses import TrueLosses
+from gradsift.components.shared.records.true_losses import TrueLosses
+from gradsift.components.shared.tracking.tracking import track_step
 
 
 def test_a_planned_result_is_where_the_plan_says_and_is_found_again(

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from gradsift.components.data_preparation.step import prepare_data
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.step_output import StepOutput, fetch
-from gradsift.components.shared.storage import open_storage
+from gradsift.components.shared.storage.storage import open_storage
 
 
 def files(output: StepOutput) -> dict[str, bytes]:

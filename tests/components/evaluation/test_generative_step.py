@@ -12,17 +12,18 @@ from tiny_language_models import make_base, produce_prepared_data
 from torch.nn import functional
 
 from gradsift.components.evaluation.step import REPORT, STEP, evaluate
-from gradsift.components.shared.evaluation_results import Evaluation
-from gradsift.components.shared.language_model import LanguageModel
-from gradsift.components.shared.model_loading import from_base, open_model
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.data.prepared_data import PreparedData, Split
+from gradsift.components.shared.models.language_model import LanguageModel
+from gradsift.components.shared.models.model_loading import from_base, open_model
+from gradsift.components.shared.models.prompt_format import final_answer, questions
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.prepared_data import PreparedData, Split
-from gradsift.components.shared.prompt_format import final_answer, questions
-from gradsift.components.shared.run_record import step_events
-from gradsift.components.shared.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.tracking import run_id, track_step
+from gradsift.components.shared.records.evaluation_results import Evaluation
+from gradsift.components.shared.tracking.event_log import run_id
+from gradsift.components.shared.tracking.run_record import step_events
+from gradsift.components.shared.tracking.tracking import track_step
 
 SUBSETS: dict[str, list[str]] = {"selected": ["before"], "all": ["before", "size"], "target_only": []}
 ESTIMATES = {"selected": 0.5, "all": 0.6, "target_only": 0.7}

@@ -9,16 +9,16 @@ import pytest
 from selection_output import produce_selection
 
 from gradsift.components.evaluation.step import REPORT, STEP, evaluate, rank_correlation
-from gradsift.components.shared.base_model import find_base_model
-from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.evaluation_results import Evaluation
+from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.tracking import track_step
+from gradsift.components.shared.records.evaluation_results import Evaluation
+from gradsift.components.shared.tracking.tracking import track_step
 
 SUBSETS = {"selected": ["mr"], "all": ["mr", "trec", "mr_flipped"], "target_only": [], "random": ["mr"]}
 ESTIMATES = {"selected": 0.5, "all": 0.6, "target_only": 0.7, "random": 0.5}

@@ -11,25 +11,25 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gradsift.components.gradient_extraction.counter_hash import uniforms
-from gradsift.components.gradient_extraction.extraction import GradientExtractor, token_count
-from gradsift.components.gradient_extraction.projection import Projection
+from gradsift.components.gradient_extraction.gradients.extraction import GradientExtractor, token_count
+from gradsift.components.gradient_extraction.projection.counter_hash import uniforms
+from gradsift.components.gradient_extraction.projection.projection import Projection
 from gradsift.components.gradient_extraction.step import STEP, extract_gradients
-from gradsift.components.shared.answers import Answers
-from gradsift.components.shared.base_model import find_base_model
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index, write_split
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.gradient_format import Shard
-from gradsift.components.shared.gradient_store import GradientStore
-from gradsift.components.shared.language_model import LanguageModel
-from gradsift.components.shared.model_loading import open_model
+from gradsift.components.shared.gradient_store.gradient_format import Shard
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.models.answers import Answers
+from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.language_model import LanguageModel
+from gradsift.components.shared.models.model_loading import open_model
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.prepared_data import PreparedData, PreparedTask, write_index, write_split
-from gradsift.components.shared.selection_results import Selection
-from gradsift.components.shared.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.tracking import track_step
-from gradsift.components.subset_estimation.loss_estimator import open_estimator
+from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.tracking.tracking import track_step
+from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
 from gradsift.components.subset_estimation.step import estimate_subsets
 from tests.tiny_language_models import make_base
 

@@ -14,22 +14,24 @@ import numpy as np
 import pytest
 import torch
 
-from gradsift.components.gradient_extraction import extraction, shard_writing
-from gradsift.components.gradient_extraction.extraction import GradientExtractor
-from gradsift.components.gradient_extraction.parts import Part, shard_plans
+from gradsift.components.gradient_extraction.gradients import extraction
+from gradsift.components.gradient_extraction.gradients.extraction import GradientExtractor
+from gradsift.components.gradient_extraction.shards import shard_writing
+from gradsift.components.gradient_extraction.shards.parts import Part, shard_plans
 from gradsift.components.gradient_extraction.step import STEP, extract_gradients, extract_part, seal_store
-from gradsift.components.shared import gpus, outages
-from gradsift.components.shared.base_model import find_base_model
-from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import GradientStoreError, InputError, NotFoundError, StorageError
-from gradsift.components.shared.gradient_store import GradientStore
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.models.task_model import Example, TaskModel
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.storage import open_storage
-from gradsift.components.shared.task_model import Example, TaskModel
-from gradsift.components.shared.tracking import read_events, track_step
+from gradsift.components.shared.process import gpus, outages
+from gradsift.components.shared.storage.storage import open_storage
+from gradsift.components.shared.tracking.event_log import read_events
+from gradsift.components.shared.tracking.tracking import track_step
 
 CONFIG = GradientExtractionConfig(
     dimension=16, blocks=4, projection_width=256, shard_rows=20, precision="float32"
@@ -353,11 +355,11 @@ KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 import torch
-from gradsift.components.gradient_extraction import shard_writing
+from gradsift.components.gradient_extraction.shards import shard_writing
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.gradient_extraction.step import extract_gradients
-from gradsift.components.shared.step_output import StepOutput
-from gradsift.components.shared.tracking import track_step
+from gradsift.components.shared.artifacts.step_output import StepOutput
+from gradsift.components.shared.tracking.tracking import track_step
 from gradsift.components.shared.parameters.model import ModelConfig
 
 torch.set_num_threads(1)

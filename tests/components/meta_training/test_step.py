@@ -9,15 +9,16 @@ from kfp import dsl
 
 from gradsift.components.meta_training.component import meta_train as meta_train_component
 from gradsift.components.meta_training.step import STEP, meta_train
-from gradsift.components.shared.base_model import find_base_model
-from gradsift.components.shared.encoder_classifier import EncoderClassifier
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, write_pointer
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.step_output import StepOutput, fetch, write_pointer
-from gradsift.components.shared.tracking import read_events, track_step
-from gradsift.components.shared.trained_model import training_result
+from gradsift.components.shared.tracking.event_log import read_events
+from gradsift.components.shared.tracking.tracking import track_step
+from gradsift.components.shared.training.trained_model import training_result
 
 RECIPE = TrainingRecipe(steps=3, batch_size=8, precision="float32", processes=1)
 

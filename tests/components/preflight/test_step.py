@@ -9,8 +9,8 @@ import pytest
 from gradsift.components.preflight.step import examine, preflight
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.pipeline_settings import defaults, form_of
-from gradsift.components.shared.run_record import step_events
-from gradsift.components.shared.storage import open_storage
+from gradsift.components.shared.storage.storage import open_storage
+from gradsift.components.shared.tracking.run_record import step_events
 
 AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CONFIG_FILE")
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from gradsift.components.shared.base_model import find_base_model
-from gradsift.components.shared.encoder_classifier import EncoderClassifier, Head
-from gradsift.components.shared.model_loading import from_base
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.models.model_loading import from_base
+from gradsift.components.shared.models.task_model import TaskModel
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.task_model import TaskModel
-from gradsift.components.shared.tracking import track_step
+from gradsift.components.shared.tracking.tracking import track_step
 from tests.tiny_language_models import make_base, produce_prepared_data
 
 FineTune = Callable[..., StepOutput]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradsift.components.promotion.comparison import Comparison, compare
+from gradsift.components.shared.metrics.scores import LabelScores, RowScores, Scores, written_scores
 from gradsift.components.shared.parameters.promotion import PromotionConfig
-from gradsift.components.shared.scores import LabelScores, RowScores, Scores, written_scores
 
 
 def labelled(right: int, rows: int) -> LabelScores:

@@ -11,18 +11,19 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
-from faulty_proxy import faulty_proxy
+from doubles.faulty_proxy import faulty_proxy
 from mlflow import MlflowClient
 
 from gradsift.components.promotion.freshness import fingerprint, is_changed
 from gradsift.components.promotion.registry import ModelRegistry
 from gradsift.components.promotion.step import promote
-from gradsift.components.shared import outages
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError, TrackingError
 from gradsift.components.shared.parameters.promotion import PromotionConfig
-from gradsift.components.shared.prepared_data import PreparedData
-from gradsift.components.shared.step_output import StepOutput, fetch
-from gradsift.components.shared.tracking import EventLog, StepTracker
+from gradsift.components.shared.process import outages
+from gradsift.components.shared.tracking.event_log import EventLog
+from gradsift.components.shared.tracking.tracking import StepTracker
 
 SETTINGS = "settings"
 

@@ -10,15 +10,15 @@ import pytest
 from scipy.special import expit
 from tqdm import tqdm
 
-from gradsift.components.shared.gradient_format import Answer
-from gradsift.components.shared.gradient_store import GradientStoreWriter, Shard, ShardRecord, StoreHeader
+from gradsift.components.shared.artifacts.step_output import StepOutput
+from gradsift.components.shared.gradient_store.gradient_format import Answer, Shard, ShardRecord, StoreHeader
+from gradsift.components.shared.gradient_store.gradient_store import GradientStoreWriter
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-from gradsift.components.shared.step_output import StepOutput
-from gradsift.components.shared.storage import open_storage
-from gradsift.components.subset_estimation.ledger import EstimateLedger
-from gradsift.components.subset_estimation.loss_estimator import LossEstimator
-from gradsift.components.subset_estimation.margins import linear_margins
-from gradsift.components.subset_estimation.task_statistics import TaskStatistics, TrainRows
+from gradsift.components.shared.storage.storage import open_storage
+from gradsift.components.subset_estimation.estimators.loss_estimator import LossEstimator
+from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
+from gradsift.components.subset_estimation.statistics.margins import linear_margins
+from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics, TrainRows
 
 FloatArray = npt.NDArray[np.float64]
 SHARD_ROWS = 16

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.data.prepared_data import PreparedTask, write_index, write_split
 from gradsift.components.shared.errors import GradientStoreError, InputError
 from gradsift.components.shared.parameters.estimation import METHODS, SubsetEstimationConfig
-from gradsift.components.shared.prepared_data import PreparedTask, write_index, write_split
-from gradsift.components.shared.selection_results import Selection
-from gradsift.components.shared.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.true_losses import TrueLosses
+from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.records.true_losses import TrueLosses
 from gradsift.components.subset_estimation import step
-from gradsift.components.subset_estimation.choices import make_choices
+from gradsift.components.subset_estimation.selection.choices import make_choices
 from gradsift.components.subset_estimation.step import estimate_subsets
 
 EVERY_METHOD = [*METHODS, "all", "target_only", "random", "gradient_cosine", "gradient_dot", "less", "trak"]
@@ -252,7 +252,7 @@ class Refuse:
             raise ImportError(f"{name} is not installed")
 
 sys.meta_path.insert(0, Refuse())
-from gradsift.components.shared.step_output import StepOutput
+from gradsift.components.shared.artifacts.step_output import StepOutput
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.step import estimate_subsets
 

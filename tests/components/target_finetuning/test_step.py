@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.selection_results import Selection
-from gradsift.components.shared.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.tracking import read_events, track_step
-from gradsift.components.shared.trained_model import training_result
+from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.tracking.event_log import read_events
+from gradsift.components.shared.tracking.tracking import track_step
+from gradsift.components.shared.training.trained_model import training_result
 from gradsift.components.target_finetuning.step import STEP, fine_tune_target
 
 RECIPE = TrainingRecipe(steps=3, batch_size=8, precision="float32", processes=1)

@@ -22,7 +22,7 @@ from gradsift.components.shared.parameters.pipeline_settings import (
 )
 from gradsift.components.shared.parameters.settings import SettingsError
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.subset_estimation.calibration import FEWEST_RUNS
+from gradsift.components.subset_estimation.estimators.calibration import FEWEST_RUNS
 
 
 def test_defaults_are_possible() -> None:

@@ -1,0 +1,1 @@
+"""What is taken out of a suite's rows: duplicates, leaks, rows that do not fit the model."""

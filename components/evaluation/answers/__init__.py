@@ -1,0 +1,1 @@
+"""What the compared models answer to the target's rows."""

@@ -1,0 +1,216 @@
+"""How the report writes numbers, names and its headline: a number reads the same everywhere."""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from markupsafe import Markup, escape
+
+from gradsift.components.evaluation.report.charts import MINUS
+from gradsift.components.shared.records.evaluation_results import LOSS, Evaluation, Interval
+from gradsift.components.shared.records.metric_names import metric_words
+from gradsift.components.shared.records.selection_results import Calibration, Selection
+
+NAMES = {
+    "selected": "Chosen sources",
+    "all": "All sources",
+    "target_only": "Target only",
+    "random": "Random sources",
+    "forward_stepwise": "Forward stepwise",
+    "random_ensemble": "Random ensemble",
+    "best_of_m": "Best of m",
+    "gradient_cosine": "Gradient cosine",
+    "gradient_dot": "Gradient dot",
+    "representation_similarity": "Representation similarity",
+    "less": "LESS, one checkpoint",
+    "trak": "TRAK",
+    "gauss_newton": "Gauss-Newton",
+    "logistic": "logistic",
+    "per_row": "per row",
+    "absolute": "absolute",
+    "linear": "Linear",
+    "rbf": "RBF kernel",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "numeric_match": "Numeric match",
+    "rouge_l": "ROUGE-L",
+    "exact_match": "Exact match",
+    "token_accuracy": "Token accuracy",
+    "flip_labels": "labels flipped on purpose",
+    "shuffle_labels": "labels shuffled on purpose",
+}
+"""What the reader sees in place of an identifier; one that is not here is shown as it is."""
+
+
+def named(identifier: str) -> str:
+    """Return the reader's word for an identifier of the pipeline."""
+    if re.fullmatch(r"step \d+", identifier):
+        return f"{identifier.capitalize()} of the search"
+    return NAMES.get(identifier, identifier)
+
+
+def wrappable(name: str) -> Markup:
+    """Return a task's name that may break into lines after its underscores."""
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+
+
+def percent(share: float) -> str:
+    """Write a share of 1: 0.9134 as `91.3%`."""
+    return f"{_number(100 * share, 1)}%"
+
+
+def percent_range(interval: Interval) -> str:
+    """Write the ends of an interval of shares: `89.8 to 92.7%`."""
+    return f"{_number(100 * interval.low, 1)} to {_number(100 * interval.high, 1)}%"
+
+
+def points(share: float) -> str:
+    """Write a difference of shares in percentage points, with its sign: 0.018 as `+1.8`."""
+    return _signed(100 * share, 1)
+
+
+def points_range(interval: Interval) -> str:
+    """Write the ends of an interval of differences in percentage points: `+0.4 to +3.2`."""
+    return f"{points(interval.low)} to {points(interval.high)}"
+
+
+def nats(value: float) -> str:
+    """Write a loss: `0.4121`."""
+    return _number(value, 4)
+
+
+def nats_range(interval: Interval) -> str:
+    """Write the ends of an interval of losses: `0.3805 to 0.4410`."""
+    return f"{nats(interval.low)} to {nats(interval.high)}"
+
+
+def signed_nats(value: float) -> str:
+    """Write a difference of losses with its sign: `+0.0213`."""
+    return _signed(value, 4)
+
+
+def signed_nats_range(interval: Interval) -> str:
+    """Write the ends of an interval of differences of losses: `+0.0120 to +0.0301`."""
+    return f"{signed_nats(interval.low)} to {signed_nats(interval.high)}"
+
+
+def correlation(value: float) -> str:
+    """Write a correlation: `0.80`."""
+    return _number(value, 2)
+
+
+def count(value: float) -> str:
+    """Write a number of things, thousands apart: `2,048`."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in the two units that matter: `0.42 s`, `12.3 s`, `4 min 12 s`, `1 h 04 min`."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def moment(time: datetime) -> str:
+    """Write a point in time, in UTC."""
+    in_utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return f"{in_utc.day} {in_utc:%B %Y, %H:%M} UTC"
+
+
+def setting(value: Any) -> str:
+    """Write a parameter's value: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def ordinal(rank: int) -> str:
+    """Write a rank: `1st`, `2nd`, `3rd`, `11th`."""
+    ending = "th" if rank % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
+    return f"{rank}{ending}"
+
+
+def difference_words(interval: Interval, *, more_is_better: bool) -> str:
+    """Say what an interval of differences allows to claim: better, worse, or neither."""
+    if interval.low <= 0 <= interval.high:
+        return "no clear difference"
+    return "better" if (interval.low > 0) == more_is_better else "worse"
+
+
+def calibration_words(calibration: Calibration) -> str:
+    """Say what the calibrated estimates are worth, always beside what predicting the mean would be."""
+    error, constant = percent(calibration.error_calibrated), percent(calibration.error_constant)
+    if calibration.error_calibrated < calibration.error_constant:
+        return (
+            f"Calibrated, an estimate is off by {error} on average; always predicting the mean of the runs would "
+            f"be off by {constant}."
+        )
+    return (
+        f"Calibrated, an estimate is off by {error} on average, no less than the {constant} of always predicting "
+        "the mean of the runs: trust the order of the estimates at most, not their values."
+    )
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The report's first words.
+
+    Attributes:
+        tone: which colours and sign it gets.
+        badge: the verdict in two or three words.
+        title: what was chosen for which target, and what it bought.
+    """
+
+    tone: Literal["good", "neutral", "bad"]
+    badge: str
+    title: str
+
+
+def headline(selection: Selection, evaluation: Evaluation) -> Headline:
+    """Return the first words: they claim help only where the verdict says so."""
+    effect = "helped" if evaluation.verdict.helped else "did not help"
+    title = f"{_choice(selection)} {effect} {selection.target}: {_shares(evaluation)}."
+    if evaluation.verdict.helped:
+        return Headline("good", "Selection helped", title)
+    worse = any(
+        difference.test[evaluation.primary].high < 0 or difference.test[LOSS].low > 0
+        for difference in evaluation.difference_to
+    )
+    if worse:
+        return Headline("bad", "Selection did worse", title)
+    return Headline("neutral", "No clear gain", title)
+
+
+def _choice(selection: Selection) -> str:
+    chosen, offered = len(selection.selected), len(selection.auxiliary_tasks)
+    if chosen == 0:
+        return f"Leaving out every one of the {offered} sources"
+    if chosen == offered:
+        return f"Keeping all {offered} sources"
+    return f"Choosing {chosen} of {offered} sources"
+
+
+def _shares(evaluation: Evaluation) -> str:
+    metric = evaluation.primary
+    words = f"{percent(evaluation.chosen.test[metric].mean)} test {metric_words(metric)}"
+    everything = evaluation.model_of("all")
+    if everything is None:
+        return words
+    return f"{words}, against {percent(everything.test[metric].mean)} with all of them"
+
+
+def _number(value: float, decimals: int) -> str:
+    return _signed(value, decimals).removeprefix("+")
+
+
+def _signed(value: float, decimals: int) -> str:
+    text = f"{abs(value):,.{decimals}f}"
+    if float(text.replace(",", "")) == 0:
+        return text
+    return (MINUS if value < 0 else "+") + text

@@ -1,0 +1,161 @@
+"""The fidelity study: truly fine-tunes on many subsets, estimates the same ones, and says how close they come."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, get_args
+
+from gradsift.components.calibration.plan import random_subsets
+from gradsift.components.data_preparation.step import prepare_data
+from gradsift.components.fidelity.judging import judge, ledger_of
+from gradsift.components.fidelity.report import write_report
+from gradsift.components.fidelity.results import Fidelity
+from gradsift.components.gradient_extraction.step import extract_gradients
+from gradsift.components.meta_training.step import meta_train
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.untrained_model import answers_untrained, produce_untrained_model
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
+from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.records.true_losses import Start, TrueLosses
+from gradsift.components.shared.tracking.tracking import StepTracker
+from gradsift.components.shared.training.true_runs import Run, run_truly
+
+Truth = Literal["base", "meta", "both"]
+Result = TypeVar("Result")
+FEWEST_SUBSETS = 8
+CALIBRATION_RUNS = 10
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study asks.
+
+    Attributes:
+        subsets: M, random subsets, beside none and all; their sizes are uniform.
+        seeds: S, true fine-tunings of each; two or more measure the noise ceiling.
+        truth: what is truly fine-tuned: the base model, theta* (`meta`), or both in turn.
+        seed: of the random subsets.
+    """
+
+    subsets: int = 40
+    seeds: int = 2
+    truth: str = "base"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.subsets < FEWEST_SUBSETS:
+            raise InputError(f"Option subsets is {self.subsets}: expected {FEWEST_SUBSETS} or more.")
+        if self.seeds < 1:
+            raise InputError(f"Option seeds is {self.seeds}: expected 1 or more.")
+        if self.truth not in get_args(Truth):
+            raise InputError(f"Option truth is {self.truth!r}: expected one of {', '.join(get_args(Truth))}.")
+
+    @property
+    def starts(self) -> tuple[Start, ...]:
+        """What the true fine-tunings start from."""
+        return ("base", "meta") if self.truth == "both" else (self.truth,)  # type: ignore[return-value]
+
+
+class StudySteps(Protocol):
+    """Does the steps of a study one after the other, and shows how they go while its `with` block lasts."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def do(self, name: str, work: Callable[[StepTracker], Result]) -> Result:
+        """Do one step's work and return what it makes."""
+
+    def seconds(self, *names: str) -> dict[str, float]:
+        """Return how long each step took, in the longest of its tries: later ones find its work done."""
+
+
+def run_study(
+    study: Study, parameters: Mapping[str, Any], folder: Path, command: str, steps: StudySteps
+) -> None:
+    """Do the study and write its report into `folder`; what is done there is not done again.
+
+    Args:
+        study: what it asks.
+        parameters: the pipeline's parameters, by which everything is prepared, trained, extracted and estimated.
+        folder: for the report and all that is kept.
+        command: the command line, for the record.
+        steps: does the steps and shows how they go.
+
+    Raises:
+        InputError: an input is wrong.
+        TrainingError: a fine-tuning failed.
+    """
+    root = str(folder)
+    settings = PipelineSettings.of(parameters)
+    model, extraction = settings.model, settings.extraction
+    meta_recipe = TrainingRecipe.of(settings.training, settings.meta_training)
+    recipe = TrainingRecipe.of(settings.training, settings.fine_tuning)
+    estimation = SubsetEstimationConfig.of(settings.estimation, recipe.steps)
+
+    with steps:
+        data = steps.do("data_preparation", lambda _: prepare_data(settings.data, root, model))
+        prepared = PreparedData(fetch(data))
+        subsets = _subsets(prepared.auxiliary_tasks, study)
+        meta = steps.do("meta_training", lambda tracker: meta_train(model, meta_recipe, data, root, tracker))
+        points = {"meta": meta}
+        if answers_untrained(model, find_base_model(model.base_model)):
+            points["base"] = produce_untrained_model("gradient_extraction", data, model, root)
+        stores = {
+            name: steps.do("gradient_extraction", partial(extract_gradients, extraction, data, point, root))
+            for name, point in points.items()
+        }
+        runs = [Run(subset, recipe.seed + seed) for seed in range(study.seeds) for subset in subsets]
+        truths = []
+        for start in study.starts:
+            true = steps.do(
+                f"true_losses_{start}",
+                partial(_true_losses, runs, data, model, recipe, folder, meta if start == "meta" else None),
+            )
+            true.write(folder / f"true_losses_{start}")
+            truths.append(true)
+
+    calibration_runs = min(CALIBRATION_RUNS, len(subsets) // 2)
+    opened = {name: GradientStore(store.uri, store.digest) for name, store in stores.items()}
+    Fidelity(
+        suite=prepared.suite,
+        target=prepared.target,
+        command=command,
+        subsets=subsets,
+        seeds=study.seeds,
+        val_rows=prepared.task(prepared.target).rows["val"],
+        calibration_runs=calibration_runs,
+        estimator=estimation.estimator,
+        ridge=estimation.ridge,
+        recipe=truths[0].recipe,
+        truths=judge(estimation, opened, truths, subsets, calibration_runs),
+        ledger=ledger_of(
+            estimation, opened["meta"], truths, steps.seconds("meta_training", "gradient_extraction")
+        ),
+    ).write(folder)
+    write_report(folder)
+
+
+def _subsets(tasks: list[str], study: Study) -> list[list[str]]:
+    """Return none, all, and as many others as the study asks for."""
+    drawn = random_subsets(tasks, study.subsets + 1, study.seed)
+    return [[], tasks, *[subset for subset in drawn if subset != tasks][: study.subsets]]
+
+
+def _true_losses(
+    runs: list[Run],
+    data: StepOutput,
+    model: ModelConfig,
+    recipe: TrainingRecipe,
+    folder: Path,
+    meta: StepOutput | None,
+    tracker: StepTracker,
+) -> TrueLosses:
+    return run_truly(runs, data, model, recipe, folder / "true_runs", tracker, meta)

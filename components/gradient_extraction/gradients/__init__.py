@@ -1,0 +1,1 @@
+"""Per-example gradients and probes, and the checks that they are right."""

@@ -1,0 +1,174 @@
+"""Loss, margin, projected loss gradient and sampled-label probes of prepared rows."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
+from gradsift.components.gradient_extraction.gradients.self_check import check_gradients, check_projection
+from gradsift.components.gradient_extraction.projection.counter_hash import uniforms
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.gradient_store.gradient_format import Shard
+from gradsift.components.shared.models.answers import Answers
+from gradsift.components.shared.models.precision import autocast
+from gradsift.components.shared.models.task_model import Example, TaskModel
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
+from gradsift.components.shared.process.gpus import others_hold_memory
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class GradientExtractor:
+    """Computes shards of a gradient store for one model."""
+
+    def __init__(self, model: TaskModel, parameters: list[str], config: GradientExtractionConfig) -> None:
+        """Prepare `model` (at theta*) for the gradients of `parameters`.
+
+        Raises:
+            InputError: a parameter belongs to a kind of module whose gradient cannot be extracted.
+        """
+        self.model = model.eval()
+        self.config = config
+        self.tokens = config.tokens_per_batch
+        self.shapes = {name: tuple(model.get_parameter(name).shape) for name in parameters}
+        self.sketcher = GradientSketcher(
+            model, parameters, config.dimension, config.projection_width, config.seed
+        )
+
+    def shard(self, rows: "Dataset", task: str, report: Callable[[int], None]) -> Shard:
+        """Compute the shard of these rows; it does not depend on how they are batched.
+
+        Where a batch does not fit into the GPU's memory, it and all later ones are halved.
+
+        Args:
+            rows: prepared rows of one task.
+            task: the task.
+            report: called with the number of rows after every batch.
+
+        Raises:
+            InputError: a single row does not fit into the GPU's memory, or not into the model.
+            OutOfMemoryError: it does not fit while other processes hold memory of the GPU.
+        """
+        examples = self.model.encode(rows, task)
+        ids: list[str] = list(rows["id"])
+        arrays = {name: torch.empty(len(ids), *size) for name, size in self._sizes().items()}
+        lengths = [token_count(example) for example in examples]
+        waiting = batches_by_tokens(range(len(ids)), lengths, self.tokens)
+        while waiting:
+            batch = waiting.popleft()
+            streams = [f"label/{task}/{ids[row]}" for row in batch]
+            try:
+                results = self._batch([examples[row] for row in batch], streams)
+            except torch.OutOfMemoryError as error:
+                tokens = len(batch) * max(lengths[row] for row in batch)
+                self._halve_batches(ids[batch[0]], task, tokens, len(batch), error)
+                left = [row for part in [batch, *waiting] for row in part]
+                waiting = batches_by_tokens(left, lengths, self.tokens)
+                continue
+            for name, values in results.items():
+                arrays[name][batch] = values.float().cpu()
+            report(len(batch))
+        return Shard(example_id=ids, **{name: array.numpy() for name, array in arrays.items()})
+
+    def check(self, rows: "Dataset", task: str) -> None:
+        """Check the projection and two rows' gradients, in float32, before anything is stored (see `self_check`).
+
+        Raises:
+            ExtractionError: they are wrong, or silently zero.
+            InputError: a row does not fit into the model.
+        """
+        check_projection(self.sketcher.projection, self.shapes)
+        examples = sorted(self.model.encode(rows, task), key=token_count)
+        chosen = [examples[0], examples[len(examples) // 2]]
+
+        def losses(part: list[Example]) -> Tensor:
+            answers = self.model.answers(self.model.batch(part))
+            return Answers(answers.logits, answers.least_likely()).losses()
+
+        singles = [partial(lambda row: losses([row]).sum(), row) for row in chosen]
+        check_gradients(self.sketcher, self.model, singles, lambda: losses(chosen))
+
+    def _sizes(self) -> dict[str, tuple[int, ...]]:
+        d, probes = self.config.dimension, self.config.probes
+        sizes: dict[str, tuple[int, ...]] = {"loss": (), "margin": (), "positions": ()}
+        sizes |= {"gradient": (d,), "probe": (probes, d)}
+        if self.config.hidden_states:
+            sizes["hidden"] = (self.model.hidden_size,)
+        return sizes
+
+    def _batch(self, examples: list[Example], streams: list[str]) -> dict[str, Tensor]:
+        """Return every array's rows of one batch: one forward pass, and a backward pass a gradient.
+
+        Args:
+            examples: the rows.
+            streams: names of the random numbers that draw each row's labels.
+        """
+        self.sketcher.rows = len(examples)
+        with autocast(self.model.device, self.config.precision):
+            answers = self.model.answers(self.model.batch(examples), self.config.hidden_states)
+        known = answers.detached()
+        results = {"loss": known.losses(), "margin": known.margins(), "positions": known.positions}
+        if known.hidden is not None:
+            results["hidden"] = known.hidden
+        gradients = [
+            self.sketcher.gradients(losses.sum(), keep_graph=number < self.config.probes)
+            for number, losses in enumerate(self._losses(answers, streams))
+        ]
+        return {**results, "gradient": gradients[0], "probe": torch.stack(gradients[1:], dim=1)}
+
+    def _losses(self, answers: Answers, streams: list[str]) -> Iterator[Tensor]:
+        """Yield the rows' losses [n]: those of the right answers, and of one sampled answer a probe.
+
+        An answer is drawn position by position, by numbers that depend on the seed, the row, the probe and the
+        position in the answer alone.
+        """
+        yield answers.losses()
+        counts = answers.positions.tolist()
+        for probe in range(self.config.probes):
+            draws = torch.zeros(answers.label.shape, dtype=torch.float64, device=answers.label.device)
+            numbers = [
+                uniforms(self.config.seed, f"{stream}/{probe}", count)
+                for stream, count in zip(streams, counts, strict=True)
+            ]
+            draws[answers.is_answer] = torch.from_numpy(np.concatenate(numbers)).to(draws.device)
+            yield answers.probe_losses(answers.detached().sample(draws))
+
+    def _halve_batches(self, example_id: str, task: str, tokens: int, rows: int, error: Exception) -> None:
+        if rows == 1:
+            if others_hold_memory(self.model.device):
+                raise error
+            raise InputError(
+                f"Row {example_id!r} of task {task!r} with its {tokens} tokens does not fit into the GPU's "
+                "memory: expected a smaller max_length or base model, or a larger GPU."
+            ) from error
+        torch.cuda.empty_cache()
+        self.tokens = max(tokens // 2, 1)
+
+
+def token_count(example: Example) -> int:
+    """Return the number of tokens that a model computes for an example: what it reads, and what it writes."""
+    answer = example["label"]
+    return len(example["input_ids"]) + (len(answer) if isinstance(answer, list) else 0)
+
+
+def batches_by_tokens(rows: Iterable[int], lengths: list[int], tokens: int) -> deque[list[int]]:
+    """Cut rows into batches of like lengths with at most `tokens` padded tokens (at least one row) each.
+
+    Args:
+        rows: indices of the rows.
+        lengths: number of tokens of each row, by index.
+        tokens: most padded tokens of a batch.
+    """
+    batches: deque[list[int]] = deque()
+    for row in sorted(rows, key=lambda row: (lengths[row], row)):
+        if batches and (len(batches[-1]) + 1) * lengths[row] <= tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches

@@ -1,0 +1,1 @@
+"""The random projection from all parameters to d numbers."""

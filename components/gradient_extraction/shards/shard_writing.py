@@ -1,0 +1,165 @@
+"""What one process does of an extraction: load the model, check it, and write its share of the shards."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+
+from gradsift.components.gradient_extraction.gradients.extraction import GradientExtractor
+from gradsift.components.gradient_extraction.shards.parts import Part, ShardPlan, shards_of_part
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.data.prepared_data import INDEX, PreparedData, PreparedTask
+from gradsift.components.shared.errors import GpuMemoryError
+from gradsift.components.shared.gradient_store.gradient_format import Answer, ShardRecord, StoreHeader
+from gradsift.components.shared.gradient_store.gradient_store import GradientStoreWriter
+from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
+from gradsift.components.shared.models.model_loading import open_model
+from gradsift.components.shared.models.precision import resolve_precision
+from gradsift.components.shared.models.task_model import TaskModel
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
+from gradsift.components.shared.process.cores import cores_per_process
+from gradsift.components.shared.process.gpus import gpu_memory_errors
+from gradsift.components.shared.process.outages import wait_out
+from gradsift.components.shared.storage.storage import open_storage
+
+NO_ROOM = "The model does not fit into the GPU's memory: expected a smaller base model or a larger GPU."
+
+
+@dataclass(frozen=True)
+class ExtractionJob:
+    """An extraction, as every process of it is told.
+
+    Attributes:
+        config: the settings.
+        data: the prepared data.
+        model: the meta-trained model, theta*.
+        uri: where the gradient store goes.
+        part: the part of it that is to be done.
+        processes: how many share that; each takes every such shard.
+    """
+
+    config: GradientExtractionConfig
+    data: StepOutput
+    model: StepOutput
+    uri: str
+    part: Part
+    processes: int
+
+
+def data_without_test(data: StepOutput) -> PreparedData:
+    """Return the prepared data with train rows and the target's validation rows alone on the local disk."""
+    prepared = PreparedData(fetch(data, [INDEX]))
+    splits = [f"{task.name}/train.arrow" for task in prepared.tasks]
+    return PreparedData(fetch(data, [INDEX, *splits, f"{prepared.target}/val.arrow"]))
+
+
+def write_share(
+    job: ExtractionJob, process: int, report: Callable[[int], None]
+) -> tuple[StoreHeader, dict[ShardPlan, ShardRecord]]:
+    """Write the shards of one process, but for those that are there already.
+
+    Where other processes hold the GPU's memory, it is waited for (see `outages`).
+
+    Args:
+        job: the extraction.
+        process: which of its processes this is, from 0.
+        report: called with the number of rows after every batch.
+
+    Returns:
+        The store's header and the records of this process's shards.
+
+    Raises:
+        InputError: the model, or one of its rows, does not fit into the GPU's memory.
+        GpuMemoryError: other processes hold the GPU's memory.
+    """
+    device = _device(process, job.processes)
+    reported = 0
+
+    def count(rows: int) -> None:
+        nonlocal reported
+        reported += rows
+        report(rows)
+
+    def write() -> tuple[StoreHeader, dict[ShardPlan, ShardRecord]]:
+        count(-reported)
+        with gpu_memory_errors(device, NO_ROOM):
+            return _write_share(job, process, device, count)
+
+    return wait_out(GpuMemoryError, write)
+
+
+def _write_share(
+    job: ExtractionJob, process: int, device: torch.device, report: Callable[[int], None]
+) -> tuple[StoreHeader, dict[ShardPlan, ShardRecord]]:
+    data = data_without_test(job.data)
+    plans = shards_of_part(data, job.config.shard_rows, job.part)[process :: job.processes]
+    model, parameters = _model(job.model, job.config, device)
+    header = _header(job, data.task(data.target), model, parameters)
+    extractor = GradientExtractor(model, parameters, job.config)
+    checked = False
+    records = {}
+    with GradientStoreWriter(open_storage(job.uri), header) as writer:
+        for plan in plans:
+            record = writer.finished_shard(plan.task, plan.split, plan.index)
+            if record is None:
+                rows = data.split(plan.task, plan.split).select(range(plan.start, plan.stop))
+                if not checked:
+                    extractor.check(rows, plan.task)
+                    checked = True
+                shard = extractor.shard(rows, plan.task, report)
+                record = writer.write_shard(plan.task, plan.split, plan.index, shard)
+            else:
+                report(record.rows)
+            records[plan] = record
+    return header, records
+
+
+def _device(process: int, processes: int) -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", process % torch.cuda.device_count())
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores_per_process(processes))
+    return torch.device("cpu")
+
+
+def _model(
+    output: StepOutput, config: GradientExtractionConfig, device: torch.device
+) -> tuple[TaskModel, list[str]]:
+    """Return the model and the names of the parameters whose gradient is wanted."""
+    model = open_model(fetch(output)).to(device)
+    if not output.metadata["train_embeddings"]:
+        model.freeze_embeddings()
+    module = model.shared if config.parameters == "shared" else model
+    chosen = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
+    names = [name for name, parameter in model.named_parameters() if id(parameter) in chosen]
+    return model, names
+
+
+def _header(job: ExtractionJob, target: PreparedTask, model: TaskModel, parameters: list[str]) -> StoreHeader:
+    config = job.config
+    return StoreHeader(
+        dimension=config.dimension,
+        blocks=config.blocks,
+        probes=config.probes,
+        hidden=model.hidden_size if config.hidden_states else None,
+        projection={"kind": "mixed blocks, fold", "seed": config.seed, "width": config.projection_width},
+        parameters=parameters,
+        base_model_digest=job.model.metadata["base_model_digest"],
+        model_digest=job.model.digest,
+        tokenizer_digest=job.model.metadata["tokenizer_digest"],
+        data_digest=job.data.digest,
+        target=target.name,
+        answer=_answer(target, model),
+        shard_rows=config.shard_rows,
+        precision=resolve_precision(config.precision),
+        dtype=config.dtype,
+        versions={name: version(name) for name in ("gradsift", "torch", "transformers", "numpy")},
+    )
+
+
+def _answer(target: PreparedTask, model: TaskModel) -> Answer:
+    if isinstance(model, EncoderClassifier):
+        return "class"
+    return "label" if target.kind == "classification" else "text"

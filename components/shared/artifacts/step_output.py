@@ -1,0 +1,247 @@
+"""What a step leaves behind: a folder named by the content of its inputs, finished once it has a manifest.
+
+A step's output lies at `<root>/<step>/<key>/`, where the key is a digest of everything that decides the
+result: settings, digests of the inputs, the step's own code. A step that finds its folder finished does not
+run again, so a killed pipeline continues, and an unchanged one only checks.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gradsift.components.shared.artifacts.step_code import code_digest
+from gradsift.components.shared.errors import StorageError
+from gradsift.components.shared.storage.addresses import checked_key, is_remote, join_uri
+from gradsift.components.shared.storage.local import PARTIAL, LocalStorage, atomic_file, local_error
+from gradsift.components.shared.storage.storage import Storage, delete_below, open_storage
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """A finished folder of files.
+
+    Attributes:
+        uri: where it lies, a local path or an `s3://` address.
+        digest: sha256 of its manifest, which in turn holds the sha256 of every file.
+        metadata: what the step says of its result (counts, metrics), JSON values only.
+        reused: whether it was there before and the step did not run.
+    """
+
+    uri: str
+    digest: str
+    metadata: dict[str, Any]
+    reused: bool = False
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON that depends on its content alone (sorted keys, fixed separators)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """Return the sha256 of a JSON value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def output_key(step: str, inputs: Mapping[str, Any]) -> str:
+    """Return the folder name of the output that `step` makes of `inputs` (settings and digests)."""
+    return digest_of({"step": step, "code": code_digest(step), **inputs})[:16]
+
+
+def produce(
+    root_uri: str, step: str, inputs: Mapping[str, Any], work: Callable[[Path], dict[str, Any]]
+) -> StepOutput:
+    """Return the step's output for these inputs, running `work` only if it is not there yet.
+
+    Args:
+        root_uri: the run root, a local path or an `s3://` address.
+        step: the step's package name under `components/`.
+        inputs: settings and digests that decide the result, JSON values.
+        work: fills the given folder and returns the output's metadata. The folder is the same one after a
+            restart on the same machine, with what an earlier, killed call left in it.
+    """
+    key = output_key(step, inputs)
+    uri = join_uri(root_uri, step, key)
+    found = find_output(uri)
+    if found is not None:
+        return found
+    folder = work_folder(root_uri, f"{step}-{key}")
+    _remove_half_done(folder)
+    metadata = work(folder)
+    manifest = canonical_json(
+        {"step": step, "inputs": dict(inputs), "metadata": metadata, "files": _file_list(folder)}
+    ).encode()
+    _publish(folder, uri, manifest)
+    if is_remote(root_uri):
+        delete_below(open_storage(join_uri(root_uri, "work")), folder.name)
+    return StepOutput(uri, hashlib.sha256(manifest).hexdigest(), metadata)
+
+
+def find_output(uri: str) -> StepOutput | None:
+    """Return the finished output at `uri`, or None where there is none or a file of it is gone.
+
+    An altered file is found by `fetch`, which reads it.
+    """
+    storage = open_storage(uri)
+    if not storage.exists(MANIFEST):
+        return None
+    content = storage.read(MANIFEST)
+    manifest = json.loads(content)
+    present = set(storage.keys())
+    if any(entry["name"] not in present for entry in manifest["files"]):
+        return None
+    return StepOutput(uri, hashlib.sha256(content).hexdigest(), manifest["metadata"], reused=True)
+
+
+def work_folder(root_uri: str, name: str) -> Path:
+    """Return the scratch folder of an unfinished output, made if needed: the same one at every call.
+
+    It lies under the run root where that is local, otherwise under the system's temporary folder.
+    """
+    if is_remote(root_uri):
+        scratch = Path(tempfile.gettempdir()) / "gradsift" / digest_of(root_uri)[:16]
+    else:
+        scratch = Path(root_uri) / "work"
+    folder = scratch / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise local_error("write", folder, error) from error
+    return folder
+
+
+def work_uri(root_uri: str, name: str) -> str:
+    """Return the address of what must outlive the machine that works on an output, until that is finished.
+
+    Where the run root is local, this is the scratch folder itself.
+    """
+    return join_uri(root_uri, "work", name)
+
+
+def fetch(output: StepOutput, names: list[str] | None = None) -> Path:
+    """Return a local folder with the output's files (all, or those named), each checked against its sha256.
+
+    Raises:
+        StorageError: a file is missing, or is not what the manifest says.
+    """
+    storage = open_storage(output.uri)
+    content = storage.read(MANIFEST)
+    if hashlib.sha256(content).hexdigest() != output.digest:
+        raise StorageError(f"{join_uri(output.uri, MANIFEST)} was altered after its step had finished.")
+    folder = _local_copy(storage, output)
+    if not isinstance(storage, LocalStorage):
+        _write_origin(folder, output)
+    for entry in json.loads(content)["files"]:
+        if names is not None and entry["name"] not in names:
+            continue
+        path = folder / checked_key(entry["name"])
+        if not isinstance(storage, LocalStorage) and not _is_whole(path, entry):
+            storage.download(entry["name"], path)
+        if not _is_whole(path, entry):
+            where = join_uri(output.uri, entry["name"])
+            raise StorageError(
+                f"{where} is missing or altered: expected {entry['bytes']} bytes "
+                f"with sha256 {entry['sha256'][:12]}; delete {output.uri} to have it made again."
+            )
+    return folder
+
+
+def origin_of(folder: Path) -> StepOutput | None:
+    """Return the remote output that `fetch` last made the folder of, or None where it is not such a folder."""
+    file = _origin_file(folder)
+    return StepOutput(**json.loads(file.read_text())) if file.exists() else None
+
+
+def read_file(output: StepOutput, name: str) -> bytes:
+    """Return one checked file of an output."""
+    return (fetch(output, [name]) / name).read_bytes()
+
+
+def write_pointer(output: StepOutput, artifact: Any) -> None:
+    """Make a KFP artifact point to `output`: a small JSON file, and the same in the artifact's metadata."""
+    pointer = {"uri": output.uri, "digest": output.digest}
+    with atomic_file(Path(artifact.path)) as path:
+        path.write_text(json.dumps({**pointer, "metadata": output.metadata}))
+    artifact.metadata.update({**pointer, **output.metadata})
+
+
+def read_pointer(artifact: Any) -> StepOutput:
+    """Return the output that a KFP artifact points to (see `write_pointer`)."""
+    pointer = json.loads(Path(artifact.path).read_text())
+    return StepOutput(pointer["uri"], pointer["digest"], pointer["metadata"], reused=True)
+
+
+def copy_file(output: StepOutput, name: str, artifact: Any) -> None:
+    """Copy one file of the output into a KFP artifact that the UI draws (HTML, Markdown)."""
+    with atomic_file(Path(artifact.path)) as path:
+        path.write_bytes(read_file(output, name))
+
+
+def _origin_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.origin.json")
+
+
+def _write_origin(folder: Path, output: StepOutput) -> None:
+    if origin_of(folder) != replace(output, reused=False):
+        with atomic_file(_origin_file(folder)) as path:
+            content = {"uri": output.uri, "digest": output.digest, "metadata": output.metadata}
+            path.write_text(json.dumps(content))
+
+
+def _remove_half_done(folder: Path) -> None:
+    """Delete what a killed call left half done: temporary files, and a manifest that was not published."""
+    for path in [folder / MANIFEST, *folder.rglob(f"*{PARTIAL}")]:
+        path.unlink(missing_ok=True)
+
+
+def _publish(folder: Path, uri: str, manifest: bytes) -> None:
+    storage = open_storage(uri)
+    if isinstance(storage, LocalStorage):
+        LocalStorage(folder).write(MANIFEST, manifest)
+        try:
+            if storage.root.exists():
+                shutil.rmtree(storage.root)
+            storage.root.parent.mkdir(parents=True, exist_ok=True)
+            folder.replace(storage.root)
+        except OSError as error:
+            raise local_error("write", storage.root, error) from error
+        return
+    for entry in json.loads(manifest)["files"]:
+        storage.upload(folder / entry["name"], entry["name"])
+    storage.write(MANIFEST, manifest)
+    shutil.rmtree(folder)
+
+
+def _file_list(folder: Path) -> list[dict[str, Any]]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [
+        {
+            "name": path.relative_to(folder).as_posix(),
+            "bytes": path.stat().st_size,
+            "sha256": file_digest(path),
+        }
+        for path in paths
+    ]
+
+
+def _is_whole(path: Path, entry: Mapping[str, Any]) -> bool:
+    return path.exists() and file_digest(path) == entry["sha256"]
+
+
+def _local_copy(storage: Storage, output: StepOutput) -> Path:
+    if isinstance(storage, LocalStorage):
+        return storage.root
+    return Path(tempfile.gettempdir()) / "gradsift" / "fetched" / output.digest[:32]

@@ -1,0 +1,1 @@
+"""Prepared data, as every step after preparation reads them."""

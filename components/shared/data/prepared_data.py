@@ -1,0 +1,110 @@
+"""The prepared data that `data_preparation` writes and the later steps read.
+
+A folder holds one Arrow stream a task and split, `<task>/<split>.arrow`, and `tasks.json`, which lists the
+tasks. Columns of a classification task: `id` (string), `text` (string), `text_pair` (string or null), `label`
+(int64, index into the task's labels). Columns of a generation task: `id`, `prompt`, `completion` (strings),
+`rationale` (string or null: what leads to the completion), `references` (list of strings: all completions that
+are right, the row's own first).
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.storage.local import atomic_file
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Split = Literal["train", "val", "test"]
+TaskKind = Literal["classification", "generation"]
+INDEX = "tasks.json"
+SCHEMAS: dict[TaskKind, pa.Schema] = {
+    "classification": pa.schema(
+        [("id", pa.string()), ("text", pa.string()), ("text_pair", pa.string()), ("label", pa.int64())]
+    ),
+    "generation": pa.schema(
+        [
+            ("id", pa.string()),
+            ("prompt", pa.string()),
+            ("completion", pa.string()),
+            ("rationale", pa.string()),
+            ("references", pa.list_(pa.string())),
+        ]
+    ),
+}
+
+
+class PreparedTask(BaseModel):
+    """One task after preparation.
+
+    Attributes:
+        name: the task's name in its suite.
+        kind: what its rows are.
+        labels: the label names; a row's `label` is an index into them. None for generation.
+        rows: number of rows of each split that the task has.
+        licence: what the suite's manifest says of the task's licence.
+        corruption: `flip_labels` or `shuffle_labels` where the task is a copy harmed on purpose, else None.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: TaskKind = "classification"
+    labels: list[str]
+    rows: dict[Split, int]
+    licence: str = ""
+    corruption: str | None = None
+
+
+class PreparedData:
+    """Reader of a prepared data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        index = json.loads((folder / INDEX).read_text())
+        self.folder = folder
+        self.suite: str = index["suite"]
+        self.target: str = index["target"]
+        self.tasks: list[PreparedTask] = [PreparedTask(**task) for task in index["tasks"]]
+
+    @property
+    def auxiliary_tasks(self) -> list[str]:
+        """Names of the auxiliary tasks, in the suite's order."""
+        return [task.name for task in self.tasks if task.name != self.target]
+
+    def task(self, name: str) -> PreparedTask:
+        """Return the task called `name`; raises InputError where there is none."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise InputError(f"There is no task {name!r} in the prepared data of suite {self.suite!r}.")
+
+    def split(self, name: str, split: Split) -> "Dataset":
+        """Return the rows of one task and split, memory-mapped; raises InputError where there are none."""
+        from datasets import Dataset
+
+        if self.task(name).rows.get(split, 0) == 0:
+            raise InputError(f"Task {name!r} of suite {self.suite!r} has no rows in its {split} split.")
+        return Dataset.from_file(str(self.folder / name / f"{split}.arrow"))
+
+
+def write_split(
+    folder: Path, task: str, split: Split, rows: list[dict[str, Any]], kind: TaskKind = "classification"
+) -> None:
+    """Write the rows of one task and split as an Arrow stream: the same rows give the same bytes."""
+    schema = SCHEMAS[kind]
+    path = folder / task / f"{split}.arrow"
+    with atomic_file(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+        with pa.ipc.new_stream(sink, schema) as stream:
+            stream.write_table(pa.Table.from_pylist(rows, schema))
+
+
+def write_index(folder: Path, suite: str, target: str, tasks: list[PreparedTask]) -> None:
+    """Write `tasks.json`, after every split is in place."""
+    content = {"suite": suite, "target": target, "tasks": [task.model_dump() for task in tasks]}
+    with atomic_file(folder / INDEX) as path:
+        path.write_text(json.dumps(content, indent=1, sort_keys=True))

@@ -1,0 +1,239 @@
+"""What a task suite says of itself: a suite folder's manifest, or a YAML file of Hugging Face datasets."""
+
+import re
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from gradsift.components.shared.data.prepared_data import Split, TaskKind
+from gradsift.components.shared.data.suites.corruption import Corruption
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.storage.addresses import checked_key
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+def _safe_name(name: str) -> str:
+    if not SAFE_NAME.fullmatch(name):
+        raise ValueError(
+            f"the task name {name!r} is not allowed: expected up to 100 letters, digits, '_', '-' or '.', "
+            "not starting with '.'"
+        )
+    return name
+
+
+def _split_file(name: str) -> str:
+    try:
+        checked_key(name)
+    except InputError as error:
+        raise ValueError(str(error).rstrip(".")) from error
+    if not name.endswith((".jsonl", ".jsonl.gz")):
+        raise ValueError(f"the file {name!r} is not supported: expected a name ending in .jsonl or .jsonl.gz")
+    return name
+
+
+def _dataset_name(name: str) -> str:
+    if "/" not in name:
+        raise ValueError(
+            f"the dataset {name!r} is not allowed: expected owner/name on the hub, or the path of a "
+            "local folder, with a '/'"
+        )
+    return name
+
+
+TaskName = Annotated[str, AfterValidator(_safe_name)]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
+
+
+class SplitFile(_Model):
+    """The file of one split.
+
+    Attributes:
+        file: path inside the suite's folder, `.jsonl` or `.jsonl.gz`.
+        rows: number of rows, checked where it is given.
+        sha256: sha256 of the file as it is stored, checked where it is given.
+    """
+
+    file: Annotated[str, AfterValidator(_split_file)]
+    rows: int | None = None
+    sha256: str | None = None
+
+
+class FolderTask(_Model):
+    """A task whose splits are files of the suite's folder.
+
+    Attributes:
+        name: the task's name; it becomes part of paths and addresses.
+        kind: what its rows are; where it is not said, tasks with labels are of classification, others of
+            generation.
+        labels: words for each label id, as the model reads them; none for generation.
+        splits: the file of each split.
+        licence: the terms under which the data may be used.
+    """
+
+    name: TaskName
+    kind: TaskKind | None = None
+    labels: dict[str, Words] = {}
+    splits: dict[str, SplitFile] = {}
+    licence: str = ""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the rows are of classification."""
+        return self.kind == "classification" if self.kind else bool(self.labels)
+
+
+class HubTask(_Model):
+    """A task whose splits are those of a Hugging Face dataset.
+
+    Attributes:
+        name: the task's name; it becomes part of paths and addresses.
+        dataset: `owner/name` on the hub, or the path of a local folder. A bare name is refused: `datasets`
+            takes some for file loaders, one of which unpickles what lies in the working directory.
+        config: name of the dataset's configuration, where it has several.
+        text: column of the text, for classification.
+        text_pair: column of a second text, where there is one.
+        label: column of the label, for classification.
+        labels: words for each label id; without it, the names that the dataset's ClassLabel feature gives.
+        prompt: column of the prompt, for generation.
+        completion: column of the completion, for generation.
+        rationale: column of what leads to the completion, where there is one.
+        references: column of the lists of all right completions, where there is one.
+        splits: the dataset's split for each of ours.
+        revision: the dataset's git commit, tag or branch.
+        licence: the terms under which the data may be used.
+    """
+
+    name: TaskName
+    dataset: Annotated[str, AfterValidator(_dataset_name)]
+    config: str | None = None
+    text: str | None = None
+    text_pair: str | None = None
+    label: str | None = None
+    labels: dict[str, Words] = {}
+    prompt: str | None = None
+    completion: str | None = None
+    rationale: str | None = None
+    references: str | None = None
+    splits: dict[Split, str]
+    revision: str | None = None
+    licence: str = ""
+
+    @model_validator(mode="after")
+    def _has_one_kind(self) -> "HubTask":
+        labelled, written = {self.text, self.label} - {None}, {self.prompt, self.completion} - {None}
+        if (len(labelled), len(written)) not in {(2, 0), (0, 2)}:
+            raise ValueError("expected the columns 'text' and 'label', or 'prompt' and 'completion'")
+        return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the rows are of classification."""
+        return self.label is not None
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The dataset's column for each of our fields."""
+        fields = ("text", "text_pair", "label", "prompt", "completion", "rationale", "references")
+        return {field: column for field in fields if (column := getattr(self, field)) is not None}
+
+
+class DerivedTask(_Model):
+    """A copy of another task's train split that is harmed on purpose.
+
+    Attributes:
+        name: the copy's name.
+        derived_from: the task that it copies, one with data of its own.
+        corruption: how it is harmed.
+        seed: seed of `shuffle_labels`.
+    """
+
+    name: TaskName
+    derived_from: str
+    corruption: Corruption
+    seed: int = Field(default=0, ge=0)
+
+
+OwnTask = TypeVar("OwnTask", FolderTask, HubTask)
+
+
+def _entry_form(entry: Any) -> str:
+    return "derived" if isinstance(entry, dict) and "derived_from" in entry else "own"
+
+
+class Manifest(_Model, Generic[OwnTask]):
+    """A suite's name and tasks, in order.
+
+    Attributes:
+        suite: the suite's name; `benchmark` is read as the same.
+        tasks: what is said of each task.
+    """
+
+    suite: str = Field(validation_alias=AliasChoices("suite", "benchmark"))
+    tasks: list[
+        Annotated[
+            Annotated[OwnTask, Tag("own")] | Annotated[DerivedTask, Tag("derived")],
+            Discriminator(_entry_form),
+        ]
+    ]
+
+    def entry(self, name: str) -> OwnTask | DerivedTask | None:
+        """Return what is said of the task `name`, None where there is no such task."""
+        return next((task for task in self.tasks if task.name == name), None)
+
+
+AnyManifest = TypeVar("AnyManifest", Manifest[FolderTask], Manifest[HubTask])
+
+
+def parse_manifest(form: type[AnyManifest], content: Any, where: str) -> AnyManifest:
+    """Return `content`, which was read from the file `where`, as a manifest of this form.
+
+    Raises:
+        InputError: a field is missing or is not what was expected, or two tasks have one name.
+    """
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{where} holds {type(content).__name__}, expected an object with 'suite' and 'tasks'."
+        )
+    try:
+        manifest = form.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_first_fault(error, content)}.") from error
+    names = [task.name for task in manifest.tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{where}: two tasks are called {name!r}, expected another name for each.")
+    return manifest
+
+
+def _first_fault(error: ValidationError, content: dict[str, Any]) -> str:
+    fault = error.errors()[0]
+    path = [part for part in fault["loc"] if part not in {"own", "derived"}]
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if path[0] == "tasks" and len(path) > 1:
+        entry = content["tasks"][path[1]]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        task = f"task {name!r}" if isinstance(name, str) else f"tasks[{path[1]}]"
+        path = path[2:]
+        return f"{task}, field {_dotted(path)}: {message}" if path else f"{task}: {message}"
+    return f"field {_dotted(path)}: {message}"
+
+
+def _dotted(path: list[Any]) -> str:
+    return repr(".".join(str(part) for part in path))

@@ -1,0 +1,189 @@
+"""A task as it is read, and the checks that a record passes to become one of its rows."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from gradsift.components.shared.data.prepared_data import Split, TaskKind
+from gradsift.components.shared.errors import InputError
+
+
+class Row(NamedTuple):
+    """One labelled example; `label` is an index into the labels of its task."""
+
+    id: str
+    text: str
+    text_pair: str | None
+    label: int
+
+    @property
+    def asked(self) -> tuple[str, str | None]:
+        """The texts that are to be labelled."""
+        return self.text, self.text_pair
+
+
+class GenerationRow(NamedTuple):
+    """One example with an answer to write; `references` are all right answers, its own completion first."""
+
+    id: str
+    prompt: str
+    completion: str
+    rationale: str | None
+    references: list[str]
+
+    @property
+    def asked(self) -> tuple[str, str | None]:
+        """The prompt."""
+        return self.prompt, None
+
+
+AnyRow = Row | GenerationRow
+
+
+def answered_by(row: AnyRow, other: AnyRow) -> AnyRow:
+    """Return a row with the answer of another row of its task."""
+    if isinstance(other, Row):
+        return other._replace(id=row.id, text=row.asked[0], text_pair=row.asked[1])
+    return other._replace(id=row.id, prompt=row.asked[0])
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a suite with the rows of its splits.
+
+    Attributes:
+        name: the task's name in its suite.
+        labels: the label names; a row's `label` is an index into them. None where rows are of generation.
+        splits: the rows of each split that was read, in the order of their source.
+        licence: what the suite's manifest says of the task's licence.
+        corruption: how the task was harmed on purpose, None where it was not.
+    """
+
+    name: str
+    labels: list[str]
+    splits: dict[Split, list[AnyRow]]
+    licence: str = ""
+    corruption: str | None = None
+
+    @property
+    def kind(self) -> TaskKind:
+        """What the rows are."""
+        return "classification" if self.labels else "generation"
+
+
+class RowReader:
+    """Turns the records of one task, split after split, into rows."""
+
+    def __init__(self, label_ids: Iterable[str]) -> None:
+        """Read rows whose `label` is one of `label_ids` (the n-th of them becomes the label n), or generation rows.
+
+        Args:
+            label_ids: the task's label ids; none for a generation task.
+        """
+        self._label_index = {label_id: index for index, label_id in enumerate(label_ids)}
+        self._place_of_id: dict[str, str] = {}
+
+    def rows(self, records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[AnyRow]:
+        """Return the rows of (place, record) pairs; a place names file and line in errors.
+
+        Raises:
+            InputError: a text or id is missing or empty, a label is unknown, or an id was read before.
+        """
+        return [self._row(place, record) for place, record in records]
+
+    def _row(self, place: str, record: Mapping[str, Any]) -> AnyRow:
+        row_id = self._new_id(place, record)
+        place = f"{place} (id {row_id!r})"
+        if not self._label_index:
+            return _generation_row(place, row_id, record)
+        return Row(
+            id=row_id,
+            text=_text(place, "text", record.get("text")),
+            text_pair=_optional_text(place, "text_pair", record),
+            label=self._label(place, record.get("label")),
+        )
+
+    def _new_id(self, place: str, record: Mapping[str, Any]) -> str:
+        value = record.get("id")
+        row_id = str(value) if isinstance(value, int) else _text(place, "id", value)
+        first = self._place_of_id.setdefault(row_id, place)
+        if first != place:
+            raise InputError(
+                f"{place}: the id {row_id!r} is also that of {first}, expected another id a row."
+            )
+        return row_id
+
+    def _label(self, place: str, value: Any) -> int:
+        index = self._label_index.get(str(value))
+        if index is None:
+            raise InputError(
+                f"{place}: 'label' is {shown(value)}, expected one of the task's labels: "
+                f"{shown_names(self._label_index)}."
+            )
+        return index
+
+
+def check_labels(place: str, labels: Mapping[str, str]) -> None:
+    """Check that a task's labels (words for each label id) can be told apart.
+
+    Raises:
+        InputError: there are fewer than two, or two have the same words.
+    """
+    if len(labels) < 2:
+        raise InputError(
+            f"{place}, field 'labels' holds {len(labels)} labels, expected two or more, or the kind 'generation'."
+        )
+    if len(set(labels.values())) < len(labels):
+        raise InputError(f"{place}, field 'labels' has the same words for two labels, expected other words.")
+
+
+def shown(value: Any) -> str:
+    """Return `value` as it is shown in an error, cut to 60 characters."""
+    if value is None:
+        return "missing"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def shown_names(names: Iterable[str]) -> str:
+    """Return names as they are listed in an error: the first twelve."""
+    every = list(names)
+    return ", ".join(every[:12]) + (f", ... ({len(every)} in all)" if len(every) > 12 else "")
+
+
+def _generation_row(place: str, row_id: str, record: Mapping[str, Any]) -> GenerationRow:
+    if "label" in record and "completion" not in record:
+        raise InputError(f"{place}: there is a 'label', but the task has no field 'labels': expected them.")
+    completion = _text(place, "completion", record.get("completion"))
+    others = record.get("references") or []
+    if not isinstance(others, list):
+        raise InputError(f"{place}: 'references' is {shown(others)}, expected a list of texts.")
+    references = [completion, *(_text(place, "references", other) for other in others)]
+    return GenerationRow(
+        id=row_id,
+        prompt=_text(place, "prompt", record.get("prompt")),
+        completion=completion,
+        rationale=_optional_text(place, "rationale", record),
+        references=list(dict.fromkeys(references)),
+    )
+
+
+def _optional_text(place: str, field: str, record: Mapping[str, Any]) -> str | None:
+    value = record.get(field)
+    return None if value is None else _text(place, field, value)
+
+
+def _text(place: str, field: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{place}: {field!r} is {shown(value)}, expected a text that is not empty.")
+    if not _is_encodable(value):
+        raise InputError(f"{place}: {field!r} holds half of a surrogate pair, expected valid Unicode.")
+    return value
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

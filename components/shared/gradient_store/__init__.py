@@ -1,0 +1,1 @@
+"""The gradient store: checksummed shards of projected gradients under a manifest."""

@@ -1,0 +1,1 @@
+"""Training over several nodes as a TrainJob of Kubeflow Trainer."""

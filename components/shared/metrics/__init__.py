@@ -1,0 +1,1 @@
+"""What answers to test rows are worth, with intervals."""

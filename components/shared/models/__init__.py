@@ -1,0 +1,1 @@
+"""The models: encoders, causal and sequence-to-sequence language models, prompts, LoRA."""

@@ -1,0 +1,40 @@
+"""Opens a model of whatever kind: a pretrained one by its configuration, a trained one by its folder."""
+
+from pathlib import Path
+
+from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.models.language_model import LanguageModel
+from gradsift.components.shared.models.model_kind import LANGUAGE_MODEL, kind_of
+from gradsift.components.shared.models.task_model import TaskModel
+from gradsift.components.shared.parameters.model import ModelConfig
+
+
+def from_base(config: ModelConfig, data: PreparedData) -> TaskModel:
+    """Return the pretrained model of a configuration, ready for the tasks of `data`.
+
+    Raises:
+        InputError: the base model cannot be used, or not for these tasks.
+    """
+    base = find_base_model(config.base_model)
+    if kind_of(base.folder, base.name) != "encoder":
+        return LanguageModel.from_base(base, config, data)
+    if config.lora_rank:
+        raise InputError(
+            f"Parameter lora_rank is {config.lora_rank}: expected 0, as the base model {config.base_model!r} is an "
+            "encoder, which is trained whole."
+        )
+    return EncoderClassifier.from_base(base, Head.of_config(config, data))
+
+
+def open_model(folder: Path) -> TaskModel:
+    """Open what a model's `save` wrote, in evaluation mode.
+
+    Raises:
+        InputError: the weights that an adapter belongs to are not found.
+    """
+    if (folder / LANGUAGE_MODEL).exists():
+        return LanguageModel.load(folder)
+    return EncoderClassifier.load(folder)

@@ -1,0 +1,1 @@
+"""What steps write down for others to read: losses, selections, evaluations, one file format each."""

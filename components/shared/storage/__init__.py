@@ -1,0 +1,1 @@
+"""Files by key: on the local disk or in an object store."""

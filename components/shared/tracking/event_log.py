@@ -1,0 +1,120 @@
+"""The log of one step and run: one JSON line an event, at `<root>/tracking/<run id>/<step>.jsonl`.
+
+Where the root is on S3, the log grows in a scratch folder and is uploaded now and then.
+
+A line has `time` (unix seconds), `event`, and what belongs to that event:
+
+    start     step, params, run_name?, mlflow_run_id?     a step that is tried again has a second start
+    metric    values, step?
+    progress  done, total, unit
+    dataset   name, uri, digest, context, rows
+    artifact  uri, digest, name, artifact_path            one file of a step output
+    model     uri, digest                                 a step output that is the final model
+    end       status (finished, reused, failed), seconds; if it failed: error, kind, input_error
+"""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from gradsift.components.shared.artifacts.step_output import work_folder
+from gradsift.components.shared.errors import InputError, StorageError
+from gradsift.components.shared.storage.addresses import is_remote, join_uri
+from gradsift.components.shared.storage.local import LocalStorage
+from gradsift.components.shared.storage.storage import open_storage
+
+FOLDER = "tracking"
+PIPELINE = "pipeline"
+
+
+def run_id() -> str:
+    """Return the pipeline run's id: the environment's `KFP_RUN_ID`, or "local" outside a pipeline.
+
+    Raises:
+        InputError: it cannot be a file name.
+    """
+    return _file_name(os.environ.get("KFP_RUN_ID") or "local", "The run id in KFP_RUN_ID")
+
+
+def append_event(path: Path, event: str, **fields: Any) -> None:
+    """Append one event to a log on the local disk; other processes see the whole line at once or nothing.
+
+    Raises:
+        StorageError: the log cannot be written.
+    """
+    line = json.dumps({"time": time.time(), "event": event, **fields}, default=str)
+    try:
+        with path.open("ab", buffering=0) as file:
+            file.write(line.encode() + b"\n")
+    except OSError as error:
+        raise _not_writable(path, error) from error
+
+
+def read_events(content: bytes) -> list[dict[str, Any]]:
+    """Return the events in a log's content, without lines that a killed process left unfinished."""
+    events = []
+    for line in content.splitlines(keepends=True):
+        try:
+            event = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            continue
+        if event is not None:
+            events.append(event)
+    return events
+
+
+class EventLog:
+    """The log of one step and run, appended to on the local disk."""
+
+    def __init__(self, root_uri: str, step: str) -> None:
+        self.root_uri = root_uri
+        self.run = run_id()
+        self.step = step
+        self._key = f"{self.run}/{_file_name(step, 'The step')}.jsonl"
+        self._uri = join_uri(root_uri, FOLDER)
+        self._storage = open_storage(self._uri)
+        if isinstance(self._storage, LocalStorage):
+            self._path = self._storage.root / self._key
+        else:
+            self._path = work_folder(root_uri, FOLDER) / self._key
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._continue()
+        except OSError as error:
+            raise _not_writable(self._path, error) from error
+
+    def append(self, event: str, **fields: Any) -> None:
+        """Append one event."""
+        append_event(self._path, event, **fields)
+
+    def upload(self, waits: bool) -> None:
+        """Copy the log to the run root, where that is remote; `waits` through an outage, or not."""
+        if is_remote(self.root_uri):
+            open_storage(self._uri, waits).upload(self._path, self._key)
+
+    def close(self, waits: bool = True) -> None:
+        """Upload the log for the last time; the scratch copy stays only if that fails."""
+        self.upload(waits)
+        if is_remote(self.root_uri):
+            self._path.unlink()
+
+    def _continue(self) -> None:
+        """Get the log of an earlier try, and close a line that was cut short when that was killed."""
+        if not self._path.exists() and is_remote(self.root_uri) and self._storage.exists(self._key):
+            self._storage.download(self._key, self._path)
+        if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
+            with self._path.open("ab") as file:
+                file.write(b"\n")
+
+
+def _not_writable(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"Cannot write {path}: {(error.strerror or str(error)).lower()}.")
+
+
+def _file_name(name: str, what: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+        raise InputError(f"{what}, {name!r}, is not allowed: expected letters, digits, '.', '_' and '-'.")
+    return name

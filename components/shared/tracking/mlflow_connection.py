@@ -1,0 +1,115 @@
+"""How MLflow is reached: where it is, how patiently it is asked, and its errors as one sentence."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from gradsift.components.shared.errors import GradsiftError, TrackingError, TrackingOutageError
+from gradsift.components.shared.storage.addresses import is_remote
+
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+}
+# A server that is down is given up after ten seconds; one that answered may take its time.
+FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+LATER = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+
+
+def tracking_uri(root_uri: str) -> str | None:
+    """Return where events go: to `MLFLOW_TRACKING_URI`, to SQLite in a local run root, or (None) nowhere."""
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri
+    if is_remote(root_uri):
+        return None
+    return f"sqlite:///{quote(str(Path(root_uri).absolute()), safe='/ ')}/mlflow.db"
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set those environment variables that the user has not set, for the time of the block."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def contact(uri: str) -> None:
+    """Ask the server whether it answers and lets us in, and give up soon.
+
+    A database is asked first, as MLflow itself tries to reach one for two minutes. Call this in a block of
+    `mlflow_errors`: it raises whatever MLflow and SQLAlchemy do.
+    """
+    from mlflow import MlflowClient
+    from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
+
+    kind = urlsplit(uri).scheme.partition("+")[0]
+    with environment({**QUIET, **FIRST_CONTACT}):
+        if kind in DATABASE_ENGINES and kind != SQLITE:
+            import sqlalchemy
+
+            sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
+        MlflowClient(uri).search_experiments(max_results=1)
+
+
+@contextmanager
+def mlflow_errors(uri: str, failure: str) -> Iterator[None]:
+    """Turn whatever MLflow, its stores and its plugins raise into one sentence without credentials.
+
+    Args:
+        uri: the server's address.
+        failure: what the server did not do, for the sentence.
+
+    Raises:
+        TrackingOutageError: the server cannot be reached, or is overloaded.
+        TrackingError: instead of any other error of the block that is not ours.
+    """
+    try:
+        yield
+    except GradsiftError:
+        raise
+    except Exception as error:
+        address = urlsplit(uri)
+        login, _, host = address.netloc.rpartition("@")
+        reason = " ".join(_reason(error).split())
+        if login:
+            reason = reason.replace(login, "***")
+        shown = f"{address.scheme}://{host}{address.path}"
+        kind = TrackingOutageError if _is_outage(error) else TrackingError
+        raise kind(f"MLflow at {shown} {failure}: {reason[:300].rstrip('.')}.") from error
+
+
+def _is_outage(error: Exception) -> bool:
+    """Say whether a server cannot be reached or is overloaded; a database in a file is no server."""
+    from requests.exceptions import ConnectionError, RetryError, SSLError, Timeout  # type: ignore[import-untyped]
+    from sqlalchemy.exc import OperationalError
+
+    for cause in _causes(error):
+        if isinstance(cause, OperationalError):
+            return not isinstance(cause.orig, sqlite3.Error)
+        if isinstance(cause, ConnectionError | RetryError | Timeout):
+            return not isinstance(cause, SSLError)
+    return False
+
+
+def _reason(error: BaseException) -> str:
+    """Return the network's own words where it is at fault, otherwise MLflow's."""
+    *_, cause = _causes(error)
+    return str(cause if isinstance(cause, OSError) else error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, what it was raised from, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -1,0 +1,364 @@
+"""One training process, started by `torchrun`: trains jobs with the Hugging Face Trainer and DeepSpeed."""
+
+import gc
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from gradsift.components.shared.data.prepared_data import PreparedData, Split
+from gradsift.components.shared.errors import GradsiftError, TrainingError
+from gradsift.components.shared.models.answers import Answers
+from gradsift.components.shared.models.model_loading import from_base, open_model
+from gradsift.components.shared.models.precision import resolve_precision
+from gradsift.components.shared.models.task_model import Example, TaskModel, by_length
+from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.process import outages
+from gradsift.components.shared.process.gpus import gpu_memory_errors
+from gradsift.components.shared.process.lifeline import hold_lifeline
+from gradsift.components.shared.storage.local import atomic_file
+from gradsift.components.shared.training.checkpoints import CheckpointCallback
+from gradsift.components.shared.training.example_order import example_order
+from gradsift.components.shared.training.job import PREDICTIONS, RESULT, TrainingJob
+from gradsift.components.shared.training.processes import EVENTS, FAILURE, JOBS, failure_of
+from gradsift.components.shared.training.progress import CHECKPOINTS, TrainingProgress
+from gradsift.components.shared.training.sharding import Sharding, choose_sharding
+
+LARGE_MODEL = 10**9
+"""Parameters from which on gradient checkpointing is on by itself."""
+NO_ROOM = (
+    "The training does not fit into the GPU's memory: expected a smaller batch_size, max_length or base model, "
+    "gradient_checkpointing, offload or a higher zero_stage, or more or larger GPUs."
+)
+
+
+class OrderedExamples(torch.utils.data.Dataset):
+    """Tokenised rows in the exact order in which they are trained on; the sampler only walks through it."""
+
+    def __init__(self, examples: list[dict[str, Any]], order: "list[int]") -> None:
+        self.examples = examples
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        return self.examples[self.order[position]]
+
+
+class OrderedTrainer(Trainer):
+    """The Hugging Face Trainer, taking the examples in the order of its dataset."""
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write no weights into a checkpoint beside those that DeepSpeed writes there."""
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Leave frozen weights out of a checkpoint: they are those that training starts from (see `TaskModel`)."""
+        engine: Any = self.model_wrapped
+        save = engine.save_checkpoint
+        engine.save_checkpoint = partial(save, exclude_frozen_parameters=True)
+        super()._save_optimizer_and_scheduler(output_dir)
+        engine.save_checkpoint = save
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
+        return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+
+class EventCallback(TrainerCallback):
+    """Appends losses and progress to the events file, counted over all jobs of the launch."""
+
+    def __init__(self, path: Path, steps_before: int, total: int, first_job: bool) -> None:
+        self.path = path
+        self.steps_before = steps_before
+        self.total = total
+        self.first_job = first_job
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Write one line; the loss of the first job only, for one job's losses make one curve."""
+        if logs and not math.isfinite(logs.get("loss", 0.0)):
+            control.should_training_stop = True
+        if not state.is_world_process_zero:
+            return
+        event: dict[str, Any] = {"done": self.steps_before + state.global_step, "total": self.total}
+        if self.first_job and logs and "loss" in logs:
+            event |= {
+                "step": state.global_step,
+                "values": {"train_loss": logs["loss"], "learning_rate": logs["learning_rate"]},
+            }
+        with self.path.open("a") as file:
+            file.write(json.dumps(event) + "\n")
+
+
+class EventHandler(logging.Handler):
+    """Passes on to the step's log what this process logs, for its own output is kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"warning": record.getMessage()}) + "\n")
+
+
+def main(scratch: Path, progress: TrainingProgress | None) -> None:
+    """Train the jobs listed in `scratch`; a user's error goes to `failure.json` there.
+
+    Args:
+        scratch: folder of the job list, the checkpoints and the events.
+        progress: keeps finished jobs and checkpoints; None where this machine's disk is enough.
+    """
+    gc.freeze()  # what was imported is no garbage: every collection between jobs would look through it
+    jobs = [TrainingJob.from_json(job) for job in json.loads((scratch / JOBS).read_text())]
+    _use_gloo_between_cpu_processes()
+    handler = EventHandler(scratch / EVENTS)
+    outages.logger.addHandler(handler)
+    try:
+        with gpu_memory_errors(_device(), NO_ROOM):
+            _train_all(jobs, scratch, progress)
+    except GradsiftError as error:
+        with atomic_file(scratch / FAILURE) as path:
+            path.write_text(json.dumps(failure_of(error)))
+        raise SystemExit(2) from error
+    finally:
+        outages.logger.removeHandler(handler)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _train_all(jobs: list[TrainingJob], scratch: Path, progress: TrainingProgress | None) -> None:
+    totals = [job.recipe.optimizer_steps(_rows(job)) for job in jobs]
+    for position, job in enumerate(jobs):
+        callback = EventCallback(scratch / EVENTS, sum(totals[:position]), sum(totals), position == 0)
+        train_one(job, scratch / CHECKPOINTS / job.folder.name, callback, progress)
+        gc.collect()
+
+
+def _device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return torch.device("cpu")
+
+
+def train_one(
+    job: TrainingJob, checkpoints: Path, callback: EventCallback, progress: TrainingProgress | None
+) -> None:
+    """Train one job, from its last checkpoint where there is one, and leave the result in its folder."""
+    started = time.monotonic()
+    recipe = job.recipe
+    data = PreparedData(job.data)
+    unset_hf_deepspeed_config()  # else, after a job under ZeRO-3, the next one's weights load in pieces
+    transformers.set_seed(recipe.seed)
+    model = from_base(job.model, data) if job.start is None else open_model(job.start)
+    if not job.model.train_embeddings:
+        model.freeze_embeddings()
+    sharding = _prepare_memory(model, recipe)
+    steps = recipe.optimizer_steps(_rows(job))
+    rows = {task: data.task(task).rows["train"] for task in job.tasks}
+    order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
+    checkpointing = CheckpointCallback(job.folder.name, progress)
+    trainer = OrderedTrainer(
+        model=model,
+        args=training_arguments(recipe, sharding, steps, checkpoints),
+        train_dataset=OrderedExamples(_encoded(model, data, job.tasks, "train"), order.tolist()),
+        data_collator=model.collate,
+        callbacks=[checkpointing, callback],
+    )
+    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    output = trainer.train(resume_from_checkpoint=checkpointing.last_checkpoint(trainer.args))
+    if checkpointing.stopped:
+        raise SystemExit(128 + signal.SIGTERM)
+    if not math.isfinite(output.training_loss):
+        raise TrainingError(
+            f"The training loss of {job.folder.name} is not finite: expected a smaller learning rate than "
+            f"{recipe.learning_rate}."
+        )
+    trained: TaskModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    if job.predict_only:
+        _save_predictions(job, trainer, trained, data, started)
+    else:
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if trainer.is_world_process_zero():
+            trained.save(job.folder, state)
+    if trainer.is_world_process_zero():
+        _write_result(job, trainer, sharding, steps, rows)
+        if progress is not None:
+            progress.save_result(job.folder)
+    if trainer.args.local_process_index == 0:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.free_memory()
+
+
+def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
+    """Let a large model compute activations anew, and choose how what it needs is spread."""
+    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    frozen = sum(each.numel() for each in model.parameters()) - trained
+    if recipe.gradient_checkpointing == "on" or (
+        recipe.gradient_checkpointing == "auto" and trained + frozen >= LARGE_MODEL
+    ):
+        pretrained = next(each for each in model.modules() if isinstance(each, PreTrainedModel))
+        pretrained.gradient_checkpointing_enable({"use_reentrant": False})
+    gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+    return choose_sharding(recipe, trained, frozen, int(os.environ["WORLD_SIZE"]), gpu)
+
+
+@torch.no_grad()
+def _save_predictions(
+    job: TrainingJob, trainer: Trainer, model: TaskModel, data: PreparedData, started: float
+) -> None:
+    """Predict through DeepSpeed in every process, as ZeRO-3 spreads the weights over all; the first one writes."""
+    engine: Any = trainer.model_wrapped
+    engine.eval()
+    examples = _encoded(model, data, [data.target], "val")
+    loss, right = torch.empty(len(examples)), torch.empty(len(examples), dtype=torch.bool)
+    for rows in by_length(examples, trainer.args.per_device_train_batch_size):
+        batch = {
+            name: value.to(engine.device)
+            for name, value in model.collate([examples[row] for row in rows]).items()
+        }
+        output = engine(**batch)
+        answers = Answers(output["logits"], output["label"])
+        loss[rows], right[rows] = answers.losses().cpu(), answers.right().cpu()
+    if trainer.is_world_process_zero():
+        seconds = torch.tensor(time.monotonic() - started, dtype=torch.float32)
+        with atomic_file(job.folder / PREDICTIONS) as path:
+            save_file({"loss": loss, "right": right, "seconds": seconds}, path)
+
+
+def training_arguments(
+    recipe: TrainingRecipe, sharding: Sharding, steps: int, checkpoints: Path
+) -> TrainingArguments:
+    """Translate a recipe into the Hugging Face Trainer's arguments and DeepSpeed's configuration."""
+    processes = int(os.environ["WORLD_SIZE"])
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=recipe.batch_size // processes,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        warmup_steps=max(1, steps // 10),
+        lr_scheduler_type="linear",
+        logging_steps=max(1, steps // 100),
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=recipe.checkpoint_steps,
+        save_total_limit=2,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        use_cpu=not torch.cuda.is_available(),
+        deepspeed=deepspeed_config(recipe, sharding),
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to=[],
+        disable_tqdm=True,
+        max_grad_norm=1.0,
+        ddp_timeout=int(2 * outages.OUTAGE_TIMEOUT_SECONDS),  # one process may wait to save a checkpoint
+    )
+
+
+def deepspeed_config(recipe: TrainingRecipe, sharding: Sharding) -> dict[str, Any]:
+    """Return DeepSpeed's configuration; `auto` values are filled in by the Trainer.
+
+    bf16 is computed through DeepSpeed's autocast, with weights, gradients and optimizer states in float32: the
+    small steps of a fine-tune would be lost in bf16 weights.
+    """
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": "auto",
+        "train_batch_size": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "zero_allow_untested_optimizer": True,
+        **sharding.deepspeed_config(),
+    }
+    if resolve_precision(recipe.precision) == "bf16":
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    return config
+
+
+def _encoded(model: TaskModel, data: PreparedData, tasks: list[str], split: Split) -> list[Example]:
+    return [example for task in tasks for example in model.encode(data.split(task, split), task)]
+
+
+def _use_gloo_between_cpu_processes() -> None:
+    """Keep DeepSpeed from compiling its shared-memory kernel, which takes minutes at the first use."""
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _rows(job: TrainingJob) -> int:
+    data = PreparedData(job.data)
+    return sum(data.task(task).rows["train"] for task in job.tasks)
+
+
+def _write_result(
+    job: TrainingJob, trainer: Trainer, sharding: Sharding, steps: int, rows: Mapping[str, int]
+) -> None:
+    result = {
+        "tasks": job.tasks,
+        "rows": dict(rows),
+        "optimizer_steps": steps,
+        "examples": steps * job.recipe.batch_size,
+        "model": job.model.model_dump(),
+        "recipe": job.recipe.model_dump(),
+        "precision": resolve_precision(job.recipe.precision),
+        "processes": int(os.environ["WORLD_SIZE"]),
+        "sharding": asdict(sharding),
+        "losses": loss_curve(trainer.state.log_history, int(trainer.args.logging_steps), steps),
+    }
+    with atomic_file(job.folder / RESULT) as path:
+        path.write_text(json.dumps(result, indent=1))
+
+
+def loss_curve(log_history: list[dict[str, float]], every: int, steps: int) -> list[tuple[int, float]]:
+    """Return the mean loss since the point before at every `every`-th step and at the last one.
+
+    The history has more entries, each over fewer steps, where checkpoints were made or training was stopped;
+    the curve has not, so that it is the same for a training that was interrupted.
+    """
+    curve = []
+    total, logged, last = 0.0, 0, 0
+    for entry in log_history:
+        if "loss" in entry:
+            step = int(entry["step"])
+            total, logged = total + entry["loss"] * (step - logged), step
+            if step % every == 0 or step == steps:
+                curve.append((step, total / (step - last)))
+                total, last = 0.0, step
+    return curve
+
+
+if __name__ == "__main__":
+    hold_lifeline()
+    main(Path(sys.argv[1]), TrainingProgress(sys.argv[2]) if len(sys.argv) > 2 else None)

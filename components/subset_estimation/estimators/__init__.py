@@ -1,0 +1,1 @@
+"""Estimated losses of subsets: the solvers, their ridge, their errors, and what runs correct in them."""

@@ -1,0 +1,1 @@
+"""What the step writes: the choice with its reasons, and the chosen rows for other trainers."""

@@ -1,0 +1,1 @@
+"""What the estimators need of a gradient store, as arrays in memory."""

@@ -1,0 +1,225 @@
+"""The command line: `gradsift run`, `submit`, `schedule`, `fidelity`, `report`, `compile`, `store` and others."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from gradsift.components.shared.errors import GradsiftError, RunFailedError, TrainingError
+from gradsift.components.shared.parameters.pipeline_settings import (
+    PipelineSettings,
+    defaults,
+    form_of,
+    known_parameters,
+)
+from gradsift.components.shared.storage.addresses import is_remote
+from gradsift.pipelines.cli.schedule_commands import Host, Namespace, schedule
+from gradsift.pipelines.cli.store_commands import store
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Choose which data sources to fine-tune on.",
+)
+app.add_typer(store, name="store")
+app.add_typer(schedule, name="schedule")
+console = Console()
+
+Suite = Annotated[
+    str | None, typer.Option(help="Task suite: 'demo' (the default), a folder, s3://, or a YAML file.")
+]
+Target = Annotated[str | None, typer.Option(help="Name of the target task; sst2 by default.")]
+BaseModel = Annotated[
+    str | None, typer.Option(help="Folder, Hugging Face name, or the packaged MiniLM (the default).")
+]
+ParameterFile = Annotated[
+    Path | None,
+    typer.Option("--parameters", help="YAML file of parameters; see `gradsift parameters --yaml`."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A pipeline parameter; may be repeated."),
+]
+Output = Annotated[str, typer.Option(help="Run root: a folder or an s3:// address.")]
+DEFAULT_OUTPUT = "gradsift-run"
+
+
+@app.command()
+def run(
+    suite: Suite = None,
+    target: Target = None,
+    base_model: BaseModel = None,
+    settings: Settings = None,
+    file: ParameterFile = None,
+    output: Annotated[
+        str | None, typer.Option(help=f"Run root: a folder or an s3:// address; {DEFAULT_OUTPUT} by default.")
+    ] = None,
+) -> None:
+    """Run the whole pipeline on this machine. Killed and called again, it continues."""
+    from gradsift.pipelines.local.local_run import run_pipeline
+
+    options = {"suite": suite, "target": target, "base_model": base_model, "output_uri": output}
+    parameters = _all_parameters({"output_uri": DEFAULT_OUTPUT}, options, file, settings)
+    run_pipeline({**parameters, "output_uri": _root(parameters["output_uri"])}, console)
+
+
+@app.command()
+def fidelity(
+    suite: Suite = None,
+    target: Target = None,
+    base_model: BaseModel = None,
+    subsets: Annotated[int, typer.Option(help="Random subsets, beside none and all.")] = 40,
+    seeds: Annotated[int, typer.Option(help="True fine-tunings of each.")] = 2,
+    truth: Annotated[str, typer.Option(help="What is fine-tuned: base, meta (theta*) or both.")] = "base",
+    settings: Settings = None,
+    file: ParameterFile = None,
+    output: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("gradsift-fidelity"),
+) -> None:
+    """Set estimates against true fine-tunings of the same subsets. Killed and called again, it continues."""
+    from gradsift.components.fidelity.report import MARKDOWN
+    from gradsift.components.fidelity.study import Study, run_study
+    from gradsift.pipelines.local.fidelity_steps import LiveStudySteps
+    from gradsift.pipelines.local.local_runner import lock
+
+    study = Study(subsets=subsets, seeds=seeds, truth=truth)
+    options = {"suite": suite, "target": target, "base_model": base_model}
+    command = shlex.join(["gradsift", *sys.argv[1:]])
+    folder = output.absolute()
+    with lock(folder):
+        steps = LiveStudySteps(str(folder), console)
+        run_study(study, _all_parameters({}, options, file, settings), folder, command, steps)
+    console.print("\n" + (output / MARKDOWN).read_text(), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    output: Output = DEFAULT_OUTPUT,
+    to: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
+) -> None:
+    """Write the report of the newest finished run to a file."""
+    from gradsift.components.shared.storage.local import atomic_file
+    from gradsift.pipelines.local.local_run import newest_report
+
+    content = newest_report(_root(output))
+    with atomic_file(to) as path:
+        path.write_bytes(content)
+    console.print(f"Report: {to}")
+
+
+@app.command(name="compile")
+def compile_pipeline(
+    to: Annotated[Path, typer.Option(help="File to write.")] = Path("pipeline.yaml"),
+) -> None:
+    """Compile the pipeline to YAML for Kubeflow."""
+    from kfp import compiler
+
+    from gradsift.pipelines.pipeline import gradsift_pipeline
+
+    compiler.Compiler().compile(gradsift_pipeline, str(to))
+    console.print(f"Pipeline: {to}")
+
+
+@app.command()
+def submit(
+    settings: Settings = None,
+    file: ParameterFile = None,
+    host: Host = None,
+    namespace: Namespace = None,
+    experiment: Annotated[str, typer.Option(help="Experiment of the run.")] = "gradsift",
+    run_name: Annotated[str | None, typer.Option(help="Name of the run; else the time.")] = None,
+    service_account: Annotated[str | None, typer.Option(help="Service account of its pods.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end.")] = False,
+) -> None:
+    """Run the pipeline on Kubeflow; its version there is named by a hash of its content."""
+    from gradsift.pipelines.kubeflow import submission
+    from gradsift.pipelines.kubeflow.client import open_kubeflow
+    from gradsift.pipelines.kubeflow.objects import compile_pipeline
+    from gradsift.pipelines.parameters import given_parameters
+
+    parameters = given_parameters({}, file, settings)
+    PipelineSettings.of(parameters)
+    pipeline = compile_pipeline()
+    kubeflow = open_kubeflow(host, namespace)
+    run_id = submission.submit(kubeflow, pipeline, form_of(parameters), experiment, run_name, service_account)
+    url = kubeflow.url(f"runs/details/{run_id}")
+    console.print(f"Run: {url}", markup=False, highlight=False, soft_wrap=True)
+    if wait:
+        submission.follow(kubeflow, run_id, pipeline, console)
+
+
+@app.command()
+def doctor(
+    output: Annotated[str | None, typer.Option(help="Run root to try: a folder or an s3:// address.")] = None,
+) -> None:
+    """Check this installation, MLflow and a run root; exit code 2 where something is not in order."""
+    from gradsift.pipelines.cli.doctor import examine
+
+    findings = examine(None if output is None else _root(output))
+    for finding in findings:
+        mark = "[green]✓[/]" if finding.fine else "[red]✗[/]"
+        console.print(f"{mark} {finding.check:10} {escape(finding.words)}", highlight=False, soft_wrap=True)
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(2)
+
+
+@app.command()
+def parameters(
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="As a file to edit, for --parameters.")] = False,
+) -> None:
+    """List the pipeline's parameters with their defaults."""
+    if as_yaml:
+        from gradsift.pipelines.parameters import parameters_yaml
+
+        console.print(parameters_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
+        return
+    for name, parameter in known_parameters().items():
+        default = escape(json.dumps(parameter.default))
+        console.print(f"[bold]{name}[/] = {default}\n    {escape(parameter.description)}", highlight=False)
+
+
+@app.command(name="mlflow-sync")
+def mlflow_sync(output: Output = DEFAULT_OUTPUT) -> None:
+    """Send MLflow what it has not got of the runs under a run root."""
+    from gradsift.components.shared.tracking.mlflow_sync import sync
+
+    result = sync(_root(output))
+    console.print(f"Sent {result.events} events of {result.runs} runs.")
+
+
+def _all_parameters(
+    own_defaults: dict[str, Any], options: dict[str, Any], file: Path | None, settings: list[str] | None
+) -> dict[str, Any]:
+    """Return all of the pipeline's parameters, checked; a command may have defaults of its own."""
+    from gradsift.pipelines.parameters import given_parameters
+
+    parameters = {**defaults(), **own_defaults, **given_parameters(options, file, settings)}
+    PipelineSettings.of(parameters)
+    return parameters
+
+
+def _root(output: str) -> str:
+    return output if is_remote(output) else str(Path(output).absolute())
+
+
+def main() -> None:
+    """Run the command line.
+
+    An error is one sentence: exit code 2 for what the user can put right, 1 for a step that failed otherwise.
+    """
+    try:
+        app()
+    except GradsiftError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold red]Error:[/] {escape(str(error))}", highlight=False
+        )
+        sys.exit(1 if isinstance(error, TrainingError | RunFailedError) else 2)
+
+
+if __name__ == "__main__":
+    main()

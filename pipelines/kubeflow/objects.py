@@ -1,0 +1,144 @@
+"""What runs and schedules stand on in Kubeflow Pipelines, found or made: the pipeline's version, an experiment."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler
+from kfp_server_api import (
+    V2beta1Experiment,
+    V2beta1Pipeline,
+    V2beta1PipelineVersion,
+    V2beta1PipelineVersionReference,
+)
+
+from gradsift.pipelines.kubeflow.client import Kubeflow, KubeflowConflictError
+from gradsift.pipelines.pipeline import gradsift_pipeline
+
+MAX_NAME = 255
+"""Number of characters that Kubeflow keeps of a name; it answers to a longer one as if it were down."""
+
+
+@dataclass(frozen=True)
+class CompiledPipeline:
+    """The pipeline as it is uploaded."""
+
+    yaml: str
+
+    @cached_property
+    def documents(self) -> list[dict[str, Any]]:
+        """The pipeline's specification, then that of its platform."""
+        return list(yaml.safe_load_all(self.yaml))
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name."""
+        return str(self.documents[0]["pipelineInfo"]["name"])
+
+    @cached_property
+    def version(self) -> str:
+        """Name of the version: a hash of the content, less comments and the release of `kfp` that compiled it."""
+        first, *rest = self.documents
+        content = [{key: value for key, value in first.items() if key != "sdkVersion"}, *rest]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The parameters that have a default, with it."""
+        parameters = self.documents[0]["root"]["inputDefinitions"]["parameters"]
+        return {name: each["defaultValue"] for name, each in parameters.items() if "defaultValue" in each}
+
+    @property
+    def tasks(self) -> set[str]:
+        """Names of the tasks that run in a pod."""
+        specification = self.documents[0]
+        components = specification["components"]
+        graphs = [specification["root"], *components.values()]
+        return {
+            name
+            for graph in graphs
+            for name, task in graph.get("dag", {}).get("tasks", {}).items()
+            if "executorLabel" in components[task["componentRef"]["name"]]
+        }
+
+
+def compile_pipeline() -> CompiledPipeline:
+    """Compile the pipeline."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(gradsift_pipeline, str(path))
+        return CompiledPipeline(path.read_text())
+
+
+def ensure_version(kubeflow: Kubeflow, pipeline: CompiledPipeline) -> V2beta1PipelineVersionReference:
+    """Return the version that holds this pipeline; the pipeline is made and uploaded if it is not there yet."""
+    body = V2beta1Pipeline(
+        name=pipeline.name,
+        display_name=pipeline.name,
+        description=pipeline.documents[0]["pipelineInfo"].get("description"),
+        namespace=kubeflow.namespace or None,
+    )
+    create = kubeflow.client.pipelines.pipeline_service_create_pipeline
+    pipeline_id = _ensure(
+        lambda: _pipeline(kubeflow, pipeline), lambda: kubeflow.call(create, body)
+    ).pipeline_id
+    return _ensure(
+        lambda: _version(kubeflow, pipeline_id, pipeline.version),
+        lambda: _reference(_upload(kubeflow, pipeline_id, pipeline)),
+    )
+
+
+def ensure_experiment(kubeflow: Kubeflow, name: str) -> str:
+    """Return an experiment's id; it is made if there is none of that name."""
+    requests = kubeflow.client.experiments
+    namespace = kubeflow.namespace or None
+    listing = requests.experiment_service_list_experiments
+    body = V2beta1Experiment(display_name=name, namespace=namespace)
+    found = _ensure(
+        lambda: kubeflow.named(listing, "experiments", name, namespace=namespace),
+        lambda: kubeflow.call(requests.experiment_service_create_experiment, body),
+    )
+    return str(found.experiment_id)
+
+
+def _ensure(find: Callable[[], Any], make: Callable[[], Any]) -> Any:
+    """Return what is found, else what is made, else what somebody else made in between."""
+    if (found := find()) is not None:
+        return found
+    try:
+        return make()
+    except KubeflowConflictError:
+        if (found := find()) is not None:
+            return found
+        raise
+
+
+def _pipeline(kubeflow: Kubeflow, pipeline: CompiledPipeline) -> V2beta1Pipeline | None:
+    listing = kubeflow.client.pipelines.pipeline_service_list_pipelines
+    return kubeflow.named(listing, "pipelines", pipeline.name, namespace=kubeflow.namespace or None)
+
+
+def _version(kubeflow: Kubeflow, pipeline_id: str, name: str) -> V2beta1PipelineVersionReference | None:
+    listing = kubeflow.client.pipelines.pipeline_service_list_pipeline_versions
+    found = kubeflow.named(listing, "pipeline_versions", name, pipeline_id=pipeline_id)
+    return found and _reference(found)
+
+
+def _upload(kubeflow: Kubeflow, pipeline_id: str, pipeline: CompiledPipeline) -> V2beta1PipelineVersion:
+    upload = kubeflow.client.pipeline_uploads.upload_pipeline_version
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pipeline.yaml"
+        path.write_text(pipeline.yaml)
+        return kubeflow.call(upload, str(path), name=pipeline.version, pipelineid=pipeline_id)
+
+
+def _reference(version: V2beta1PipelineVersion) -> V2beta1PipelineVersionReference:
+    return V2beta1PipelineVersionReference(
+        pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
+    )

@@ -1,0 +1,79 @@
+"""Runs the pipeline on this machine with KFP's local runner, in a process of its own."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.process.lifeline import hold_lifeline, lifeline
+
+REQUEST = "request.json"
+
+
+def start(folder: Path, run_id: str, parameters: dict[str, Any], log: Path) -> "subprocess.Popen[bytes]":
+    """Start the pipeline in the background; it stops when this process does.
+
+    Args:
+        folder: where KFP keeps what it passes from step to step.
+        run_id: id of the run, the steps' `KFP_RUN_ID`.
+        parameters: the pipeline's arguments.
+        log: file for everything that KFP and the steps print.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    (folder / REQUEST).write_text(json.dumps(parameters))
+    environment = {
+        "TOKENIZERS_PARALLELISM": "false",
+        **os.environ,
+        "KFP_RUN_ID": run_id,
+        "PYTHONUNBUFFERED": "1",
+        **lifeline(),
+    }
+    command = [sys.executable, "-m", "gradsift.pipelines.local.local_runner", str(folder)]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, stdout=output, stderr=output, env=environment, start_new_session=True
+        )
+
+
+def lock(folder: Path) -> IO[str]:
+    """Take the folder for this process alone, until the returned file is closed.
+
+    Raises:
+        InputError: another run works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise InputError(f"Another run works in {folder}: wait for it, or give another --output.") from error
+    return file
+
+
+def main(folder: Path) -> None:
+    """Run the pipeline with the arguments that `start` wrote."""
+    from kfp import local
+
+    from gradsift.components.shared.parameters.pipeline_settings import form_of
+    from gradsift.pipelines.pipeline import gradsift_pipeline
+
+    hold_lifeline()
+    parameters = json.loads((folder / REQUEST).read_text())
+    spec = gradsift_pipeline.pipeline_spec
+    for part in (spec.root, *spec.components.values()):
+        for task in part.dag.tasks.values():
+            task.ClearField("retry_policy")
+            if task.HasField("parameter_iterator"):
+                task.iterator_policy.parallelism_limit = 1  # they would fight for the same cores
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder))
+    gradsift_pipeline(**form_of(parameters))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,582 @@
+import json
+import re
+from copy import deepcopy
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradsift.components.evaluation.report.report import ReportContent, render_report
+
+FOLDER = Path(__file__).parent
+CONTENT = json.loads((FOLDER / "report_content.json").read_text(encoding="utf-8"))
+EXPLANATIONS = json.loads((FOLDER / "report_explanations.json").read_text(encoding="utf-8"))
+EXPLAINED = {"ties", "synergy", "task-map", "surrogates", "calibration"}
+TASKS = CONTENT["selection"]["auxiliary_tasks"]
+VOID = {"meta", "wbr"}
+DRAWN = {"line", "rect", "circle", "path", "polygon"}
+HYPHENS = str.maketrans("\N{MINUS SIGN}\N{EN DASH}", "--")
+
+
+class Page(HTMLParser):
+    """The report as its reader gets it: text and tables by section, tags with their attributes.
+
+    Minus signs and dashes are read as hyphens. Fails on a tag that is not closed, or closed in a wrong place.
+    """
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.section = "header"
+        self.texts: dict[str, str] = {}
+        self.rows: dict[str, list[list[str]]] = {}
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "section":
+            self.section = dict(attrs)["aria-labelledby"] or ""
+        if tag == "tr":
+            self.rows.setdefault(self.section, []).append([])
+        if tag in {"td", "th"}:
+            self.rows[self.section][-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in DRAWN
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if {"style", "title"} & set(self.open):
+            return
+        data = data.translate(HYPHENS)
+        self.texts[self.section] = self.texts.get(self.section, "") + data
+        if {"td", "th"} & set(self.open):
+            self.rows[self.section][-1][-1] += data
+
+    def text(self, section: str) -> str:
+        return " ".join(self.texts[section].split())
+
+    def row(self, section: str, name: str) -> list[str]:
+        """The cells of the first row that starts with `name`, without the drawings."""
+        rows = ([" ".join(cell.split()) for cell in row] for row in self.rows[section])
+        return [cell for cell in next(row for row in rows if row[0].startswith(name))[1:] if cell]
+
+
+def usual() -> dict[str, Any]:
+    return deepcopy(CONTENT)
+
+
+def without_gain() -> dict[str, Any]:
+    content = usual()
+    chosen = content["evaluation"]["models"][0]
+    chosen["test"]["accuracy"] = {"mean": 0.8919, "low": 0.8779, "high": 0.9059}
+    content["evaluation"]["difference_to"][0]["test"] |= {
+        "accuracy": {"mean": -0.0034, "low": -0.0161, "high": 0.0093},
+        "loss": {"mean": 0.0048, "low": -0.0105, "high": 0.0201},
+    }
+    content["evaluation"]["verdict"] = {"helped": False, "text": "Nothing was gained by choosing."}
+    return content
+
+
+def bare() -> dict[str, Any]:
+    """Nothing chosen by a method without a path, one seed, and every optional part missing."""
+    content = without_gain() | {"statistics": [], "settings": {}, "versions": {}, "seconds": {}}
+    content["selection"] |= {"selected": [], "path": [], "method": "best_of_m"}
+    content["evaluation"] |= {"seeds": 1, "spearman": None, "base_model": None, "difference_to": []}
+    for model in content["evaluation"]["models"]:
+        model |= {"runs": model["runs"][:1], "true_val_loss_sd": 0.0}
+    return content
+
+
+def sixty_tasks() -> dict[str, Any]:
+    content = usual()
+    tasks = [f"task{number}_scan_structured_text_generation_command_action_short" for number in range(60)]
+    chosen = tasks[:30]
+    step, score = content["selection"]["path"][1], content["selection"]["task_scores"][0]
+    content["selection"] |= {
+        "auxiliary_tasks": tasks,
+        "selected": chosen,
+        "path": [step | {"task": task, "subset": tasks[: number + 1]} for number, task in enumerate(chosen)],
+        "task_scores": [score | {"task": task, "selected": task in chosen} for task in tasks],
+    }
+    for holder in (*content["selection"]["methods"], *content["evaluation"]["models"]):
+        holder["subset"] = chosen
+    content["statistics"] = [entry | {"task": task} for task in tasks for entry in content["statistics"][:1]]
+    return content
+
+
+def explained() -> dict[str, Any]:
+    """With every optional explanation, and a search that went on after the chosen step."""
+    content, explanations = usual(), deepcopy(EXPLANATIONS)
+    shares = explanations.pop("shares")
+    selection = content["selection"]
+    for score in selection["task_scores"]:
+        score["share"] = shares[score["task"]]
+    selection |= explanations | {"calibrated": True}
+    subset = ["mr", "subj", "trec", "dbpedia"]
+    selection["path"].append(
+        selection["path"][-1]
+        | {"action": "swap", "task": "trec", "removed": "mnli", "subset": subset, "estimated_loss": 0.3598}
+    )
+    return content
+
+
+def explained_sixty_tasks() -> dict[str, Any]:
+    content = sixty_tasks()
+    tasks = content["selection"]["auxiliary_tasks"]
+    values = [
+        [0.001 * ((row + column) % 7 - 3) * (row != column) for column in range(30)] for row in range(30)
+    ]
+    content["selection"] |= {
+        "synergy": {"tasks": tasks[:30], "values": values},
+        "task_map": {
+            "tasks": ["sst2", *tasks],
+            "x": [number % 9 for number in range(61)],
+            "y": [number % 7 for number in range(61)],
+            "cluster": [number % 2 for number in range(61)],
+        },
+    }
+    return content
+
+
+def written() -> dict[str, Any]:
+    """Of a target whose answers are texts: other metrics, samples in place of the confusion matrix."""
+
+    def renamed(metrics: dict[str, Any]) -> dict[str, Any]:
+        loss, first, second = metrics.values()
+        return {"loss": loss, "rouge_l": first, "exact_match": second, "token_accuracy": second}
+
+    content = usual()
+    evaluation = content["evaluation"]
+    for model in evaluation["models"]:
+        model["test"] = renamed(model["test"])
+        for run in model["runs"]:
+            run["test"] = renamed(run["test"])
+    for difference in evaluation["difference_to"]:
+        difference["test"] = renamed(difference["test"])
+    samples = [
+        {
+            "id": "gsm_1",
+            "prompt": "1 + 1?\nThink.",
+            "expected": ["2", "two"],
+            "written": "It is 2",
+            "right": True,
+        },
+        {"id": "gsm_7", "prompt": "2 + 2?", "expected": ["4"], "written": "", "right": False},
+    ]
+    base = renamed(evaluation["base_model"])
+    evaluation |= {"labels": [], "confusion": None, "samples": samples, "base_model": base}
+    return content
+
+
+def rendered(content: dict[str, Any]) -> str:
+    return render_report(ReportContent(**content))
+
+
+def page(content: dict[str, Any] | None = None) -> Page:
+    return Page(rendered(content or usual()))
+
+
+VARIANTS = [usual, without_gain, bare, sixty_tasks, explained, explained_sixty_tasks, written]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_page_is_well_formed_and_needs_nothing_from_elsewhere(variant: Any) -> None:
+    html = rendered(variant())
+    tags = Page(html).tags
+    loading = {"src", "href", "xlink:href", "srcset", "action", "data", "poster", "background"}
+    assert not {tag for tag, _ in tags} & {
+        "script",
+        "link",
+        "img",
+        "iframe",
+        "object",
+        "embed",
+        "base",
+        "use",
+    }
+    assert not [attributes for _, attributes in tags if loading & set(attributes)]
+    assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
+    assert not re.search(r"https?://|url\(|@import|@font-face", html)
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_drawings_have_a_name_and_labels_exist(variant: Any) -> None:
+    tags = page(variant()).tags
+    ids = {attributes.get("id") for _, attributes in tags}
+    for number, (tag, attributes) in enumerate(tags):
+        if tag == "svg" and attributes.get("aria-hidden") != "true":
+            assert attributes["role"] == "img"
+            assert tags[number + 1][0] == "title"
+        assert set((attributes.get("aria-labelledby") or "").split()) <= ids
+
+
+@pytest.mark.parametrize("variant", [sixty_tasks, explained_sixty_tasks])
+def test_sixty_tasks_stay_small(variant: Any) -> None:
+    assert len(rendered(variant()).encode()) < 400_000
+
+
+def test_headline_and_cards_say_what_the_choice_bought() -> None:
+    shown = page()
+    title = "Choosing 4 of 11 sources helped sst2: 91.3% test accuracy, against 89.5% with all of them."
+    assert title in shown.text("header")
+    assert CONTENT["evaluation"]["verdict"]["text"] in shown.text("header")
+    assert ("header", {"class": "good"}) in shown.tags
+    cards = shown.text("key-numbers")
+    assert "91.3%95% interval 90.0 to 92.8%" in cards
+    assert "89.5%chosen minus this: +1.8 points (+0.5 to +3.1)" in cards
+    assert "87.6%chosen minus this: +3.7 points (+2.4 to +5.1)" in cards
+    assert "4 of 11" in cards
+    assert "2,114in 3.4 s" in cards
+
+
+def test_headline_says_plainly_that_choosing_did_not_help() -> None:
+    shown = page(without_gain())
+    title = "Choosing 4 of 11 sources did not help sst2: 89.2% test accuracy, against 89.5% with all of them."
+    assert f"No clear gain {title}" in shown.text("header")
+    assert ("header", {"class": "neutral"}) in shown.tags
+
+
+def test_headline_warns_where_the_choice_is_clearly_worse() -> None:
+    content = without_gain()
+    content["evaluation"]["difference_to"][0]["test"]["accuracy"] = {
+        "mean": -0.03,
+        "low": -0.04,
+        "high": -0.02,
+    }
+    shown = page(content)
+    assert "Selection did worse Choosing 4 of 11 sources did not help sst2" in shown.text("header")
+    assert ("header", {"class": "bad"}) in shown.tags
+    assert shown.row("differences", "All sources")[0] == "-3.0-4.0 to -2.0worse"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [([], "Leaving out every one of the 11 sources helped"), (TASKS, "Keeping all 11 sources helped")],
+)
+def test_headline_for_none_and_for_all(chosen: list[str], words: str) -> None:
+    content = usual()
+    content["selection"]["selected"] = chosen
+    assert words in page(content).text("header")
+
+
+def test_choice_lists_the_sources_and_marks_the_harmed() -> None:
+    shown = page()
+    chosen, left_out = shown.text("choice").split("Left out")
+    assert CONTENT["selection"]["reason"] in chosen
+    assert re.findall(r"chosen: (\w+)", chosen) == ["mr", "subj", "dbpedia", "mnli"]
+    assert re.findall(r"left out: (\w+)", left_out) == [
+        task for task in TASKS if task not in CONTENT["selection"]["selected"]
+    ]
+    assert "mr_flipped labels flipped on purpose" in left_out
+    assert "mr_shuffled labels shuffled on purpose" in left_out
+    assert "Every source that was harmed on purpose (2) was left out." in left_out
+
+
+def test_choice_admits_that_a_harmed_source_was_chosen() -> None:
+    content = usual()
+    content["selection"]["selected"] = ["mr", "mr_flipped"]
+    assert "1 of the 2 sources that were harmed on purpose was chosen." in page(content).text("choice")
+
+
+def test_scores_run_from_best_to_worst_with_their_errors() -> None:
+    shown = page()
+    scores = [float(re.match(r"[+-]\d\.\d{4}", row[2])[0]) for row in shown.rows["scores"][1:]]
+    assert scores == sorted((row["score"] for row in CONTENT["selection"]["task_scores"]), reverse=True)
+    bars = [attributes["class"] for _, attributes in shown.tags if "bar" in (attributes.get("class") or "")]
+    assert bars[:11] == ["bar solid"] * 4 + ["bar hollow"] * 7
+    assert shown.row("scores", "mr ✓chosen") == ["+0.0612+0.0434 to +0.0790"]
+    assert shown.row("scores", "mr_flipped") == ["-0.0731-0.0929 to -0.0533"]
+
+
+def test_path_names_every_step() -> None:
+    content = usual()
+    path = content["selection"]["path"]
+    path.append(path[-1] | {"action": "swap", "task": "trec", "removed": "mnli", "estimated_loss": 0.3555})
+    path.append(path[-1] | {"action": "drop", "task": None, "removed": "subj", "estimated_loss": 0.3551})
+    content["selection"]["selected"] = path[-1]["subset"]
+    shown = page(content)
+    assert shown.row("path", "Start: target only") == ["0.4388± 0.0061"]
+    assert shown.row("path", "+ added mr") == ["0.3888± 0.0061"]
+    assert shown.row("path", "⇄ trec for mnli") == ["0.3555± 0.0061"]
+    assert shown.row("path", "- dropped subj chosen") == ["0.3551± 0.0061"]
+
+
+def test_chosen_step_is_marked_though_the_search_went_on() -> None:
+    shown = page(explained())
+    assert shown.row("path", "+ added dbpedia chosen") == ["0.3609± 0.0061"]
+    assert shown.row("path", "⇄ trec for mnli") == ["0.3598± 0.0061"]
+    assert "went on after the step that was chosen" in shown.text("path")
+    assert "went on" not in page().text("path")
+    marks = [attributes["class"] for _, attributes in shown.tags if attributes.get("class") == "dot chosen"]
+    assert len(marks) == 1
+
+
+def test_path_that_left_the_chosen_subset_marks_no_step() -> None:
+    content = usual()
+    content["selection"]["selected"] = ["trec"]
+    shown = page(content)
+    assert "chosen" not in [
+        cell.split()[-1] for row in shown.rows["path"] for cell in row[:1] if cell.split()
+    ]
+
+
+def test_shares_stand_beside_the_scores() -> None:
+    shown = page(explained())
+    assert shown.row("scores", "mr ✓chosen")[-1] == "100%"
+    assert shown.row("scores", "trec")[-1] == "42%"
+    assert "how often the search takes the source" in shown.text("scores")
+    assert "how often" not in page().text("scores")
+
+
+def test_share_that_is_not_known_is_a_dash() -> None:
+    content = explained()
+    content["selection"]["task_scores"][0]["share"] = None
+    assert page(content).row("scores", "mr ✓chosen")[-1] == "-"
+
+
+def test_ties_say_how_they_differ_from_the_choice() -> None:
+    shown = page(explained())
+    assert shown.row("ties", "Random ensemble") == [
+        "with blimp_agreement without dbpedia",
+        "4",
+        "0.3640± 0.0061",
+    ]
+    assert shown.row("ties", "Step 3 of the search") == ["without dbpedia", "3", "0.3657± 0.0061"]
+
+
+def test_synergy_lists_the_strongest_pairs_of_either_kind() -> None:
+    text = page(explained()).text("synergy")
+    together, less = text.partition("More together than apart")[2].split("Less together than apart")
+    assert together.strip().startswith("mr and mr_flipped -0.0121")
+    assert less.strip().startswith("mr and subj +0.0148")
+    assert "best are shown" not in text
+    assert "only the 30 best are shown" in page(explained_sixty_tasks()).text("synergy")
+
+
+def test_task_map_lists_its_groups() -> None:
+    text = page(explained()).text("task-map")
+    assert "Group 1 3 sst2 target, mr ✓chosen, subj ✓chosen" in text
+    assert "Group 4 3 mnli ✓chosen, blimp_agreement, blimp_npi" in text
+    assert "and 21 more" in page(explained_sixty_tasks()).text("task-map")
+
+
+def test_surrogates_are_shown_with_how_well_they_predict() -> None:
+    content = explained()
+    content["selection"]["surrogates"][1]["held_out_spearman"] = None
+    shown = page(content)
+    assert shown.row("surrogates", "Linear") == ["1,400", "0.87", "0.92"]
+    assert shown.row("surrogates", "RBF kernel") == ["1,400", "0.97", "-"]
+
+
+def test_calibration_shows_its_errors_beside_that_of_the_mean() -> None:
+    shown = page(explained())
+    assert shown.row("calibration", "Rank correlation, Spearman") == ["0.92"]
+    assert shown.row("calibration", "Rank correlation, Kendall") == ["0.81"]
+    assert shown.row("calibration", "Error of the raw estimates") == ["43.5%"]
+    assert shown.row("calibration", "Error once calibrated") == ["2.1%"]
+    assert shown.row("calibration", "Error of predicting the mean") == ["7.5%"]
+    assert shown.row("calibration", "Spread between seeds") == ["0.0061"]
+    assert ("p", {"class": "remark good"}) in shown.tags
+    runs = [row for row in shown.rows["calibration"] if len(row) == 6][1:]
+    assert len(runs) == len(EXPLANATIONS["calibration"]["runs"])
+    assert [cell.strip() for cell in runs[0]][1:] == ["0", "0.4388", "0.3065", "0.2995", "91.5%"]
+
+
+def test_calibration_without_repeated_seeds_has_no_noise_band() -> None:
+    content = explained()
+    content["selection"]["calibration"] |= {"noise": None, "spearman": None, "kendall": None}
+    shown = page(content)
+    assert [tag for tag, _ in page(explained()).tags].count("polygon") == 1
+    assert "polygon" not in [tag for tag, _ in shown.tags]
+    assert "Spread between seeds" not in shown.text("calibration")
+    assert shown.row("calibration", "Rank correlation, Kendall") == ["-"]
+
+
+def test_report_without_explanations_has_no_trace_of_them() -> None:
+    shown = page()
+    assert not EXPLAINED & set(shown.texts)
+    assert set(page(explained()).texts) >= EXPLAINED
+    assert "only the order is claimed" in shown.text("truth")
+
+
+def test_estimates_stand_beside_the_truth_with_their_ranks() -> None:
+    shown = page()
+    assert shown.row("truth", "All sources") == ["0.42152nd lowest", "0.28702nd lowest"]
+    assert "not calibrated" in shown.text("truth")
+    assert "Rank correlation (Spearman) over these 4 models: 0.80" in shown.text("truth")
+    chart = rendered(usual()).partition('class="scatter"')[2].partition("</svg>")[0]
+    assert re.findall(r'class="dot (\w+)"', chart) == ["strong", "weak", "weak", "weak"]
+
+
+def test_calibrated_estimates_are_drawn_with_the_line_of_equality() -> None:
+    content = usual()
+    content["selection"]["calibrated"] = True
+    shown = page(content)
+    assert "not calibrated" not in shown.text("truth")
+    assert [attributes for _, attributes in shown.tags if attributes.get("class") == "equal"]
+
+
+def test_metrics_are_those_of_every_model_and_run() -> None:
+    shown = page()
+    chosen = ["91.3%90.0 to 92.8%", "91.1%89.6 to 92.7%", "0.27200.2410 to 0.3030", "0.2620± 0.0053"]
+    assert shown.row("metrics", "Chosen sources") == chosen
+    assert shown.row("metrics", "Base model")[:2] == ["50.7%47.6 to 53.8%", "off this axis"]
+    runs = [row for row in shown.rows["metrics"] if len(row) == 7][1:]
+    assert len(runs) == 4 * 3
+    assert [cell.strip() for cell in runs[0]][2:] == ["0", "90.8%", "90.5%", "0.2670", "0.2580"]
+
+
+def test_differences_claim_only_what_the_interval_allows() -> None:
+    shown = page(without_gain())
+    assert shown.row("differences", "All sources") == [
+        "-0.3-1.6 to +0.9no clear difference",
+        "+0.0048-0.0105 to +0.0201no clear difference",
+    ]
+    assert shown.row("differences", "Target only")[1] == "-0.0510-0.0720 to -0.0300better"
+
+
+def test_metrics_of_written_answers_stand_under_their_names() -> None:
+    shown = page(written())
+    title = "Choosing 4 of 11 sources helped sst2: 91.3% test ROUGE-L, against 89.5% with all of them."
+    assert title in shown.text("header")
+    assert "ROUGE-L with the chosen sources91.3%" in shown.text("key-numbers")
+    assert "of a written answer, the mean over its tokens" in shown.text("key-numbers")
+    heads = [cell for row in shown.rows["metrics"] for cell in row if row[0] == "Model"]
+    metrics = ["ROUGE-L", "Exact match", "Token accuracy", "Test loss, nats", "Validation loss, nats"]
+    assert [head for head in heads[:7] if head in metrics] == metrics
+    share = "91.1%89.6 to 92.7%"
+    row = ["91.3%90.0 to 92.8%", share, share, "0.27200.2410 to 0.3030", "0.2620± 0.0053"]
+    assert shown.row("metrics", "Chosen sources") == row
+    assert "ROUGE-L in percentage points, more is better" in shown.text("differences")
+    everything = "".join(shown.texts.values())
+    assert "Macro F1" not in everything
+    assert "two equally likely labels" not in everything
+
+
+def test_samples_show_what_was_asked_expected_and_written() -> None:
+    shown = page(written())
+    assert "confusion" not in shown.rows
+    assert shown.row("samples", "gsm_1") == ["1 + 1? Think.", "2 or two", "It is 2"]
+    assert shown.row("samples", "gsm_7") == ["2 + 2?", "4", "nothing"]
+    assert [row[0] for row in shown.rows["samples"][1:]] == [
+        "gsm_1✓ right",
+        "gsm_7\N{MULTIPLICATION SIGN} wrong",
+    ]
+    assert "1 + 1?\nThink." in shown.texts["samples"]
+    assert "samples" not in page().rows
+
+
+def test_texts_of_samples_are_shown_as_texts() -> None:
+    hostile = "<script>alert(1)</script>"
+    content = written()
+    content["evaluation"]["samples"][0] |= {"id": hostile, "prompt": hostile, "expected": [hostile]}
+    content["evaluation"]["samples"][0]["written"] = hostile
+    html = rendered(content)
+    assert "<script" not in html
+    assert Page(html).text("samples").count(hostile) == 4
+
+
+def test_confusion_matrix_shows_counts_and_shares_of_the_true_label() -> None:
+    content = usual()
+    content["evaluation"]["confusion"] = {
+        "labels": ["a", "b", "c"],
+        "matrix": [[3, 1, 0], [0, 0, 0], [0, 0, 1500]],
+    }
+    shown = page(content)
+    assert shown.row("confusion", "a") == ["375%", "125%", "00%"]
+    assert shown.row("confusion", "b") == ["00%", "00%", "00%"]
+    assert shown.row("confusion", "c") == ["00%", "00%", "1,500100%"]
+
+
+def test_methods_run_from_the_lowest_estimated_loss_with_their_subsets() -> None:
+    shown = page()
+    losses = [float(row[1].split("±")[0]) for row in shown.rows["methods"][1:]]
+    assert losses == sorted(losses)
+    assert len(losses) == len(CONTENT["selection"]["methods"])
+    assert shown.row("methods", "Forward stepwise used") == ["0.3609± 0.0061", "4", "mr, subj, mnli, dbpedia"]
+    assert shown.row("methods", "All sources")[1:] == ["11", "all 11 sources"]
+    assert shown.row("methods", "Target only")[1:] == ["0", "none, the target's own rows alone"]
+
+
+def test_data_table_puts_the_target_first_and_tolerates_missing_numbers() -> None:
+    content = usual()
+    content["statistics"].insert(0, {"task": "unknown"})
+    shown = page(content)
+    assert shown.rows["data"][1][0].strip() == "sst2"
+    assert shown.row("data", "sst2")[:9] == ["target", "200", "481", "1,000", "2", "18", "38", "7", "3"]
+    assert shown.row("data", "unknown") == ["-"] * 10
+
+
+def test_data_table_counts_long_prompts_and_completions_of_a_language_model() -> None:
+    content = usual()
+    content["statistics"][0] |= {
+        "removed": {"train": {"too_long": 4}, "val": {"too_long": 1}},
+        "cut": {"train": 30, "val": 2},
+    }
+    shown = page(content)
+    assert shown.rows["data"][0][-3:] == ["Too long, removed", "Prompts cut", "Licence"]
+    assert shown.row("data", content["statistics"][0]["task"])[-3:-1] == ["5", "32"]
+    assert shown.row("data", content["statistics"][1]["task"])[-3:-1] == ["0", "-"]
+    assert "Prompts cut" not in page().text("data")
+
+
+def test_settings_versions_and_times_are_listed() -> None:
+    text = page().text("made")
+    assert "meta_train6 min 53 s" in text
+    for words in ("projection_seed0", "seeds[0, 1, 2]", "max_sourcesnull", "suites3://data/classification"):
+        assert words in text.partition("Settings by step")[2]
+    assert "transformers5.23.0" in text.partition("Versions")[2]
+
+
+def test_missing_parts_leave_no_trace() -> None:
+    shown = page(bare())
+    assert "Best of m takes no steps" in shown.text("path")
+    assert "Too few models for a rank correlation." in shown.text("truth")
+    assert "one seed" in shown.text("truth")
+    assert shown.row("metrics", "Chosen sources")[-1] == "0.2620"
+    assert "Base model" not in shown.text("metrics")
+    assert not {"differences", "data"} & set(shown.rows)
+
+
+def test_hostile_names_are_shown_as_text() -> None:
+    hostile = "<script>alert('x')</script>\"&{{ 7*7 }}"
+    content = json.loads(
+        json.dumps(explained()).replace('"sst2"', '"mr"').replace('"mr"', json.dumps(hostile))
+    )
+    content["selection"]["reason"] = content["evaluation"]["verdict"]["text"] = hostile
+    content["evaluation"]["models"][3]["name"] = content["evaluation"]["difference_to"][2]["name"] = hostile
+    content["evaluation"]["confusion"]["labels"][0] = hostile
+    content["selection"]["ties"][0]["method"] = hostile
+    content |= {"settings": {hostile: {hostile: [hostile]}}, "versions": {hostile: hostile}}
+    html = rendered(content)
+    shown = Page(html)
+    assert "<script" not in html
+    for section in (
+        "header",
+        "choice",
+        "scores",
+        "path",
+        "ties",
+        "synergy",
+        "task-map",
+        "calibration",
+        "truth",
+        "metrics",
+        "differences",
+        "confusion",
+        "data",
+    ):
+        assert hostile in shown.text(section), section
+    assert shown.text("made").count(hostile) == 4

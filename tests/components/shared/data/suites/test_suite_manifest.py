@@ -1,0 +1,172 @@
+"""A manifest is read in its two forms, or refused with the field's name."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradsift.components.shared.data.suites.suite_manifest import (
+    SAFE_NAME,
+    DerivedTask,
+    FolderTask,
+    HubTask,
+    Manifest,
+    parse_manifest,
+)
+from gradsift.components.shared.data.suites.task_suite import DEMO_FOLDER
+from gradsift.components.shared.errors import InputError
+
+HUB_TASK = {"name": "a", "dataset": "owner/d", "text": "t", "label": "l", "splits": {"train": "train"}}
+
+
+def folder_manifest(*tasks: Any) -> dict[str, Any]:
+    return {"suite": "s", "tasks": list(tasks)}
+
+
+def test_a_folder_manifest_holds_own_and_derived_tasks() -> None:
+    content = folder_manifest(
+        {
+            "name": "a",
+            "labels": {"0": "no", "1": " yes "},
+            "splits": {"train": {"file": "x/a.jsonl.gz", "rows": 3}},
+        },
+        {"name": "a-flipped", "derived_from": "a", "corruption": "flip_labels"},
+    )
+    manifest = parse_manifest(Manifest[FolderTask], content, "m")
+    own, derived = manifest.tasks
+    assert isinstance(own, FolderTask)
+    assert (own.labelled, own.labels, own.splits["train"].rows) == (True, {"0": "no", "1": "yes"}, 3)
+    assert derived == DerivedTask(name="a-flipped", derived_from="a", corruption="flip_labels", seed=0)
+    assert manifest.entry("a") is own
+    assert manifest.entry("b") is None
+
+
+def test_fields_that_are_not_known_are_ignored_and_benchmark_names_the_suite() -> None:
+    content = {
+        "benchmark": "s",
+        "caps": {"train": 5},
+        "tasks": [
+            {"name": "a", "num_labels": 2, "text_pair": False, "splits": {"fewshot": {"file": "a.jsonl"}}}
+        ],
+    }
+    assert parse_manifest(Manifest[FolderTask], content, "m").suite == "s"
+
+
+def test_numbers_of_yaml_become_text() -> None:
+    content = {"suite": 1, "tasks": [{**HUB_TASK, "labels": {0: "no", 1: "yes"}, "revision": 12}]}
+    (task,) = parse_manifest(Manifest[HubTask], content, "m").tasks
+    assert isinstance(task, HubTask)
+    assert (task.labels, task.revision) == ({"0": "no", "1": "yes"}, "12")
+
+
+SPLIT = {"splits": {"train": {"file": "a.jsonl"}}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "m holds list, expected an object with 'suite' and 'tasks'."),
+        ({"tasks": []}, "m: field 'suite': field required."),
+        ({"suite": "s"}, "m: field 'tasks': field required."),
+        ({"suite": "s", "tasks": {}}, "m: field 'tasks': input should be a valid list."),
+        (folder_manifest("a"), "m: tasks[0]: input should be a valid dictionary or instance of FolderTask."),
+        (folder_manifest(SPLIT), "m: tasks[0], field 'name': field required."),
+        (
+            folder_manifest({"name": "a", "splits": {"train": {}}}),
+            "m: task 'a', field 'splits.train.file': field required.",
+        ),
+        (
+            folder_manifest({"name": "a", "labels": {"0": ""}}),
+            "m: task 'a', field 'labels.0': string should have at least 1 character.",
+        ),
+        (
+            folder_manifest({"name": "a", "kind": "regression"}),
+            "m: task 'a', field 'kind': input should be 'classification' or 'generation'.",
+        ),
+        (
+            folder_manifest({"name": "a", "derived_from": "b", "corruption": "burn"}),
+            "m: task 'a', field 'corruption': input should be 'flip_labels' or 'shuffle_labels'.",
+        ),
+        (
+            folder_manifest({"name": "a", "derived_from": "b", "corruption": "shuffle_labels", "seed": -1}),
+            "m: task 'a', field 'seed': input should be greater than or equal to 0.",
+        ),
+        (
+            folder_manifest({"name": "a"}, {"name": "a"}),
+            "m: two tasks are called 'a', expected another name for each.",
+        ),
+    ],
+)
+def test_a_faulty_field_is_named(content: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_manifest(Manifest[FolderTask], content, "m")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "file", ["../a.jsonl", "/etc/a.jsonl", "x/../../a.jsonl", "x\\..\\a.jsonl", "", "a\0.jsonl"]
+)
+def test_a_path_that_leaves_the_folder_is_refused(file: str) -> None:
+    content = folder_manifest({"name": "a", "splits": {"val": {"file": file}}})
+    with pytest.raises(InputError) as caught:
+        parse_manifest(Manifest[FolderTask], content, "m")
+    assert str(caught.value) == (
+        f"m: task 'a', field 'splits.val.file': the path {file!r} is not allowed: "
+        "expected a relative path without '..'."
+    )
+
+
+def test_a_file_of_another_kind_is_refused() -> None:
+    content = folder_manifest({"name": "a", "splits": {"train": {"file": "a.csv"}}})
+    with pytest.raises(
+        InputError, match=r"the file 'a\.csv' is not supported: expected a name ending in \.jsonl"
+    ):
+        parse_manifest(Manifest[FolderTask], content, "m")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".a", "a/b", "../a", "a b", "a\n", "ä", "a\0", "x" * 101])
+def test_an_unsafe_task_name_is_refused(name: str) -> None:
+    forms: list[Any] = [Manifest[FolderTask], Manifest[HubTask]]
+    for form in forms:
+        with pytest.raises(InputError) as caught:
+            parse_manifest(form, folder_manifest({**HUB_TASK, "name": name, "splits": {}}), "m")
+        assert str(caught.value) == (
+            f"m: task {name!r}, field 'name': the task name {name!r} is not allowed: expected up to 100 "
+            "letters, digits, '_', '-' or '.', not starting with '.'."
+        )
+
+
+@given(st.from_regex(SAFE_NAME, fullmatch=True))
+def test_a_safe_name_is_one_path_part(name: str) -> None:
+    assert name not in {".", ".."}
+    assert not set(name) & set("/\\\0\n ")
+    (task,) = parse_manifest(Manifest[FolderTask], folder_manifest({"name": name}), "m").tasks
+    assert task.name == name
+
+
+def test_the_examples_in_the_readme_are_valid() -> None:
+    readme = (DEMO_FOLDER.parents[3] / "data_preparation" / "README.md").read_text()
+    example = {kind: readme.split(f"```{kind}\n")[1].split("```")[0] for kind in ("json", "yaml")}
+    folder = parse_manifest(Manifest[FolderTask], json.loads(example["json"]), "README.md")
+    assert [task.name for task in folder.tasks] == ["films", "books", "books_flipped", "books_shuffled"]
+    hub = parse_manifest(Manifest[HubTask], yaml.safe_load(example["yaml"]), "README.md")
+    assert [task.name for task in hub.tasks] == ["films", "entailment"]
+
+
+def test_a_hub_task_needs_columns_and_known_splits() -> None:
+    for field in ("dataset", "splits"):
+        content = folder_manifest({key: value for key, value in HUB_TASK.items() if key != field})
+        with pytest.raises(InputError, match=rf"^m: task 'a', field '{field}': field required\.$"):
+            parse_manifest(Manifest[HubTask], content, "m")
+    for spoiled in ({"text": None}, {"label": None}, {"prompt": "p"}, {"prompt": "p", "completion": "c"}):
+        with pytest.raises(
+            InputError, match=r"expected the columns 'text' and 'label', or 'prompt' and 'com"
+        ):
+            parse_manifest(Manifest[HubTask], folder_manifest({**HUB_TASK, **spoiled}), "m")
+    with pytest.raises(
+        InputError, match=r"task 'a', field 'splits\.dev.*': input should be 'train', 'val' or 'test'"
+    ):
+        parse_manifest(Manifest[HubTask], folder_manifest({**HUB_TASK, "splits": {"dev": "x"}}), "m")

@@ -1,0 +1,100 @@
+"""A record becomes a row, or is refused with its place."""
+
+from typing import Any
+
+import pytest
+
+from gradsift.components.shared.data.suites.task import (
+    GenerationRow,
+    Row,
+    RowReader,
+    check_labels,
+    shown_names,
+)
+from gradsift.components.shared.errors import InputError
+
+RECORD = {"id": "a", "text": "good", "label": 1}
+
+
+def test_a_record_becomes_a_row() -> None:
+    rows = RowReader(["no", "yes"]).rows([("p", {"id": 7, "text": "a", "text_pair": "b", "label": "yes"})])
+    assert rows == [Row("7", "a", "b", 1)]
+
+
+def test_a_label_is_found_by_its_id_as_text_or_number() -> None:
+    reader = RowReader(["10", "20"])
+    rows = reader.rows([("p1", {**RECORD, "label": 20}), ("p2", {**RECORD, "id": "b", "label": "10"})])
+    assert [row.label for row in rows] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"text": None}, "(id 'a'): 'text' is missing, expected a text that is not empty."),
+        ({"text": ""}, "(id 'a'): 'text' is '', expected a text that is not empty."),
+        ({"text": " \n\u3000"}, "(id 'a'): 'text' is ' \\n\\u3000', expected a text that is not empty."),
+        ({"text": ["x"]}, "(id 'a'): 'text' is ['x'], expected a text that is not empty."),
+        ({"text": "\ud800"}, "(id 'a'): 'text' holds half of a surrogate pair, expected valid Unicode."),
+        ({"text_pair": ""}, "(id 'a'): 'text_pair' is '', expected a text that is not empty."),
+        ({"label": 2}, "(id 'a'): 'label' is 2, expected one of the task's labels: 0, 1."),
+        ({"label": None}, "(id 'a'): 'label' is missing, expected one of the task's labels: 0, 1."),
+        ({"label": 1.0}, "(id 'a'): 'label' is 1.0, expected one of the task's labels: 0, 1."),
+        (
+            {"label": "x" * 99},
+            f"(id 'a'): 'label' is '{'x' * 56}..., expected one of the task's labels: 0, 1.",
+        ),
+        ({"id": None}, ": 'id' is missing, expected a text that is not empty."),
+        ({"id": ""}, ": 'id' is '', expected a text that is not empty."),
+    ],
+)
+def test_a_faulty_field_is_named_with_its_place(change: dict[str, Any], fault: str) -> None:
+    record = {**RECORD, **change}
+    with pytest.raises(InputError) as caught:
+        RowReader(["0", "1"]).rows([("films.jsonl, line 3", record)])
+    assert str(caught.value) == ("films.jsonl, line 3 " + fault).replace("3 :", "3:")
+
+
+def test_a_record_of_a_task_without_labels_becomes_a_generation_row() -> None:
+    record = {"id": 1, "prompt": "1+1=", "completion": "2", "references": ["two", "2", "two"], "label": 0}
+    assert RowReader([]).rows([("p", record)]) == [GenerationRow("1", "1+1=", "2", None, ["2", "two"])]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"completion": ""}, "'completion' is '', expected a text that is not empty."),
+        ({"completion": None}, "'completion' is missing, expected a text that is not empty."),
+        ({"prompt": " "}, "'prompt' is ' ', expected a text that is not empty."),
+        ({"rationale": ""}, "'rationale' is '', expected a text that is not empty."),
+        ({"references": "2"}, "'references' is '2', expected a list of texts."),
+        ({"references": ["2", 3]}, "'references' is 3, expected a text that is not empty."),
+    ],
+)
+def test_a_faulty_field_of_a_generation_row_is_named(change: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InputError) as caught:
+        RowReader([]).rows([("l", {"id": "a", "prompt": "1+1=", "completion": "2", **change})])
+    assert str(caught.value) == f"l (id 'a'): {fault}"
+
+
+def test_an_id_may_stand_once_in_all_splits_of_a_task() -> None:
+    reader = RowReader(["0", "1"])
+    reader.rows([("train, line 1", RECORD)])
+    with pytest.raises(InputError) as caught:
+        reader.rows([("val, line 9", RECORD)])
+    assert (
+        str(caught.value)
+        == "val, line 9: the id 'a' is also that of train, line 1, expected another id a row."
+    )
+
+
+def test_labels_must_be_two_and_differ() -> None:
+    check_labels("p", {"0": "no", "1": "yes"})
+    with pytest.raises(InputError, match="p, field 'labels' holds 1 labels, expected two or more"):
+        check_labels("p", {"0": "no"})
+    with pytest.raises(InputError, match="p, field 'labels' has the same words for two labels"):
+        check_labels("p", {"0": "no", "1": "no"})
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    assert shown_names(["a", "b"]) == "a, b"
+    assert shown_names(str(i) for i in range(30)).endswith("10, 11, ... (30 in all)")

@@ -1,0 +1,106 @@
+"""Labels given by a language model, against the probability of each name read alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+from tiny_language_models import make_base, write_prepared_data
+from torch.nn import functional
+
+from gradsift.components.evaluation.answers.predictions import predict_base
+from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index, write_split
+from gradsift.components.shared.models.language_model import LanguageModel
+from gradsift.components.shared.models.model_answers import answer
+from gradsift.components.shared.models.model_loading import from_base
+from gradsift.components.shared.models.prompt_format import classification_question
+from gradsift.components.shared.parameters.model import ModelConfig
+
+LABELS = ["few", "very_many"]
+TEXTS = ["two mice", "nine mice and one whale", "the number of mice is ten"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    """The sizes of `tiny_language_models` as a target, with a second text in some rows."""
+    folder = write_prepared_data(tmp_path_factory.mktemp("data"))
+    rows = [
+        {"id": f"row-{row}", "text": text, "text_pair": "a pair" if row == 1 else None, "label": row % 2}
+        for row, text in enumerate(TEXTS)
+    ]
+    for split in ("val", "test"):
+        write_split(folder, "size", split, rows)  # type: ignore[arg-type]
+    sizes: Any = {"train": 16, "val": 3, "test": 3}
+    write_index(folder, "counting", "size", [PreparedTask(name="size", labels=LABELS, rows=sizes)])
+    return PreparedData(folder)
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_a_label_is_as_probable_as_its_name_is_to_be_written(
+    data: PreparedData, name: str, tmp_path: Path
+) -> None:
+    config = ModelConfig(base_model=str(make_base(tmp_path / name, name)), max_length=64)
+    model = from_base(config, data)
+    assert isinstance(model, LanguageModel)
+    found = answer(model, data, "float32")
+    rows = data.split("size", "test")
+    each = zip(rows["text"][:], rows["text_pair"][:], strict=True)
+    losses = np.array([[_losses(model, text, pair, label) for label in (0, 1)] for text, pair in each])
+    assert found.labels is not None
+    assert found.labels == pytest.approx(log_softmax(-losses.sum(-1), axis=1), abs=1e-4)
+    counts = (losses != 0).sum(-1)
+    right = [0, 1, 0]
+    means = (losses.sum(-1) / counts)[np.arange(3), right]
+    assert found.test_loss == pytest.approx(means, rel=1e-4)
+    assert found.val_loss == pytest.approx(means, rel=1e-4)
+    assert (found.written, found.token_accuracy) == (None, None)
+    base = predict_base(data, config, "float32")
+    assert base is not None
+    assert base.labels == pytest.approx(found.labels)
+
+
+@torch.no_grad()
+def _losses(model: LanguageModel, text: str, pair: str | None, label: int) -> list[float]:
+    """Loss of each token of a label's name, padded with zeros to 12."""
+    prompt, name = model.format.tokens(classification_question(text, pair, LABELS, label)) or ([], [])
+    if model.settings.encoder_decoder:
+        start = [model.lm.config.decoder_start_token_id, *name[:-1]]
+        read = {"input_ids": torch.tensor([prompt]), "decoder_input_ids": torch.tensor([start])}
+    else:
+        read = {"input_ids": torch.tensor([[*prompt, *name[:-1]]])}
+    scores = model.lm(**read).logits[0, -len(name) :]
+    losses = functional.cross_entropy(scores, torch.tensor(name), reduction="none").tolist()
+    return [*losses, *[0.0] * (12 - len(name))]
+
+
+def test_written_answers_are_read_token_by_token(tmp_path: Path) -> None:
+    """A model that has learnt a little gives some of the tokens of an answer."""
+    data = PreparedData(write_prepared_data(tmp_path / "data"))
+    model = from_base(ModelConfig(base_model=str(make_base(tmp_path / "base", "llama")), max_length=64), data)
+    assert isinstance(model, LanguageModel)
+    batch = model.batch(model.encode(data.split("next", "train"), "next"))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(7):
+        optimizer.zero_grad()
+        model.answers(batch).losses().mean().backward()
+        optimizer.step()
+    reported: list[int] = []
+    found = answer(model, data, "float32", reported.append)
+    examples = model.encode(data.split("next", "test"), "next")
+    expected = [_read(model, example["input_ids"], example["label"]) for example in examples]
+    assert found.test_loss == pytest.approx([loss for loss, _ in expected], rel=1e-4)
+    assert found.token_accuracy == pytest.approx([share for _, share in expected])
+    assert any(0 < share < 1 for _, share in expected)
+    assert found.written is not None
+    assert (len(found.written), sum(reported)) == (4, 4)
+
+
+@torch.no_grad()
+def _read(model: LanguageModel, prompt: list[int], label: list[int]) -> tuple[float, float]:
+    """Loss and share of right tokens of one answer of a causal model."""
+    scores = model.lm(input_ids=torch.tensor([[*prompt, *label[:-1]]])).logits[0, -len(label) :]
+    right = torch.tensor(label)
+    hits = (scores.argmax(1) == right).float()
+    return float(functional.cross_entropy(scores, right)), float(hits.mean())

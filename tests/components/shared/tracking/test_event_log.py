@@ -1,0 +1,27 @@
+"""The log of a step: what is in it comes back, wherever a kill cut it."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradsift.components.shared.tracking.event_log import append_event, read_events
+
+
+@given(
+    st.lists(st.dictionaries(st.text(), st.floats(allow_nan=False) | st.text(), max_size=3), max_size=5),
+    st.floats(0, 1),
+)
+def test_a_log_cut_anywhere_reads_as_its_whole_events(
+    tmp_path_factory: pytest.TempPathFactory, values: list[dict[str, Any]], part: float
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "log.jsonl"
+    path.touch()
+    for value in values:
+        append_event(path, "metric", values=value)
+    content = path.read_bytes()
+    assert [event["values"] for event in read_events(content)] == values
+    cut = int(part * len(content))
+    whole_lines = content[:cut].count(b"\n")
+    assert [event["values"] for event in read_events(content[:cut])] == values[:whole_lines]

@@ -1,0 +1,221 @@
+"""Language models through the real launch: stored losses, a plain loop, adapters, sharding, and kills."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from interrupted_training import InterruptedTraining
+from safetensors.torch import load_file
+from tiny_language_models import make_base, write_prepared_data
+
+from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.models.model_loading import from_base, open_model
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.tracking.tracking import track_step
+from gradsift.components.shared.training.example_order import example_order
+from gradsift.components.shared.training.job import PREDICTIONS, RESULT, TrainingJob
+from gradsift.components.shared.training.training import train
+
+TASKS = ["next", "before", "size"]
+RECIPE = TrainingRecipe(steps=12, batch_size=8, learning_rate=3e-3, precision="float32", processes=1)
+LORA = {"lora_rank": 4, "lora_alpha": 16}
+REFERENCE_LOSSES = {
+    "gpt2 full": [7.2847, 5.3667, 4.5237, 3.5901],
+    "gpt2 lora": [7.2847, 6.4511, 6.3579, 5.6497],
+    "llama_tied full": [7.3088, 5.8103, 5.0638, 3.721],
+    "llama_tied lora": [7.3088, 6.5417, 5.9784, 5.9733],
+    "t5 full": [5.9221, 5.4252, 5.388, 4.4742],
+    "t5 lora": [5.9221, 5.8779, 5.9048, 4.9954],
+}
+"""Of a training of each kind, every third step: what a change of the code must not change."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_prepared_data(tmp_path_factory.mktemp("counting"))
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bases")
+    return {name: make_base(folder / name, name) for name in ("gpt2", "llama_tied", "t5")}
+
+
+def job(
+    folder: Path, data: Path, base: Path, recipe: TrainingRecipe = RECIPE, **settings: Any
+) -> TrainingJob:
+    return TrainingJob(
+        folder, data, TASKS, ModelConfig(base_model=str(base), max_length=64, **settings), recipe
+    )
+
+
+def run(jobs: list[TrainingJob], scratch: Path) -> list[dict[str, Any]]:
+    with track_step("meta_training", str(scratch / "root"), {}) as tracker:
+        return train(jobs, scratch, tracker)
+
+
+def losses(folder: Path) -> list[float]:
+    return [loss for _, loss in json.loads((folder / RESULT).read_text())["losses"]]
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One launch: each family in full and by adapters, and one that predicts only."""
+    folder = tmp_path_factory.mktemp("trained")
+    jobs = [
+        job(folder / f"{name} {kind}", data, base, **settings)
+        for name, base in bases.items()
+        for kind, settings in {"full": {}, "lora": LORA}.items()
+    ]
+    jobs.append(replace(jobs[0], folder=folder / "predictions", predict_only=True))
+    run(jobs, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", REFERENCE_LOSSES)
+def test_a_training_reproduces_its_stored_losses(trained: Path, name: str) -> None:
+    assert losses(trained / name)[::3] == pytest.approx(REFERENCE_LOSSES[name], abs=2e-3)
+
+
+def test_training_equals_a_plain_pytorch_loop(trained: Path, data: Path, bases: dict[str, Path]) -> None:
+    prepared = PreparedData(data)
+    model = from_base(ModelConfig(base_model=str(bases["llama_tied"]), max_length=64), prepared).train()
+    model.freeze_embeddings()
+    examples = [row for task in TASKS for row in model.encode(prepared.split(task, "train"), task)]
+    order = example_order(dict.fromkeys(TASKS, 16), RECIPE.steps * RECIPE.batch_size, 1.0, RECIPE.seed)
+    weights = [each for each in model.parameters() if each.requires_grad]
+    decay = [{"params": [each for each in weights if each.ndim == 2], "weight_decay": RECIPE.weight_decay}]
+    plain = [{"params": [each for each in weights if each.ndim == 1], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(decay + plain)
+    curve = []
+    for step, batch in enumerate(order.reshape(RECIPE.steps, RECIPE.batch_size)):
+        each = [model(**model.collate([examples[row]]))["loss"] for row in batch]
+        loss = torch.stack(each).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        share = step if step < 1 else (RECIPE.steps - step) / (RECIPE.steps - 1)
+        for group in optimizer.param_groups:
+            group["lr"] = share * RECIPE.learning_rate
+        optimizer.step()
+        curve.append(loss.item())
+    assert losses(trained / "llama_tied full") == pytest.approx(curve, abs=1e-4)
+    found = open_model(trained / "llama_tied full").state_dict()
+    torch.testing.assert_close(found, model.state_dict(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama_tied", "t5"])
+def test_adapters_are_trained_and_their_base_is_not_stored(
+    trained: Path, name: str, bases: dict[str, Path]
+) -> None:
+    names = {path.name for path in (trained / f"{name} lora").iterdir()}
+    assert "adapter_model.safetensors" in names
+    assert not names & {"model.safetensors", "config.json"}
+    adapter = load_file(trained / f"{name} lora" / "adapter_model.safetensors")
+    assert all(bool(value.abs().sum() > 0) for key, value in adapter.items() if "lora_B" in key)
+    before = load_file(bases[name] / "model.safetensors")
+    opened = open_model(trained / f"{name} lora").state_dict()
+    kept = {key: value for key, value in opened.items() if "lora_" not in key}
+    stored = {
+        key.removeprefix("lm.base_model.model.").replace(".base_layer", ""): value
+        for key, value in kept.items()
+    }
+    for key, value in before.items():
+        assert torch.equal(stored[key], value)
+
+
+def test_predictions_are_the_losses_and_answers_of_the_trained_model(trained: Path, data: Path) -> None:
+    kept = load_file(trained / "predictions" / PREDICTIONS)
+    model = open_model(trained / "gpt2 full")
+    examples = model.encode(PreparedData(data).split("next", "val"), "next")
+    answers = model.answers(model.batch(examples))
+    torch.testing.assert_close(kept["loss"], answers.losses(), rtol=1e-4, atol=1e-4)
+    assert torch.equal(kept["right"], answers.right())
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_by_stages_2_and_3_with_checkpointed_gradients(
+    trained: Path, data: Path, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe = RECIPE.model_copy(update={"processes": 2, "gradient_checkpointing": "on"})
+    jobs = [
+        job(
+            tmp_path / f"stage {stage} {kind}",
+            data,
+            bases["llama_tied"],
+            recipe.model_copy(update={"zero_stage": stage}),
+            **settings,
+        )
+        for stage in (2, 3)
+        for kind, settings in {"full": {}, "lora": LORA}.items()
+    ]
+    run(jobs, tmp_path)
+    for each in jobs:
+        alone = trained / f"llama_tied {each.folder.name.split()[-1]}"
+        assert losses(each.folder) == pytest.approx(losses(alone), abs=1e-4)
+        [weights] = each.folder.glob("*.safetensors")
+        torch.testing.assert_close(load_file(weights), load_file(alone / weights.name), atol=1e-3, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_stage_offload_and_family_trains_the_same(
+    trained: Path, data: Path, bases: dict[str, Path], processes: int, tmp_path: Path
+) -> None:
+    shardings = [(0, "none"), (1, "none"), (2, "optimizer"), (3, "optimizer"), (3, "parameters")]
+    jobs = [
+        job(
+            tmp_path / f"{stage}-{offload} {name} {kind}",
+            data,
+            base,
+            RECIPE.model_copy(update={"processes": processes, "zero_stage": stage, "offload": offload}),
+            **settings,
+        )
+        for stage, offload in shardings
+        for name, base in bases.items()
+        for kind, settings in {"full": {}, "lora": LORA}.items()
+    ]
+    run(jobs, tmp_path)
+    for each in jobs:
+        alone = trained / each.folder.name.partition(" ")[2]
+        assert losses(each.folder) == pytest.approx(losses(alone), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("settings", [{}, {**LORA, "lora_dropout": 0.1}], ids=["full", "lora"])
+def test_a_training_that_is_killed_ends_as_if_nothing_had_happened(
+    data: Path, bases: dict[str, Path], settings: dict[str, Any], processes: int, stage: int, tmp_path: Path
+) -> None:
+    recipe = RECIPE.model_copy(
+        update={"steps": 300, "checkpoint_steps": 41, "processes": processes, "zero_stage": stage}
+    )
+    whole = job(tmp_path / "whole", data, bases["llama_tied"], recipe, **settings)
+    run([whole], tmp_path / "alone")
+    killed = InterruptedTraining(replace(whole, folder=tmp_path / "killed"), tmp_path / "work")
+    try:
+        process = killed.run_past_next_checkpoint()
+        for pid in killed.processes():
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        first = killed.newest_checkpoint()
+        process = killed.run_past_next_checkpoint()
+        process.terminate()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+        assert first < killed.newest_checkpoint() < recipe.steps
+        assert killed.start().wait(timeout=600) == 0
+    finally:
+        for pid in killed.processes():
+            os.kill(pid, signal.SIGKILL)
+    assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    [weights] = (tmp_path / "whole").glob("*.safetensors")
+    torch.testing.assert_close(
+        load_file(tmp_path / "killed" / weights.name), load_file(weights), atol=1e-6, rtol=0
+    )

@@ -1,0 +1,299 @@
+"""`gradsift run` as a user calls it: a whole run on real text, run again, killed, and given wrong input."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from kfp import components, local
+
+from gradsift.components.shared.parameters.pipeline_settings import form_of
+from gradsift.components.shared.records.evaluation_results import Evaluation
+from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.storage.storage import open_storage
+from gradsift.components.shared.tracking.run_record import step_events
+from gradsift.pipelines.live_table import STEPS
+from gradsift.pipelines.pipeline import gradsift_pipeline
+
+COMMITTED = Path(__file__).parents[3] / "pipelines" / "pipeline.yaml"
+SMALL = {
+    "sources": ["mr", "trec", "mr_flipped"],
+    "prepare_max_rows_per_task": 48,
+    "meta_epochs": 1.0,
+    "extract_dimension": 64,
+    "extract_projection_width": 1024,
+    "extract_shard_rows": 64,
+    "estimate_random_subsets": 20,
+    "fine_tune_steps": 4,
+    "evaluate_seeds": 1,
+    "train_checkpoint_steps": 2,
+    "train_precision": "float32",
+    "extract_precision": "float32",
+}
+REUSED = {**dict.fromkeys(STEPS, "reused"), "preflight": "finished"}
+
+
+def command(output: Path | str, base_model: Path, **changes: Any) -> list[str]:
+    settings = {"base_model": str(base_model), **SMALL, **changes}
+    options = [
+        f"--set={name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in settings.items()
+    ]
+    run = [sys.executable, "-m", "gradsift.pipelines.cli.command_line", "run", "--output", str(output)]
+    return [*run, *options]
+
+
+def call(arguments: list[str], mlflow_on: bool = False) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "GRADSIFT_MLFLOW": "on" if mlflow_on else "off"}
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "KFP_RUN_ID"):
+        environment.pop(name, None)
+    return subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=600)
+
+
+def statuses(root: Path | str) -> dict[str, str]:
+    home = Path(root) / "run.json"
+    events = step_events(str(root), json.loads(home.read_text())["run_id"])
+    return {step: events[step][-1]["status"] for step in STEPS}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> tuple[Path, str]:
+    """Run the whole pipeline once, with MLflow in its default place; return its folder and what it printed."""
+    root = tmp_path_factory.mktemp("run") / "out"
+    done = call(command(root, tiny_encoder), mlflow_on=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root, done.stdout
+
+
+def test_a_run_ends_with_the_choice_the_report_and_the_model(finished: tuple[Path, str]) -> None:
+    root, printed = finished
+    assert "Selected for sst2:" in printed
+    assert f"Report: {root / 'report.html'}" in printed.replace("\n", "")
+    report = (root / "report.html").read_text()
+    assert report.lstrip().lower().startswith("<!doctype html>")
+    [selection_file] = root.glob("subset_estimation/*/selection.json")
+    [evaluation_file] = root.glob("evaluation/*/evaluation.json")
+    selection = Selection.read(selection_file.parent)
+    evaluation = Evaluation.read(evaluation_file.parent)
+    assert set(selection.auxiliary_tasks) == {"mr", "trec", "mr_flipped"}
+    assert {model.name for model in evaluation.models} == {"selected", "all", "target_only", "random"}
+    assert evaluation.test_rows == 1000
+    assert evaluation.verdict.text in printed.replace("\n", " ")
+    [model] = root.glob("target_finetuning/*/model.safetensors")
+    assert str(model.parent) in printed.replace("\n", "")
+    assert statuses(root) == dict.fromkeys(STEPS, "finished")
+
+
+def test_mlflow_holds_one_parent_and_one_child_a_step(finished: tuple[Path, str]) -> None:
+    root, _ = finished
+    client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
+    [experiment] = [e for e in client.search_experiments() if e.name == "gradsift"]
+    runs = client.search_runs([experiment.experiment_id])
+    [parent] = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["kfp.pipeline_run_id"] == json.loads((root / "run.json").read_text())["run_id"]
+    assert parent.data.params["fine_tune_steps"] == "4"
+    assert "test_accuracy" in parent.data.metrics
+    children = {run.data.tags["gradsift.step"]: run for run in runs if run is not parent}
+    assert set(children) == {*STEPS, "gradient_extraction-0"}
+    assert all(child.data.tags["mlflow.parentRunId"] == parent.info.run_id for child in children.values())
+    assert {each.dataset.name for each in children["meta_training"].inputs.dataset_inputs} == {
+        "sst2",
+        "mr",
+        "trec",
+        "mr_flipped",
+    }
+    artifacts = {file.path for file in client.list_artifacts(children["evaluation"].info.run_id)}
+    assert {"report.html", "evaluation.json", "selection.json"} <= artifacts
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    [logged] = client.search_logged_models([experiment.experiment_id])
+    answer = mlflow.pyfunc.load_model(logged.model_uri).predict(["a great film"])
+    assert answer["label"][0] in {"negative", "positive"}
+
+
+def test_a_second_run_reuses_every_step(finished: tuple[Path, str], tiny_encoder: Path) -> None:
+    root, _ = finished
+    first = json.loads((root / "run.json").read_text())["run_id"]
+    done = call(command(root, tiny_encoder))
+    assert done.returncode == 0, done.stderr
+    assert statuses(root) == REUSED
+    assert json.loads((root / "run.json").read_text())["run_id"] != first
+
+
+@pytest.mark.slow
+def test_a_changed_setting_repeats_only_what_depends_on_it(
+    finished: tuple[Path, str], tiny_encoder: Path
+) -> None:
+    root, _ = finished
+    done = call(command(root, tiny_encoder, evaluate_bootstrap=50))
+    assert done.returncode == 0, done.stderr
+    assert statuses(root) == {**REUSED, "evaluation": "finished"}
+
+
+@pytest.mark.slow
+def test_calibration_runs_choose_the_estimator(finished: tuple[Path, str], tiny_encoder: Path) -> None:
+    root, _ = finished
+    done = call(command(root, tiny_encoder, calibrate_runs=4))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "calibrate" in done.stdout
+    [calibration] = [
+        selection.calibration
+        for selection in (Selection.read(path.parent) for path in root.glob("*/*/selection.json"))
+        if selection.calibration
+    ]
+    subsets = [run.subset for run in calibration.runs]
+    assert len(subsets) == 5
+    assert [] in subsets
+    assert len({tuple(subset) for subset in subsets}) == 5
+    again = call(command(root, tiny_encoder, calibrate_runs=4))
+    assert again.stdout.count("reused") == len(STEPS)
+
+
+@pytest.mark.slow
+def test_a_run_that_registers_its_model_ends_early_where_nothing_is_new(
+    finished: tuple[Path, str], tiny_encoder: Path
+) -> None:
+    root, _ = finished
+    first = call(command(root, tiny_encoder, promote_model_name="reviews"), mlflow_on=True)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "promote model" in first.stdout
+    client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
+    assert set(client.get_registered_model("reviews").aliases) == {"candidate", "champion"}
+    again = call(command(root, tiny_encoder, promote_model_name="reviews", evaluate_seed=0), mlflow_on=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "Nothing new: data and settings are those of a judged version of reviews." in again.stdout
+    assert "meta-train" not in again.stdout
+    changed = call(command(root, tiny_encoder, promote_model_name="reviews", evaluate_seed=1), mlflow_on=True)
+    assert "promote model" in changed.stdout, changed.stdout + changed.stderr
+    assert len(client.search_model_versions("name = 'reviews'")) == 1, "the same model as before"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["source", "committed YAML"])
+def test_source_and_committed_yaml_run_under_the_local_runner(
+    form: str, finished: tuple[Path, str], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = finished
+    monkeypatch.setenv("KFP_RUN_ID", form.replace(" ", "-"))
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
+    pipeline = gradsift_pipeline if form == "source" else components.load_component_from_file(str(COMMITTED))
+    # Another seed of the data and another cap: every step has its own work to do; and another number of pods.
+    number = {"source": 1, "committed YAML": 2}[form]
+    arguments = {**SMALL, "prepare_seed": number, "extract_pods": number}
+    arguments |= {"prepare_max_rows_per_task": 24, "evaluate_max_runs": 1}
+    arguments |= {"output_uri": str(root), "base_model": str(tiny_encoder)}
+    pipeline(**form_of(arguments))
+    events = step_events(str(root), form.replace(" ", "-"))
+    assert {step: log[-1]["status"] for step, log in events.items()} == dict.fromkeys(
+        [*STEPS, *(f"gradient_extraction-{part}" for part in range(number))], "finished"
+    )
+    [metrics] = tmp_path.rglob("evaluate/executor_output.json")
+    artifacts = json.loads(metrics.read_text())["artifacts"]
+    assert "confusionMatrix" in str(artifacts["confusion"])
+    assert artifacts["metrics"]["artifacts"][0]["metadata"]["test_accuracy"] > 0
+    [report] = tmp_path.rglob("evaluate/report")
+    assert "<!doctype html>" in report.read_text().lower()
+    [statistics] = tmp_path.rglob("prepare-data/statistics")
+    assert "mr_flipped" in statistics.read_text()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_a_run_continues_with_the_first_unfinished_step(
+    tmp_path: Path, tiny_encoder: Path, finished: tuple[Path, str]
+) -> None:
+    root = tmp_path / "out"
+    moments = random.Random(0)
+    environment = {**os.environ, "GRADSIFT_MLFLOW": "off"}
+    for _ in range(4):
+        process = subprocess.Popen(
+            command(root, tiny_encoder),
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(moments.uniform(8, 30))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        _wait_until_nothing_runs(root)
+    done = call(command(root, tiny_encoder))
+    assert done.returncode == 0, done.stderr
+    undisturbed = finished[0]
+    for name in ("data_preparation", "gradient_extraction"):
+        [output] = root.glob(f"{name}/*")
+        expected = undisturbed / name / output.name / "manifest.json"
+        assert (output / "manifest.json").read_bytes() == expected.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_run_with_its_root_in_s3(
+    s3_root: str, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    root = f"{s3_root}/run"
+    done = call(command(root, tiny_encoder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    keys = open_storage(root).keys()
+    for ending in ("report.html", "selection.json", "target_finetuning", "manifest.json", "evaluation.jsonl"):
+        assert any(ending in key for key in keys), ending
+    report = [sys.executable, "-m", "gradsift.pipelines.cli.command_line", "report", "--output", root]
+    assert call([*report, "--to", str(tmp_path / "report.html")]).returncode == 0
+    assert "sst2" in (tmp_path / "report.html").read_text()
+    again = call(command(root, tiny_encoder))
+    assert again.stdout.count("reused") == len(STEPS) - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"target": "nothing"}, "nothing"),
+        ({"suite": "/does/not/exist"}, "/does/not/exist"),
+        ({"sources": ["sst2"]}, "sst2"),
+        ({"base_model": "no/such-model"}, "no/such-model"),
+        ({"extract_dimension": 0}, "extract_dimension"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(
+    changes: dict[str, Any], sentence: str, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    done = call(command(tmp_path / "out", tiny_encoder, **changes))
+    assert done.returncode == 2, done.stdout + done.stderr
+    [error] = done.stderr.strip().splitlines()
+    assert error.startswith("Error: ")
+    assert sentence in error
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not list((tmp_path / "out").glob("*/*/manifest.json")) or "base_model" in changes
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path, tiny_encoder: Path) -> None:
+    root = tmp_path / "out"
+    first = subprocess.Popen(
+        command(root, tiny_encoder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        while not (root / "run.json").exists():
+            time.sleep(0.1)
+        second = call(command(root, tiny_encoder))
+    finally:
+        first.terminate()
+        first.wait()
+    assert second.returncode == 2
+    assert "Another run works in" in second.stderr
+
+
+def _wait_until_nothing_runs(root: Path) -> None:
+    """A killed command's steps notice within seconds and stop."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+        if not any(str(root).encode() in line for line in commands):
+            return
+        time.sleep(0.5)
+    raise AssertionError("a step of the killed run still works")
