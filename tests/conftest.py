@@ -9,11 +9,12 @@ import sysconfig
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Steps under test send nothing to MLflow; a test of the sending uses the fixture `mlflow_experiment`.
 os.environ["GRADSIFT_MLFLOW"] = "off"
 
+Compile = Callable[[Any], list[dict[str, Any]]]
 BUCKET = "bucket"
 ACCESS_KEY = "AKIAGRADSIFTTESTS0AA"
 SECRET_KEY = "gradsift/tests/only/0123456789abcdefghij"
@@ -230,3 +232,18 @@ def _wait_for_endpoint(process: subprocess.Popen[bytes], log: Path) -> str:
             return found[1]
         time.sleep(0.05)
     raise RuntimeError(f"The S3 server did not start: {log.read_text() if log.exists() else 'no log'}")
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Compile:
+    """Return what compiles a pipeline: its specification and its platform's come back."""
+
+    def compile_pipeline(pipeline: Any) -> list[dict[str, Any]]:
+        import yaml
+        from kfp import compiler
+
+        path = tmp_path / "pipeline.yaml"
+        compiler.Compiler().compile(pipeline, str(path))
+        return list(yaml.safe_load_all(path.read_text()))
+
+    return compile_pipeline

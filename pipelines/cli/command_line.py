@@ -113,15 +113,16 @@ def report(
 
 
 @app.command(name="compile")
-def compile_pipeline(
+def compile_to(
     to: Annotated[Path, typer.Option(help="File to write.")] = Path("pipeline.yaml"),
 ) -> None:
     """Compile the pipeline to YAML for Kubeflow."""
-    from kfp import compiler
+    from gradsift.components.shared.storage.local import atomic_file
+    from gradsift.pipelines.kubeflow.objects import compile_pipeline
 
-    from gradsift.pipelines.pipeline import gradsift_pipeline
-
-    compiler.Compiler().compile(gradsift_pipeline, str(to))
+    compiled = compile_pipeline()
+    with atomic_file(to) as path:
+        path.write_text(compiled.yaml)
     console.print(f"Pipeline: {to}")
 
 

@@ -18,8 +18,10 @@ from kfp_server_api import (
     V2beta1PipelineVersionReference,
 )
 
+from gradsift.components.shared.errors import InputError, numbered
 from gradsift.pipelines.kubeflow.client import Kubeflow, KubeflowConflictError
 from gradsift.pipelines.pipeline import gradsift_pipeline
+from gradsift.pipelines.text_channels import non_text_channels
 
 MAX_NAME = 255
 """Number of characters that Kubeflow keeps of a name; it answers to a longer one as if it were down."""
@@ -69,11 +71,18 @@ class CompiledPipeline:
 
 
 def compile_pipeline() -> CompiledPipeline:
-    """Compile the pipeline."""
+    """Compile the pipeline.
+
+    Raises:
+        InputError: Kubeflow's driver would drop a resource, as its amount is not a text.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(gradsift_pipeline, str(path))
-        return CompiledPipeline(path.read_text())
+        compiled = CompiledPipeline(path.read_text())
+    if problems := non_text_channels(compiled.documents):
+        raise InputError(numbered(problems))
+    return compiled
 
 
 def ensure_version(kubeflow: Kubeflow, pipeline: CompiledPipeline) -> V2beta1PipelineVersionReference:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
-from doubles.kfp_channels import kubernetes_executors
 from doubles.kfp_condition import evaluate
 from doubles.kfp_error import DriverError
 from doubles.kfp_inputs import (
@@ -24,6 +23,8 @@ from doubles.kfp_inputs import (
     task_inputs,
 )
 from doubles.kfp_pod import Options, PodTask, pod_task
+
+from gradsift.pipelines.text_channels import kubernetes_executors
 
 Spec = Mapping[str, Any]
 TaskOutputs = Mapping[str, Mapping[str, Any]] | Callable[[PodTask], Mapping[str, Any]]

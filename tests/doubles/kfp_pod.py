@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from doubles.kfp_channels import CHANNEL
 from doubles.kfp_error import DriverError
 from doubles.kfp_inputs import RUN_ID, Outputs, Scope, resolve_parameter, text_of, whole
 from doubles.kfp_kubernetes import extend_patch
+
+from gradsift.pipelines.text_channels import CHANNEL
 
 Spec = Mapping[str, Any]
 Pod = dict[str, Any]

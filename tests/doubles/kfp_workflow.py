@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
-from doubles.kfp_channels import kubernetes_executors
 from doubles.kfp_inputs import RUN_NAME, whole
 from doubles.kfp_pod import PodTask
+
+from gradsift.pipelines.text_channels import kubernetes_executors
 
 Spec = Mapping[str, Any]
 Node = dict[str, Any]

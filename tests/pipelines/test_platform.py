@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from doubles.kfp_channels import non_text_channels
 from doubles.kfp_driver import resolve
 from doubles.kfp_pod import PodTask
 from doubles.kfp_workflow import workflow_bytes
@@ -19,6 +18,7 @@ from gradsift.components.preflight.step_settings import pods, step_settings
 from gradsift.components.shared.parameters.extraction import MAX_PODS
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings, form_of
 from gradsift.components.shared.process.pod_environment import MOUNTS
+from gradsift.pipelines.text_channels import non_text_channels
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
 EXTRACTING = {"extract-part", "promote-model"}

@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from doubles.kfp_channels import non_text_channels
+import pytest
 from kfp import dsl, kubernetes
+
+from gradsift.components.shared.errors import InputError
+from gradsift.pipelines.kubeflow import objects
+from gradsift.pipelines.text_channels import non_text_channels
 
 Compile = Callable[[Any], list[dict[str, Any]]]
 GPU = "nvidia.com/gpu"
@@ -101,3 +105,15 @@ def test_channels_are_followed_through_conditions_loops_and_pipelines(compiled: 
     found = non_text_channels(compiled(outer))
     assert len(found) == 3
     assert all("the accelerator limit" in sentence for sentence in found)
+
+
+def test_a_pipeline_whose_gpus_would_be_dropped_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dsl.pipeline(name="numbers")
+    def pipeline(gpus: int = 1) -> None:
+        step().set_accelerator_type(GPU).set_accelerator_limit(gpus)
+
+    monkeypatch.setattr(objects, "gradsift_pipeline", pipeline)
+    with pytest.raises(
+        InputError, match=r"^Task `step`: the accelerator limit comes from `gpus`, a NUMBER_INTEGER"
+    ):
+        objects.compile_pipeline()
