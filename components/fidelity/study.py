@@ -29,7 +29,7 @@ from gradsift.components.shared.training.true_runs import Run, run_truly
 
 Truth = Literal["base", "meta", "both"]
 Result = TypeVar("Result")
-FEWEST_SUBSETS = 8
+MIN_SUBSETS = 8
 CALIBRATION_RUNS = 10
 
 
@@ -50,8 +50,8 @@ class Study:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.subsets < FEWEST_SUBSETS:
-            raise InputError(f"Option subsets is {self.subsets}: expected {FEWEST_SUBSETS} or more.")
+        if self.subsets < MIN_SUBSETS:
+            raise InputError(f"Option subsets is {self.subsets}: expected {MIN_SUBSETS} or more.")
         if self.seeds < 1:
             raise InputError(f"Option seeds is {self.seeds}: expected 1 or more.")
         if self.truth not in get_args(Truth):

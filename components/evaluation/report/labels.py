@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-LETTER_WIDTH, LINE_HEIGHT, LONGEST_LABEL = 7.0, 14.0, 24
+LETTER_WIDTH, LINE_HEIGHT, MAX_LABEL_LENGTH = 7.0, 14.0, 24
 BESIDE = (-7.0, -18.0, 4.0, -30.0, 16.0)
 AROUND = (-18.0, 4.0, -32.0, 18.0, 32.0, -46.0, 46.0, -60.0)
 """Places of a label, by the height of its top against its point; on either side of it."""
@@ -40,8 +40,8 @@ def text(x: float, y: float, css_class: str, words: str) -> Markup:
 
 def shortened(label: str) -> str:
     """Return a label that is not too long to draw: a long one without its middle, as names differ at their ends."""
-    half = LONGEST_LABEL // 2
-    return label if len(label) <= LONGEST_LABEL else f"{label[: half - 1]}…{label[-half:]}"
+    half = MAX_LABEL_LENGTH // 2
+    return label if len(label) <= MAX_LABEL_LENGTH else f"{label[: half - 1]}…{label[-half:]}"
 
 
 def point_labels(

@@ -28,8 +28,8 @@ from torch.nn import functional
 
 from gradsift.components.gradient_extraction.projection.counter_hash import random_bits, random_signs
 
-MOST_GROUPS = 16
-NUMBERS_AT_ONCE = {"cpu": 2**21, "cuda": 2**26}
+MAX_GROUPS = 16
+NUMBER_BATCH = {"cpu": 2**21, "cuda": 2**26}
 """Intermediate numbers that are held at a time: a CPU wants them in its cache, a GPU wants large products."""
 
 
@@ -222,8 +222,8 @@ class Projection:
         return mixed.view(-1, tokens, width)
 
     def _parts(self, rows: int, numbers_a_row: int) -> Iterator[slice]:
-        """Cut a batch so that no more than `NUMBERS_AT_ONCE` intermediate numbers are held."""
-        step = max(1, NUMBERS_AT_ONCE[self._device.type] // numbers_a_row)
+        """Cut a batch so that no more than `NUMBER_BATCH` intermediate numbers are held."""
+        step = max(1, NUMBER_BATCH[self._device.type] // numbers_a_row)
         return (slice(start, start + step) for start in range(0, rows, step))
 
     def _signs(self, name: str, count: int) -> Tensor:
@@ -242,5 +242,5 @@ def _prime(most: int) -> int:
 
 def _groups(rows: int, columns: int, width: int) -> int:
     """Return B: the largest power of two that leaves blocks of at least `width` numbers and one row."""
-    most = min(MOST_GROUPS, rows, columns, rows * columns // width)
+    most = min(MAX_GROUPS, rows, columns, rows * columns // width)
     return 1 << (max(most, 1).bit_length() - 1)

@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 from gradsift.components.shared.kubeflow_trainer.kubernetes_api import KubernetesApi, KubernetesError
 from gradsift.components.shared.kubeflow_trainer.train_job_payload import CONTAINER, creation_time, first_node
 
-SILENCE_SECONDS = 60.0
+SILENCE_TIMEOUT_SECONDS = 60.0
 """A connection that brings nothing for so long is made anew, as it may have died unnoticed."""
 RECONNECT_SECONDS = 3.0
 OVERLAP_SECONDS = 60
@@ -74,7 +74,7 @@ class TrainJobLog:
             follow=True,
             timestamps=True,
             _preload_content=False,
-            _request_timeout=(10, SILENCE_SECONDS),
+            _request_timeout=(10, SILENCE_TIMEOUT_SECONDS),
             **options,
         )
         try:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 NO_ANSWER = -100
 """The label of a position that holds no answer, which is PyTorch's `ignore_index`."""
-SAMPLED_AT_ONCE = 2**24
+SAMPLED_BATCH = 2**24
 """Scores that labels are drawn from at a time: several numbers in float64 are held for each of them."""
 
 
@@ -86,7 +86,7 @@ class Answers:
             draws: the numbers, [n, C] float64.
         """
         label = torch.full_like(self.label, NO_ANSWER)
-        at_once = max(1, SAMPLED_AT_ONCE // self.logits.shape[2])
+        at_once = max(1, SAMPLED_BATCH // self.logits.shape[2])
         for row, place in zip(*(index.split(at_once) for index in self.is_answer.nonzero().T), strict=True):
             label[row, place] = _drawn(self.logits[row, place], draws[row, place])
         return label

@@ -42,7 +42,7 @@ from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.tracking.serving import Serving
 
-WRITTEN_AT_ONCE = 16
+WRITTEN_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ class LanguageModel(TaskModel):
         """
         ends = {self.tokenizer.eos_token_id, *(example["label"][-1] for example in examples)}
         written = [""] * len(examples)
-        for rows in by_length(examples, WRITTEN_AT_ONCE):
+        for rows in by_length(examples, WRITTEN_BATCH):
             prompts = [examples[row]["input_ids"] for row in rows]
             for row, text in zip(rows, self._generate(prompts, max_new_tokens, sorted(ends)), strict=True):
                 written[row] = text

@@ -21,7 +21,7 @@ Rows = Any
 """Prepared rows: a `datasets.Dataset`, or anything that gives a column by its name."""
 MLFLOW_MODEL = "gradsift.components.shared.models.mlflow_model"
 """The module with which MLflow serves a trained model."""
-READ_AT_ONCE = 8
+READ_BATCH = 8
 
 
 class TaskModel(nn.Module, ABC):
@@ -121,7 +121,7 @@ class TaskModel(nn.Module, ABC):
         Yields:
             The places of some examples, and their answers.
         """
-        for rows in by_length(examples, READ_AT_ONCE):
+        for rows in by_length(examples, READ_BATCH):
             with autocast(self.device, precision):
                 answers = self.answers(self.batch([examples[row] for row in rows]))
             yield rows, answers

@@ -14,7 +14,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
-FEWEST_RUNS = 5
+MIN_CALIBRATION_RUNS = 5
 """Fewer runs cannot tell a line from noise."""
 ROUNDING = 1e-12
 """Estimates whose spread is below this share of their size are equal but for rounding."""
@@ -63,12 +63,12 @@ def calibrate(estimates: FloatArray, true: FloatArray) -> Calibrated:
         true: [K], the runs' losses.
 
     Raises:
-        InputError: there are fewer than `FEWEST_RUNS` runs.
+        InputError: there are fewer than `MIN_CALIBRATION_RUNS` runs.
     """
     runs = len(true)
-    if runs < FEWEST_RUNS:
+    if runs < MIN_CALIBRATION_RUNS:
         raise InputError(
-            f"There are {runs} calibration runs: expected at least {FEWEST_RUNS}, or none to go without."
+            f"There are {runs} calibration runs: expected at least {MIN_CALIBRATION_RUNS}, or none to go without."
         )
     others = ~np.eye(runs, dtype=bool)
     chosen = [best_candidate(estimates[:, own], true[own]) for own in others]

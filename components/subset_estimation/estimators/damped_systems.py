@@ -13,9 +13,9 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray
 from gradsift.components.subset_estimation.statistics.threads import in_threads, scratch, slices
 
-SUBSETS_AT_ONCE = 64
-SUMS_AT_ONCE = 2**23
-FACTORS_AT_ONCE = 2**19
+SUBSET_BATCH = 64
+SUM_BATCH = 2**23
+FACTOR_BATCH = 2**19
 BAND = 2**19
 """Most subsets of one thread, and numbers in its arrays: sums, factors, and tasks' curvatures in float64."""
 PRODUCT_SPEED = 16
@@ -71,7 +71,7 @@ class DampedSystems:
         return factors
 
     def _pieces(self) -> list[slice]:
-        at_once = min(SUBSETS_AT_ONCE, SUMS_AT_ONCE // self.curvature[0].size)
+        at_once = min(SUBSET_BATCH, SUM_BATCH // self.curvature[0].size)
         return slices(len(self.ridges), max(1, at_once))
 
     def _factored(self, piece: slice) -> Iterator[tuple[slice, StoredArray]]:
@@ -79,7 +79,7 @@ class DampedSystems:
         systems = self._sums(piece)
         diagonal = np.arange(systems.shape[1])
         systems[:, diagonal, diagonal] += self.ridges[piece, None]
-        for group in slices(len(systems), max(1, FACTORS_AT_ONCE // systems[0].size)):
+        for group in slices(len(systems), max(1, FACTOR_BATCH // systems[0].size)):
             try:
                 factors = np.linalg.cholesky(systems[group].swapaxes(1, 2))
             except np.linalg.LinAlgError as error:

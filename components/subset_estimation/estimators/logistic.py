@@ -26,14 +26,14 @@ from gradsift.components.subset_estimation.statistics.task_statistics import (
 )
 from gradsift.components.subset_estimation.statistics.threads import in_threads, slices
 
-SUBSETS_AT_ONCE = 128
-MARGINS_AT_ONCE = 2**26
+SUBSET_BATCH = 128
+MARGIN_BATCH = 2**26
 GRADIENT_TOLERANCE, ROUNDING = 1e-5, 1e-9
 """Largest norm of the gradient at the end: so much of the root of the summed squares of the rows' gradients at
 theta*, that is of the noise with which rows sample it, and of its norm at the start."""
-MOST_ITERATIONS = 200
+MAX_ITERATIONS = 200
 SLOPE_TOLERANCE = 0.1
-MOST_LINE_SEARCH_STEPS = 60
+MAX_LINE_SEARCH_STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class Logistic:
         self.statistics = statistics
         self.train = train
         self.ridge = ridge
-        at_once = MARGINS_AT_ONCE // max(1, len(train.offset))
-        self.subsets_at_once = max(1, min(SUBSETS_AT_ONCE, at_once))
+        at_once = MARGIN_BATCH // max(1, len(train.offset))
+        self.subsets_at_once = max(1, min(SUBSET_BATCH, at_once))
         self._expansion = Expansion.at(np.zeros(train.feature.shape[1]), train)
         self._squares = self._expansion.squares
         average = np.append(np.full(len(statistics.tasks), 0.5), 1.0)
@@ -113,7 +113,7 @@ class Logistic:
         direction = -scaled
         largest = GRADIENT_TOLERANCE * np.sqrt(memberships @ self._squares)
         largest += ROUNDING * np.linalg.norm(gradient, axis=1)
-        for _ in range(MOST_ITERATIONS):
+        for _ in range(MAX_ITERATIONS):
             unfinished = np.linalg.norm(gradient, axis=1) > largest
             if not unfinished.any():
                 return weights
@@ -129,7 +129,7 @@ class Logistic:
             conjugate = np.divide(gain, energy, out=np.zeros_like(gain), where=unfinished)
             direction = -scaled + conjugate[:, None] * direction
         raise InputError(
-            f"The logistic estimator did not converge in {MOST_ITERATIONS} iterations with this ridge: "
+            f"The logistic estimator did not converge in {MAX_ITERATIONS} iterations with this ridge: "
             "choose a larger one, or the estimator 'gauss_newton'."
         )
 
@@ -144,7 +144,7 @@ def _line_search(
     start, square = ridges * np.vecdot(weights, direction), ridges * np.vecdot(direction, direction)
     step = np.ones(len(ridges))
     low, high = np.zeros_like(step), np.full_like(step, np.inf)
-    for _ in range(MOST_LINE_SEARCH_STEPS):
+    for _ in range(MAX_LINE_SEARCH_STEPS):
         slope, curvature = rows.slopes(step)
         slope += start + step * square
         found = np.abs(slope) <= SLOPE_TOLERANCE * np.abs(first_slope)

@@ -21,7 +21,7 @@ from gradsift.components.subset_estimation.statistics.task_statistics import (
 )
 from gradsift.components.subset_estimation.statistics.threads import in_threads, slices
 
-SUBSETS_AT_ONCE = 64
+SUBSET_BATCH = 64
 
 
 class Solver(Protocol):
@@ -99,7 +99,7 @@ class _Projection:
 
     def _weights(self, masks: BoolArray) -> list[FloatArray]:
         weights = self.solver.weights(masks)
-        return [weights[part] for part in slices(len(weights), SUBSETS_AT_ONCE)]
+        return [weights[part] for part in slices(len(weights), SUBSET_BATCH)]
 
 
 def open_estimator(config: SubsetEstimationConfig, store: GradientStore) -> LossEstimator:

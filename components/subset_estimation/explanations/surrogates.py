@@ -14,8 +14,8 @@ from gradsift.components.subset_estimation.statistics.task_statistics import Boo
 
 Kind = Literal["linear", "rbf"]
 
-FEWEST_SUBSETS = 12
-MOST_SUBSETS = 2000
+MIN_SUBSETS = 12
+MAX_SUBSETS = 2000
 RIDGE = 0.1
 
 
@@ -24,8 +24,8 @@ def fit_surrogates(
 ) -> list[Surrogate]:
     """Return a linear and an RBF-kernel ridge regression of the losses on the masks.
 
-    Each is fitted to two thirds of the distinct subsets, of which the first `MOST_SUBSETS` are used, and tested on
-    the others. None is fitted to fewer than `FEWEST_SUBSETS`, or where all have the same loss. The kernel
+    Each is fitted to two thirds of the distinct subsets, of which the first `MAX_SUBSETS` are used, and tested on
+    the others. None is fitted to fewer than `MIN_SUBSETS`, or where all have the same loss. The kernel
     exp(-|s - t|^2 / n) and its ridge are those of kernel surrogate models (arXiv 2602.03783).
 
     Args:
@@ -34,8 +34,8 @@ def fit_surrogates(
         losses: [m], their estimated losses in nats.
         generator: draws the two thirds.
     """
-    distinct = np.sort(np.unique(masks, axis=0, return_index=True)[1])[:MOST_SUBSETS]
-    if len(distinct) < FEWEST_SUBSETS or np.ptp(losses[distinct]) == 0:
+    distinct = np.sort(np.unique(masks, axis=0, return_index=True)[1])[:MAX_SUBSETS]
+    if len(distinct) < MIN_SUBSETS or np.ptp(losses[distinct]) == 0:
         return []
     order = generator.permutation(distinct)
     held_out, fitted = np.split(order, [len(order) // 3])

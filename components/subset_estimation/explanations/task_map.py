@@ -8,7 +8,7 @@ from gradsift.components.subset_estimation.statistics.directions import unit
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics
 
-MOST_CLUSTERS = 10
+MAX_CLUSTERS = 10
 
 
 def draw_task_map(statistics: TaskStatistics) -> TaskMap:
@@ -25,7 +25,7 @@ def draw_task_map(statistics: TaskStatistics) -> TaskMap:
     scale = 1 / np.sqrt(affinity.sum(axis=1))
     values, vectors = np.linalg.eigh(np.eye(len(order)) - scale[:, None] * affinity * scale)
     vectors = _signed(vectors)
-    clusters = 1 + int(np.diff([*values, 1.0])[:MOST_CLUSTERS].argmax())
+    clusters = 1 + int(np.diff([*values, 1.0])[:MAX_CLUSTERS].argmax())
     coordinates = np.column_stack([vectors, np.zeros(len(order))])[:, 1:3] * scale[:, None]
     return TaskMap(
         tasks=[statistics.target, *statistics.tasks],

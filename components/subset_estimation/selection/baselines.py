@@ -20,7 +20,7 @@ from gradsift.components.subset_estimation.statistics.directions import unit
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, TaskStatistics
 
-MOST_DRAWS = 100
+MAX_DRAWS = 100
 """Random subsets drawn to find another one than the selection."""
 
 
@@ -65,7 +65,7 @@ def target_only(inputs: BaselineInputs) -> BoolArray:
 
 def random_tasks(inputs: BaselineInputs) -> BoolArray:
     """Return a random subset of the selection's size, another one than it where one is found."""
-    for _ in range(MOST_DRAWS):
+    for _ in range(MAX_DRAWS):
         drawn: BoolArray = inputs.constraints.random_subsets(inputs.size, 1, inputs.generator)[0]
         if (drawn != inputs.selected).any():
             break

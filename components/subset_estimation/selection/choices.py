@@ -11,7 +11,7 @@ from gradsift.components.subset_estimation.estimators.uncertainty import Estimat
 from gradsift.components.subset_estimation.selection.baselines import BASELINES, BaselineInputs, random_tasks
 from gradsift.components.subset_estimation.selection.constraints import Constraints, constraints_of
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
-from gradsift.components.subset_estimation.selection.resampling import MOST_SUBSETS, selection_shares
+from gradsift.components.subset_estimation.selection.resampling import MAX_SUBSETS, selection_shares
 from gradsift.components.subset_estimation.selection.selection import (
     LossSource,
     Step,
@@ -136,6 +136,6 @@ def _shares(
             return _ensemble(config, constraints, sampled, estimates)
         return best_of_m(sampled, estimates)
 
-    if config.method != "forward_stepwise" and len(sampled) > MOST_SUBSETS:
+    if config.method != "forward_stepwise" and len(sampled) > MAX_SUBSETS:
         return None
     return selection_shares(ledger, choose, np.random.default_rng([config.seed, 2]))

@@ -16,7 +16,7 @@ from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 from gradsift.components.subset_estimation.statistics.threads import slices
 
-SUBSETS_AT_ONCE = 512
+SUBSET_BATCH = 512
 SCHEMA = pa.schema(
     [
         ("subset", pa.list_(pa.string())),
@@ -56,14 +56,14 @@ class EstimateLedger:
     def estimate(self, masks: BoolArray, source: str) -> FloatArray:
         """Return the estimated losses [m] of subsets [m, n]; `source` is noted for those that are new."""
         lacking = [mask for mask in _distinct(masks) if self._standard_error(mask) is None]
-        for part in slices(len(lacking), SUBSETS_AT_ONCE):
+        for part in slices(len(lacking), SUBSET_BATCH):
             self.losses(np.stack(lacking[part]), source)
         return self._known_losses(masks)
 
     def mean_losses(self, masks: BoolArray, source: str) -> FloatArray:
         """Return the same losses as `estimate`, without the cost of their standard errors."""
         new = [mask for mask in _distinct(masks) if mask.tobytes() not in self._estimates]
-        for part in slices(len(new), SUBSETS_AT_ONCE):
+        for part in slices(len(new), SUBSET_BATCH):
             some = np.stack(new[part])
             for mask, loss in zip(some, self.estimator.mean_losses(some), strict=True):
                 self._estimates[mask.tobytes()] = Estimate(mask, source, float(loss), None)

@@ -16,11 +16,11 @@ from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
 RESAMPLES = 50
-FEWEST_RESAMPLES = 10
-MOST_TASKS = 60
-MOST_SUBSETS = 2000
+MIN_RESAMPLES = 10
+MAX_TASKS = 60
+MAX_SUBSETS = 2000
 """No further resample is begun once this many subsets were estimated in full detail."""
-SUBSETS_AT_ONCE = 64
+SUBSET_BATCH = 64
 
 
 def selection_shares(
@@ -28,17 +28,17 @@ def selection_shares(
 ) -> FloatArray | None:
     """Return for every task [n] the share of resamples on which `choose` takes it.
 
-    None where there are more than `MOST_TASKS` tasks, or where fewer than `FEWEST_RESAMPLES` choices were made by
-    the time `MOST_SUBSETS` were estimated.
+    None where there are more than `MAX_TASKS` tasks, or where fewer than `MIN_RESAMPLES` choices were made by
+    the time `MAX_SUBSETS` were estimated.
     """
-    if len(ledger.tasks) > MOST_TASKS:
+    if len(ledger.tasks) > MAX_TASKS:
         return None
     resampled = _ResampledLosses(ledger, generator)
     chosen: list[BoolArray] = []
-    while len(chosen) < RESAMPLES and len(resampled) <= MOST_SUBSETS:
+    while len(chosen) < RESAMPLES and len(resampled) <= MAX_SUBSETS:
         resampled.current = len(chosen)
         chosen.append(choose(resampled))
-    return np.mean(chosen, axis=0) if len(chosen) >= FEWEST_RESAMPLES else None
+    return np.mean(chosen, axis=0) if len(chosen) >= MIN_RESAMPLES else None
 
 
 class _ResampledLosses:
@@ -58,8 +58,8 @@ class _ResampledLosses:
     def mean_losses(self, masks: BoolArray, source: str) -> FloatArray:
         """Return the losses [m] of subsets [m, n] under the current resample."""
         new = list({mask.tobytes(): mask for mask in masks if mask.tobytes() not in self._losses}.values())
-        for start in range(0, len(new), SUBSETS_AT_ONCE):
-            self._compute(np.stack(new[start : start + SUBSETS_AT_ONCE]))
+        for start in range(0, len(new), SUBSET_BATCH):
+            self._compute(np.stack(new[start : start + SUBSET_BATCH]))
         return np.array([self._losses[mask.tobytes()][self.current] for mask in masks])
 
     def _compute(self, masks: BoolArray) -> None:

@@ -15,7 +15,7 @@ Action = Literal["start", "add", "drop", "swap"]
 
 FORWARD_STEPWISE = "forward_stepwise"
 
-MOST_SWAPPED_IN = 20
+MAX_SWAPPED_IN = 20
 """Swaps bring in one of this many tasks, those whose addition has the lowest estimates."""
 
 
@@ -123,9 +123,9 @@ def _drops(losses: LossSource, constraints: Constraints, mask: BoolArray) -> lis
 
 def _swaps(losses: LossSource, constraints: Constraints, mask: BoolArray) -> list[Step]:
     additions = [_addition(mask, task) for task in _outside(constraints, mask)]
-    if len(additions) > MOST_SWAPPED_IN:
+    if len(additions) > MAX_SWAPPED_IN:
         order = losses.mean_losses(_masks(additions), FORWARD_STEPWISE).argsort(kind="stable")
-        additions = [additions[index] for index in sorted(order[:MOST_SWAPPED_IN])]
+        additions = [additions[index] for index in sorted(order[:MAX_SWAPPED_IN])]
     swaps = [
         Step("swap", addition.added, removed, _changed(addition.mask, removed))
         for removed in _droppable(constraints, mask)

@@ -6,8 +6,8 @@ from gradsift.components.subset_estimation.estimators.uncertainty import Estimat
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
-SUBSETS, FEWEST_SUBSETS = 32, 4
-MOST_ESTIMATES = 4000
+SUBSETS, MIN_SUBSETS = 32, 4
+MAX_ESTIMATES = 4000
 """Estimates that all scores together may take: of many tasks, each score is the mean over fewer subsets."""
 
 
@@ -19,9 +19,9 @@ def task_scores(ledger: EstimateLedger, subsets: BoolArray) -> Estimates:
 
     Args:
         ledger: gives the losses.
-        subsets: [m, n], random subsets; the first `SUBSETS` are used, down to `FEWEST_SUBSETS` for many tasks.
+        subsets: [m, n], random subsets; the first `SUBSETS` are used, down to `MIN_SUBSETS` for many tasks.
     """
-    subsets = subsets[: min(SUBSETS, max(FEWEST_SUBSETS, MOST_ESTIMATES // len(ledger.tasks)))]
+    subsets = subsets[: min(SUBSETS, max(MIN_SUBSETS, MAX_ESTIMATES // len(ledger.tasks)))]
     effects = [_effects(ledger, subset) for subset in subsets]
     mean = Losses(
         rows=np.mean([effect.rows for effect in effects], axis=0),

@@ -7,7 +7,7 @@ import numpy as np
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
-MOST_TIES = 5
+MAX_TIES = 5
 
 
 def near_ties(
@@ -16,7 +16,7 @@ def near_ties(
     """Return those of the other subsets [n], by name, that may be as good as the chosen one [n].
 
     Their estimate is lower, or higher by no more than the standard error of the difference, in which the errors
-    that both share cancel. At most `MOST_TIES` are returned, those with the lowest estimates first, and each
+    that both share cancel. At most `MAX_TIES` are returned, those with the lowest estimates first, and each
     subset once, under its first name.
     """
     distinct = {chosen.tobytes(): ""}
@@ -29,4 +29,4 @@ def near_ties(
     excess = losses.combine(np.column_stack([-np.ones(len(names)), np.eye(len(names))])).estimates()
     order = np.argsort(excess.loss, kind="stable")
     ties = [names[index] for index in order if excess.loss[index] <= excess.standard_error[index]]
-    return {name: others[name] for name in ties[:MOST_TIES]}
+    return {name: others[name] for name in ties[:MAX_TIES]}

@@ -8,7 +8,7 @@ FloatArray = npt.NDArray[np.float64]
 StoredArray = npt.NDArray[np.floating]
 """Numbers in the precision of the store, float32, or in a higher one."""
 
-SMALLEST_ERROR = 1e-6
+MIN_ERROR = 1e-6
 """Smallest 1 - p that float32 gradients resolve: beyond it a row counts as fit to this probability."""
 
 
@@ -16,7 +16,7 @@ def linear_margins(margin: StoredArray, gradient: StoredArray) -> tuple[FloatArr
     """Return offset b and feature m of every row, so that its margin at weights w is b + m.w.
 
     The gradient of the margin log p/(1-p) is minus the gradient of the loss over 1-p. Where 1-p is below
-    `SMALLEST_ERROR` both the margin and the division stop there, so that nothing overflows and the gradient
+    `MIN_ERROR` both the margin and the division stop there, so that nothing overflows and the gradient
     of softplus(-(b + m.w)) at w = 0 is the stored gradient for every row.
 
     Args:
@@ -26,7 +26,7 @@ def linear_margins(margin: StoredArray, gradient: StoredArray) -> tuple[FloatArr
     Returns:
         Offset [N], and feature [N, d] in the gradient's precision.
     """
-    offset = np.minimum(margin.astype(np.float64), -logit(SMALLEST_ERROR))
+    offset = np.minimum(margin.astype(np.float64), -logit(MIN_ERROR))
     return offset, gradient / -expit(-offset)[:, None].astype(gradient.dtype)
 
 

@@ -1,7 +1,7 @@
 """Reading a gradient store for the estimators, in one pass over its shards.
 
 Memory is that of the sums and of a few shards a core, whatever the number of rows. Products of float32 rows
-are summed in float64 every `ROWS_AT_ONCE` rows. A number that is not finite leaves a sum that is not finite,
+are summed in float64 every `ROW_BATCH` rows. A number that is not finite leaves a sum that is not finite,
 so sums are checked first, and rows only to name what is wrong.
 """
 
@@ -26,7 +26,7 @@ from gradsift.components.subset_estimation.statistics.task_statistics import (
 from gradsift.components.subset_estimation.statistics.threads import in_threads, slices
 
 MARGIN_TOLERANCE = 0.01
-ROWS_AT_ONCE = 1024
+ROW_BATCH = 1024
 
 
 def read_statistics(store: GradientStore) -> TaskStatistics:
@@ -129,7 +129,7 @@ def auxiliary_tasks(store: GradientStore) -> tuple[str, ...]:
 def outer_products(rows: StoredArray) -> FloatArray:
     """Return the sum over rows [N, d] of x x^T, [d, d]."""
     d = rows.shape[1]
-    parts = (rows[part] for part in slices(len(rows), ROWS_AT_ONCE))
+    parts = (rows[part] for part in slices(len(rows), ROW_BATCH))
     return sum((part.T @ part for part in parts), np.zeros((d, d)))
 
 

@@ -11,7 +11,7 @@ from gradsift.components.evaluation.report.labels import (
     CLEARANCE,
     LETTER_WIDTH,
     LINE_HEIGHT,
-    LONGEST_LABEL,
+    MAX_LABEL_LENGTH,
     Area,
     point_labels,
     shortened,
@@ -78,10 +78,10 @@ def test_point_without_a_label_still_keeps_its_place_free() -> None:
     ("label", "shown"),
     [
         ("short", "short"),
-        ("a" * LONGEST_LABEL, "a" * LONGEST_LABEL),
+        ("a" * MAX_LABEL_LENGTH, "a" * MAX_LABEL_LENGTH),
         ("natural_instructions_task029", "natural_ins…ions_task029"),
     ],
 )
 def test_long_labels_lose_their_middle(label: str, shown: str) -> None:
     assert shortened(label) == shown
-    assert len(shown) <= LONGEST_LABEL
+    assert len(shown) <= MAX_LABEL_LENGTH

@@ -86,7 +86,7 @@ def test_outer_products_and_rows_are_added_as_whole_gradients_are(
     left = torch.randn(3, tokens, rows, generator=generator)
     projection = Projection({"w": (rows, columns)}, 1, width, 0, CPU)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(projection_module.NUMBERS_AT_ONCE, "cpu", at_once)
+        patch.setitem(projection_module.NUMBER_BATCH, "cpu", at_once)
         for factor in (left, one_hot):
             found, expected = projection.empty_sketch(3), projection.empty_sketch(3)
             projection.add_outer(found, "w", factor, right)

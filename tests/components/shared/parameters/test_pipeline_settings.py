@@ -22,7 +22,7 @@ from gradsift.components.shared.parameters.pipeline_settings import (
 )
 from gradsift.components.shared.parameters.settings import SettingsError
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.subset_estimation.estimators.calibration import FEWEST_RUNS
+from gradsift.components.subset_estimation.estimators.calibration import MIN_CALIBRATION_RUNS
 
 
 def test_defaults_are_possible() -> None:
@@ -220,7 +220,7 @@ def test_the_ridge_follows_how_training_is_counted(steps: int, scaling: str) -> 
 
 
 def test_the_fewest_runs_with_the_target_alone_are_enough_to_calibrate() -> None:
-    assert MIN_RUNS + 1 == FEWEST_RUNS
+    assert MIN_RUNS + 1 == MIN_CALIBRATION_RUNS
 
 
 @pytest.mark.parametrize(

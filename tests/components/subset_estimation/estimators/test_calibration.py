@@ -9,7 +9,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.subset_estimation.estimators.calibration import (
-    FEWEST_RUNS,
+    MIN_CALIBRATION_RUNS,
     Line,
     best_candidate,
     calibrate,
@@ -107,7 +107,7 @@ def test_many_useless_candidates_do_not_look_useful() -> None:
 
 
 def test_too_few_runs_are_refused() -> None:
-    estimates, true = _runs(0, runs=FEWEST_RUNS - 1)
+    estimates, true = _runs(0, runs=MIN_CALIBRATION_RUNS - 1)
     with pytest.raises(InputError, match=r"^There are 4 calibration runs: expected at least 5, or none"):
         calibrate(estimates[None], true)
 

@@ -17,8 +17,8 @@ from gradsift.components.subset_estimation.statistics import threads
 @pytest.fixture(scope="module")
 def small_pieces() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(damped_systems, "SUBSETS_AT_ONCE", 3)
-        patch.setattr(damped_systems, "FACTORS_AT_ONCE", 150)
+        patch.setattr(damped_systems, "SUBSET_BATCH", 3)
+        patch.setattr(damped_systems, "FACTOR_BATCH", 150)
         patch.setattr(damped_systems, "BAND", 40)
         yield
 

@@ -69,7 +69,7 @@ def test_it_does_not_depend_on_how_many_subsets_are_solved_at_once(
 ) -> None:
     problem, masks = synthetic.problem(tasks=5), synthetic.subsets(5)
     whole = _solver(problem, np.float64).weights(masks)
-    monkeypatch.setattr(logistic, "SUBSETS_AT_ONCE", 3)
+    monkeypatch.setattr(logistic, "SUBSET_BATCH", 3)
     np.testing.assert_allclose(_solver(problem, np.float64).weights(masks), whole, rtol=1e-3, atol=1e-6)
 
 
@@ -114,6 +114,6 @@ def test_rows_without_gradient_leave_the_weights_at_zero(synthetic: Any) -> None
 
 
 def test_no_convergence_is_an_error(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logistic, "MOST_ITERATIONS", 2)
+    monkeypatch.setattr(logistic, "MAX_ITERATIONS", 2)
     with pytest.raises(InputError, match="did not converge in 2 iterations"):
         _solver(synthetic.problem(), ridge=1e-3).weights(np.ones((1, 4), bool))

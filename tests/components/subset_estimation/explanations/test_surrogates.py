@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradsift.components.subset_estimation.explanations.surrogates import FEWEST_SUBSETS, fit_surrogates
+from gradsift.components.subset_estimation.explanations.surrogates import MIN_SUBSETS, fit_surrogates
 
 TASKS = [f"task{index}" for index in range(6)]
 
@@ -46,5 +46,5 @@ def test_a_subset_counts_once(synthetic: Any) -> None:
 def test_too_few_or_equal_losses_give_none(synthetic: Any) -> None:
     masks = synthetic.subsets(6)
     assert _fit(masks, np.ones(64)) == []
-    assert _fit(masks[: FEWEST_SUBSETS - 1], np.arange(FEWEST_SUBSETS - 1.0)) == []
-    assert len(_fit(masks[:FEWEST_SUBSETS], np.arange(float(FEWEST_SUBSETS)))) == 2
+    assert _fit(masks[: MIN_SUBSETS - 1], np.arange(MIN_SUBSETS - 1.0)) == []
+    assert len(_fit(masks[:MIN_SUBSETS], np.arange(float(MIN_SUBSETS)))) == 2

@@ -32,7 +32,7 @@ def test_a_twin_makes_up_for_the_other(synthetic: Any) -> None:
 
 
 def test_of_many_tasks_the_best_are_taken(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_TASKS", 4)
+    monkeypatch.setattr(module, "MAX_TASKS", 4)
     monkeypatch.setattr(module, "TASKS_OF_MANY", 2)
     found = pair_synergy(synthetic.problem(tasks=5).ledger(), np.array([0.1, 0.3, -0.2, 0.5, 0.0]))
     assert found is not None

@@ -22,7 +22,7 @@ def test_a_subset_is_computed_once(synthetic: Any) -> None:
 
 def test_many_subsets_are_computed_in_parts(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = synthetic.problem(tasks=5).ledger().estimate(synthetic.subsets(5), "one")
-    monkeypatch.setattr(ledger_module, "SUBSETS_AT_ONCE", 3)
+    monkeypatch.setattr(ledger_module, "SUBSET_BATCH", 3)
     np.testing.assert_array_equal(
         synthetic.problem(tasks=5).ledger().estimate(synthetic.subsets(5), "one"), whole
     )

@@ -92,7 +92,7 @@ def test_clear_tasks_are_always_chosen_and_twins_share(synthetic: Any) -> None:
 
 def test_it_is_left_out_where_it_costs_too_much(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = synthetic.problem().ledger()
-    monkeypatch.setattr(module, "MOST_SUBSETS", 3)
+    monkeypatch.setattr(module, "MAX_SUBSETS", 3)
     assert _shares(ledger, _search) is None
-    monkeypatch.setattr(module, "MOST_TASKS", 3)
+    monkeypatch.setattr(module, "MAX_TASKS", 3)
     assert _shares(ledger, lambda losses: pytest.fail("asked for a choice")) is None

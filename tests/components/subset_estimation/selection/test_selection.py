@@ -243,7 +243,7 @@ def test_swaps_bring_in_the_most_promising_tasks_only(monkeypatch: pytest.Monkey
         asked.append(np.flatnonzero(mask).tolist())
         return 1 - 0.5 * mask[0] + 0.01 * mask[1:].sum() + 0.001 * np.arange(6) @ mask
 
-    monkeypatch.setattr(module, "MOST_SWAPPED_IN", 2)
+    monkeypatch.setattr(module, "MAX_SWAPPED_IN", 2)
     _search(_known(6, loss))
     assert [subset for subset in asked if len(subset) == 1][-2:] == [[1], [2]]
 

@@ -66,8 +66,8 @@ def test_only_the_first_subsets_are_used(synthetic: Any) -> None:
 def test_of_many_tasks_fewer_subsets_are_used(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = synthetic.problem().ledger()
     subsets = Constraints.none(4).random_subsets(2, 20, np.random.default_rng(0))
-    five, four = (task_scores(ledger, subsets[:count]).loss for count in (5, module.FEWEST_SUBSETS))
-    monkeypatch.setattr(module, "MOST_ESTIMATES", 20)
+    five, four = (task_scores(ledger, subsets[:count]).loss for count in (5, module.MIN_SUBSETS))
+    monkeypatch.setattr(module, "MAX_ESTIMATES", 20)
     np.testing.assert_array_equal(task_scores(ledger, subsets).loss, five)
-    monkeypatch.setattr(module, "MOST_ESTIMATES", 1)
+    monkeypatch.setattr(module, "MAX_ESTIMATES", 1)
     np.testing.assert_array_equal(task_scores(ledger, subsets).loss, four)

@@ -23,8 +23,8 @@ def test_near_ties_are_those_within_one_standard_error_of_the_difference(synthet
     expected.sort(key=lambda tie: tie[0])
     found = near_ties(ledger, masks[chosen], {str(index): mask for index, mask in enumerate(masks)})
     assert 4 <= len(expected) < 15
-    assert list(found) == [name for _, name, _ in expected[: module.MOST_TIES]]
-    assert all((found[name] == mask).all() for _, name, mask in expected[: module.MOST_TIES])
+    assert list(found) == [name for _, name, _ in expected[: module.MAX_TIES]]
+    assert all((found[name] == mask).all() for _, name, mask in expected[: module.MAX_TIES])
 
 
 def test_a_subset_is_named_once_and_the_chosen_one_not_at_all(synthetic: Any) -> None:

@@ -102,7 +102,7 @@ def test_sums_are_the_same_bits_for_any_number_of_threads(
 
 
 def test_outer_products_are_summed_over_all_rows() -> None:
-    rows = np.random.default_rng(0).normal(size=(2 * store_reading.ROWS_AT_ONCE + 3, 5)).astype(np.float32)
+    rows = np.random.default_rng(0).normal(size=(2 * store_reading.ROW_BATCH + 3, 5)).astype(np.float32)
     exact = rows.astype(np.float64).T @ rows.astype(np.float64)
     np.testing.assert_allclose(store_reading.outer_products(rows), exact, rtol=1e-6, atol=1e-4)
 
