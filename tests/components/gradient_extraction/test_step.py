@@ -417,7 +417,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     root = str(tmp_path) if place == "local" else request.getfixturevalue("s3_root")
     job = {
         "data": asdict(data),
-        "model": model.model_dump(),
+        "model": asdict(model),
         "root": str(tmp_path),
         "store": root,
         "kills": 12,

@@ -121,7 +121,10 @@ def test_several_nodes_train_through_a_train_job(
         meta_train_component.python_func(
             data=data,
             model=dsl.Model(uri=str(tmp_path / "model")),
-            output_uri=str(tmp_path / "root"),
-            base_model=model.base_model,
-            nodes=2,
+            settings={
+                "output_uri": str(tmp_path / "root"),
+                "model": model.changes(),
+                "recipe": {"nodes": 2},
+                "node_resources": {"cpu": "4"},
+            },
         )
