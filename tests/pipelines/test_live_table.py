@@ -109,10 +109,10 @@ def test_calibration_is_a_line_where_it_was_asked_for() -> None:
 def test_calibration_runs_until_its_last_group_has_ended() -> None:
     state = read_states(calibrated(DONE, {}))["calibration"]
     assert state.status == "running"
-    assert "1/4 groups" in drawn(calibrated(DONE, {}))
-    done = read_states(calibrated(DONE, DONE, REUSED, DONE))["calibration"]
-    assert (done.status, done.seconds, done.numbers) == ("finished", 38.0, {"subsets": 12.0})
-    assert read_states(calibrated(*[REUSED] * 4))["calibration"].status == "reused"
+    assert "1/2 groups" in drawn(calibrated(DONE, {}))
+    done = read_states(calibrated(DONE, REUSED))["calibration"]
+    assert (done.status, done.seconds, done.numbers) == ("finished", 18.0, {"subsets": 6.0})
+    assert read_states(calibrated(REUSED, REUSED))["calibration"].status == "reused"
     assert read_states(calibrated(), since=NOW + 100)["calibration"].status == "waiting"
 
 

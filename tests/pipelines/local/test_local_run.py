@@ -40,8 +40,8 @@ SMALL = {
 REUSED = {**dict.fromkeys(STEPS, "reused"), "preflight": "finished"}
 
 
-def command(output: Path | str, base_model: Path, **changes: Any) -> list[str]:
-    settings = {"base_model": str(base_model), **SMALL, **changes}
+def command(output: Path | str, encoder: Path, **changes: Any) -> list[str]:
+    settings = {"base_model": str(encoder), **SMALL, **changes}
     options = [
         f"--set={name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in settings.items()
