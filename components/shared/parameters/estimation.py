@@ -11,7 +11,6 @@ Estimator = Literal["gauss_newton", "logistic"]
 RidgeScaling = Literal["per_row", "absolute"]
 Method = Literal["forward_stepwise", "random_ensemble", "best_of_m"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
-METHODS: tuple[Method, ...] = get_args(Method)
 MIN_RIDGE = 1e-8
 
 

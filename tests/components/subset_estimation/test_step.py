@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,13 +16,14 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedTask, write_index, write_split
 from gradsift.components.shared.errors import GradientStoreError, InputError
-from gradsift.components.shared.parameters.estimation import METHODS, SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import Method, SubsetEstimationConfig
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.shared.records.true_losses import TrueLosses
 from gradsift.components.subset_estimation import step
 from gradsift.components.subset_estimation.selection.choices import make_choices
 from gradsift.components.subset_estimation.step import estimate_subsets
 
+METHODS: tuple[Method, ...] = get_args(Method)
 EVERY_METHOD = [*METHODS, "all", "target_only", "random", "gradient_cosine", "gradient_dot", "less", "trak"]
 QUICK = {"ridge": 1.0, "random_subsets": 40, "random_baseline_draws": 5}
 
