@@ -16,12 +16,12 @@ import pytest
 from rich.console import Console
 from tiny_language_models import make_base, write_suite
 
-from gradsift.components.calibration.plan import random_subsets
 from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.fidelity.judging import CHOSEN, judge, ledger_of
 from gradsift.components.fidelity.report import write_report
 from gradsift.components.fidelity.results import Fidelity, MethodFidelity, TruthFidelity
 from gradsift.components.fidelity.study import Study, run_study
+from gradsift.components.fine_tuning.subsets import none_all_and_random
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_format import Shard, StoreHeader
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore, GradientStoreWriter
@@ -29,13 +29,13 @@ from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import defaults
-from gradsift.components.shared.records.true_losses import Start, TrueLosses, TrueRun
+from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, FineTuningRuns, Start
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
 from gradsift.pipelines.local.fidelity_steps import LiveStudySteps
 
 TASKS = [f"task{index}" for index in range(6)]
-SUBSETS = [[], TASKS, *random_subsets(TASKS, 30, 1)]
+SUBSETS = none_all_and_random(TASKS, 30, 1)
 CONFIG = SubsetEstimationConfig(ridge=2.0)
 NOISE = 0.002
 DEMO = Path(__file__).parents[3] / "components" / "shared" / "data" / "suites" / "demo_suite"
@@ -97,13 +97,14 @@ def estimates(store: GradientStore) -> "np.typing.NDArray[np.float64]":
     return estimator.mean_losses(np.stack([estimator.statistics.mask(subset) for subset in SUBSETS]))
 
 
-def truth(estimates: "np.typing.NDArray[np.float64]", start: Start, seeds: int = 3) -> TrueLosses:
+def truth(estimates: "np.typing.NDArray[np.float64]", start: Start, seeds: int = 3) -> FineTuningRuns:
     """Return truths that are 0.1 + 0.5 times the default estimates, but for some noise."""
     generator = np.random.default_rng(seeds)
     runs = [
-        TrueRun(
+        FineTuningRun(
             subset=subset,
             seed=seed,
+            start=start,
             val_loss=0.1 + 0.5 * estimate + generator.normal(0, NOISE),
             val_accuracy=0.5,
             train_rows=30,
@@ -113,7 +114,7 @@ def truth(estimates: "np.typing.NDArray[np.float64]", start: Start, seeds: int =
         for seed in range(seeds)
         for subset, estimate in zip(SUBSETS, estimates, strict=True)
     ]
-    return TrueLosses(suite="made", target="target", recipe={"steps": 1}, start=start, runs=runs)
+    return FineTuningRuns(suite="made", target="target", recipe={"steps": 1}, start=start, runs=runs)
 
 
 @pytest.fixture(scope="module")
