@@ -41,8 +41,8 @@ COMPARISONS = {"comparisons-plan", "comparisons-0"}
 REUSED = {**dict.fromkeys(STEPS, "reused"), "preflight": "finished"}
 
 
-def command(output: Path | str, encoder: Path, **changes: Any) -> list[str]:
-    settings = {"base_model": str(encoder), **SMALL, **changes}
+def command(output: Path | str, base_model: Path, /, **changes: Any) -> list[str]:
+    settings = {"base_model": str(base_model), **SMALL, **changes}
     options = [
         f"--set={name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in settings.items()
