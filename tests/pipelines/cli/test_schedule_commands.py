@@ -4,29 +4,11 @@ from collections.abc import Callable
 
 import pytest
 from doubles.kfp_api_double import KfpApi
+from doubles.schedules import NIGHTLY, WEEKLY, ends, writes
 
-from gradsift.pipelines.kubeflow.client import open_kubeflow
 from gradsift.pipelines.kubeflow.objects import CompiledPipeline
 
 CommandLine = Callable[..., tuple[int, str, str]]
-NIGHTLY = {"name": "nightly", "cron": "0 2 * * *", "time_zone": "UTC"}
-WEEKLY = {
-    "name": "weekly",
-    "cron": "30 0 4 * * sun",
-    "time_zone": "UTC",
-    "parameters": {"target": "mr"},
-}
-
-
-def _ends(host: str, api: KfpApi, run: str | None) -> str:
-    """Return the state of a run whose workflow succeeds, if it still has one."""
-    api.script = [{"state": "SUCCEEDED"}]
-    runs = open_kubeflow(host, None).client.runs
-    return str(runs.run_service_get_run(run).state)
-
-
-def _writes(api: KfpApi) -> list[str]:
-    return [request for request in api.requests if not request.startswith("GET ")]
 
 
 def test_diff_says_what_apply_would_do_and_does_nothing(
@@ -57,7 +39,7 @@ def test_diff_says_what_apply_would_do_and_does_nothing(
         "fresh: create (0 0 2 * * * UTC)",
         "same: keep (0 0 2 * * * UTC)",
     ]
-    assert _writes(kfp_api) == []
+    assert writes(kfp_api) == []
 
 
 def test_list_shows_all_recurring_runs(
@@ -91,7 +73,7 @@ def test_delete_by_name_and_by_file(
     run = kfp_api.fire(last)
     assert gradsift("schedule", "delete", "b") == (0, "b: deleted\n", "")
     assert kfp_api.recurring_runs == {}
-    assert _ends(kfp_host, kfp_api, run) == "SUCCEEDED"
+    assert ends(kfp_host, kfp_api, run) == "SUCCEEDED"
 
 
 def test_delete_refuses_what_it_cannot_tell_apart(

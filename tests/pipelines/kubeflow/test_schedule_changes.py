@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from doubles.kfp_api_double import KfpApi
+from doubles.schedules import NIGHTLY, WEEKLY, ends, writes
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.pipeline_settings import form_of
@@ -18,13 +19,6 @@ from gradsift.pipelines.kubeflow.schedule_changes import apply
 from gradsift.pipelines.kubeflow.schedules import ScheduleFile, read_schedules
 
 CommandLine = Callable[..., tuple[int, str, str]]
-NIGHTLY = {"name": "nightly", "cron": "0 2 * * *", "time_zone": "UTC"}
-WEEKLY = {
-    "name": "weekly",
-    "cron": "30 0 4 * * sun",
-    "time_zone": "UTC",
-    "parameters": {"target": "mr"},
-}
 
 
 def _state(api: KfpApi) -> list[tuple[str, str, str]]:
@@ -33,17 +27,6 @@ def _state(api: KfpApi) -> list[tuple[str, str, str]]:
         (run["display_name"], run["trigger"]["cron_schedule"]["cron"], run["status"])
         for run in api.recurring_runs.values()
     )
-
-
-def _ends(host: str, api: KfpApi, run: str | None) -> str:
-    """Return the state of a run whose workflow succeeds, if it still has one."""
-    api.script = [{"state": "SUCCEEDED"}]
-    runs = open_kubeflow(host, None).client.runs
-    return str(runs.run_service_get_run(run).state)
-
-
-def _writes(api: KfpApi) -> list[str]:
-    return [request for request in api.requests if not request.startswith("GET ")]
 
 
 def test_apply_makes_recurring_runs(
@@ -112,7 +95,7 @@ def test_apply_again_changes_nothing(
         "nightly: unchanged (0 0 2 * * * UTC)\nweekly: unchanged (30 0 4 * * sun UTC)\n",
     )
     assert kfp_api.recurring_runs == before
-    assert _writes(kfp_api) == []
+    assert writes(kfp_api) == []
     assert _state(kfp_api) == [
         ("nightly", "0 0 2 * * *", "ENABLED"),
         ("weekly", "30 0 4 * * sun", "DISABLED"),
@@ -144,7 +127,7 @@ def test_a_run_that_has_started_goes_on(
     code, output, _ = gradsift("schedule", "apply", "-f", path)
     assert (code, output) == (0, f"nightly: {'deleted' if removed else 'replaced (0 0 3 * * * UTC)'}\n")
     assert _state(kfp_api) == ([] if removed else [("nightly", "0 0 3 * * *", "ENABLED")])
-    assert _ends(kfp_host, kfp_api, run) == "SUCCEEDED"
+    assert ends(kfp_host, kfp_api, run) == "SUCCEEDED"
 
 
 @pytest.mark.parametrize("lost", [1, 3])
@@ -188,7 +171,7 @@ def test_a_run_that_starts_at_the_last_moment_is_orphaned(
     gradsift("schedule", "apply", "-f", file())
     assert kfp_api.recurring_runs == {}
     (run,) = kfp_api.runs
-    assert _ends(kfp_host, kfp_api, run) == "SUCCEEDED"
+    assert ends(kfp_host, kfp_api, run) == "SUCCEEDED"
 
 
 def test_a_schedule_is_disabled_and_enabled_without_being_replaced(

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 from doubles.kfp_api_double import KfpApi
+from doubles.schedules import NIGHTLY
 
 from gradsift.pipelines.kubeflow.cron import with_seconds
 from gradsift.pipelines.kubeflow.schedules import read_schedules
 
 CommandLine = Callable[..., tuple[int, str, str]]
-NIGHTLY = {"name": "nightly", "cron": "0 2 * * *", "time_zone": "UTC"}
 
 
 @pytest.mark.parametrize(
