@@ -24,6 +24,8 @@ from gradsift.components.shared.artifacts.step_output import StepOutput
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Steps under test send nothing to MLflow; a test of the sending uses the fixture `mlflow_experiment`.
 os.environ["GRADSIFT_MLFLOW"] = "off"
+# A server that does not answer is reported at once; a test of the waiting sets its own limit.
+os.environ["GRADSIFT_OUTAGE_TIMEOUT_SECONDS"] = "0"
 
 Compile = Callable[[Any], list[dict[str, Any]]]
 BUCKET = "bucket"

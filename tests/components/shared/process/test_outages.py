@@ -80,7 +80,6 @@ def test_nothing_else_is_repeated(clock: Clock, error: Exception) -> None:
 
 
 def test_only_a_step_waits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(outages.VARIABLE, "")  # what `wait_through_outages` sets is undone with it
     monkeypatch.delenv(outages.VARIABLE)
     server = Server(clock, 600)
     with pytest.raises(StorageOutageError, match=r"^It is down\.$"):
