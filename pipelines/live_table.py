@@ -11,7 +11,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from gradsift.components.calibration.plan import GROUPS
+from gradsift.components.fine_tuning.plan import CALIBRATION, COMPARISONS
 from gradsift.components.shared.tracking.event_log import PIPELINE
 from gradsift.components.shared.tracking.run_record import PREFLIGHT
 
@@ -26,8 +26,6 @@ STEPS = {
 }
 EXTRACTION = "gradient_extraction"
 """Its parts log as `gradient_extraction-0` and so on, its sealing under this name."""
-CALIBRATION = "calibration"
-"""Row of the calibration runs, if any: they log as `calibration-plan`, `calibration-0` and so on."""
 FRESHNESS, PROMOTION = "freshness", "promotion"
 """Rows of what is done where a model is to be registered: is there anything new, and is it the best so far?"""
 NAMES = {
@@ -35,6 +33,7 @@ NAMES = {
     FRESHNESS: "look for news",
     PROMOTION: "promote model",
     CALIBRATION: "calibrate",
+    COMPARISONS: "fine-tune others",
     "true_losses_base": "fine-tune truly",
     "true_losses_meta": "... from theta*",
 }
@@ -42,12 +41,13 @@ KEY_NUMBERS = {
     "data_preparation": {"tasks": "{:.0f} tasks", "train_rows": "{:,.0f} train rows"},
     "meta_training": {"train_loss": "loss {:.3f}"},
     "gradient_extraction": {"rows": "{:,.0f} rows", "bytes": "{:,.0f} bytes"},
-    CALIBRATION: {"subsets": "{:.0f} subsets"},
+    CALIBRATION: {"runs": "{:.0f} runs"},
     "subset_estimation": {
         "subsets_estimated": "{:,.0f} subsets",
         "estimated_loss": "estimated loss {:.3f}",
     },
     "target_finetuning": {"train_loss": "loss {:.3f}"},
+    COMPARISONS: {"runs": "{:.0f} runs"},
     "evaluation": {
         "test_accuracy": "accuracy {:.1%}",
         "test_numeric_match": "numeric match {:.1%}",
@@ -105,12 +105,14 @@ def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) 
     Calibration and promotion are steps of their own only in a run that asks for them. In one that has found nothing
     new, the steps after that are left out.
     """
-    calibration_runs = int(_parameter(events, "calibrate_runs", 0))
+    calibrates = int(_parameter(events, "calibrate_runs", 0)) > 0
     registers = bool(_parameter(events, "promote_model_name", ""))
     states = {}
     for step in STEPS:
-        if step == "subset_estimation" and calibration_runs:
-            states[CALIBRATION] = _calibration(events, min(GROUPS, calibration_runs + 1), since)
+        if step == "subset_estimation" and calibrates:
+            states[CALIBRATION] = _fine_tuning_runs(events, CALIBRATION, since)
+        if step == "evaluation":
+            states[COMPARISONS] = _fine_tuning_runs(events, COMPARISONS, since)
         states[step] = state_of(events.get(step, []), since)
         if step == EXTRACTION:
             states[step] = _extraction(events, states[step], since)
@@ -172,21 +174,24 @@ def _begun_parts(events: Mapping[str, list[dict[str, Any]]], step: str, since: f
     return {name: state for name, state in states.items() if state.status != "waiting"}
 
 
-def _calibration(events: Mapping[str, list[dict[str, Any]]], groups: int, since: float) -> StepState:
-    """Return one state for all groups of calibration runs."""
-    begun = _begun_parts(events, CALIBRATION, since)
-    if not begun:
-        return StepState()
-    for state in begun.values():
+def _fine_tuning_runs(events: Mapping[str, list[dict[str, Any]]], purpose: str, since: float) -> StepState:
+    """Return one state for the plan of fine-tuning runs (`calibration-plan`) and their groups (`calibration-0`)."""
+    groups = _begun_parts(events, purpose, since)
+    plan = groups.pop(f"{purpose}-plan", StepState())
+    for state in (plan, *groups.values()):
         if state.status == "failed":
             return state
-    ended = [state for name, state in begun.items() if state.status in MARKS and not name.endswith("-plan")]
-    began = min(state.started for state in begun.values())
-    last = max((state.started + state.seconds for state in ended), default=began)
-    merged = StepState("running", started=began, seconds=last - began)
-    merged.numbers["subsets"] = sum(state.numbers.get("subsets", 0) for state in ended)
-    merged.progress = {"done": len(ended), "total": groups, "unit": "groups", "time": last}
-    if len(ended) == groups:
+    if plan.status == "waiting":
+        return plan
+    ended = [state for state in groups.values() if state.status in MARKS]
+    last = max((state.started + state.seconds for state in ended), default=plan.started)
+    merged = StepState("running", started=plan.started, seconds=last - plan.started)
+    merged.numbers["runs"] = sum(state.numbers.get("runs", 0) for state in ended)
+    total = int(plan.numbers.get("groups", 0))
+    merged.progress = {"done": len(ended), "total": total, "unit": "groups", "time": last}
+    if total == 1:
+        merged.progress = next((state.progress for state in groups.values()), {})
+    if ended and len(ended) == total:
         merged.status = "reused" if all(state.status == "reused" for state in ended) else "finished"
     return merged
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from kfp import dsl
 
-from gradsift.components.calibration.component import calibrate, plan_calibration
 from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
+from gradsift.components.fine_tuning.component import fine_tune_target, plan_calibration, train_runs
 from gradsift.components.gradient_extraction.component import extract_part, seal_gradients
 from gradsift.components.meta_training.component import meta_train
 from gradsift.components.preflight.component import preflight
@@ -16,7 +16,6 @@ from gradsift.components.promotion.component import compare_with_champion, promo
 from gradsift.components.shared.kubeflow_trainer.component import delete_leftovers
 from gradsift.components.shared.parameters.pipeline_settings import SETTINGS, form_parameters
 from gradsift.components.subset_estimation.component import estimate_subsets
-from gradsift.components.target_finetuning.component import fine_tune_target
 from gradsift.pipelines.platform import (
     mount_environment,
     mount_model_cache,
@@ -61,6 +60,7 @@ RUN_SOURCE = (
     '_KFP_RUNTIME=true python3 -m kfp.dsl.executor_main --component_module_path $p/c.py "$@"'
 )
 """What KFP's own command does, in fewer characters."""
+UNUSED_IMPORTS = {"import kfp", "from kfp.dsl import *"}
 SETTINGS_DESCRIPTION = "a mapping of all parameters that are no fields of the form."
 
 
@@ -94,7 +94,9 @@ def gradsift_pipeline(*fields: Any) -> None:
             ).after(extracted)
             plan = plan_calibration(data=prepared, meta_model=meta_model, settings=resolved["calibration"])
             with dsl.ParallelFor(plan.output, name="calibration-runs") as planned:
-                calibration = calibrate(data=prepared, settings=resolved["calibration_runs"], planned=planned)
+                calibration = train_runs(
+                    data=prepared, settings=resolved["fine_tuning_runs"], planned=planned
+                )
             estimates = estimate_subsets(
                 data=prepared,
                 model=meta_model,
@@ -103,20 +105,25 @@ def gradsift_pipeline(*fields: Any) -> None:
                 settings=resolved["subset_estimation"],
             ).after(calibration)
             selection = estimates.outputs["selection"]
-            tuned = fine_tune_target(
-                data=prepared, selection=selection, settings=resolved["target_finetuning"]
-            )
+            tuned = fine_tune_target(data=prepared, selection=selection, settings=resolved["fine_tuning"])
             model = tuned.outputs["model"]
+            comparisons = tuned.outputs["Output"]
+            with dsl.ParallelFor(comparisons, name="comparison-runs") as planned:
+                compared = train_runs(data=prepared, settings=resolved["fine_tuning_runs"], planned=planned)
             evaluation = evaluate(
-                data=prepared, selection=selection, model=model, settings=resolved["evaluation"]
-            )
+                data=prepared,
+                selection=selection,
+                model=model,
+                settings=resolved["evaluation"],
+                comparisons=comparisons,
+            ).after(compared)
             with dsl.If(form["promote_model_name"] != "", name="if-registered"):
                 promotion = promote_model(data=prepared, model=model, settings=resolved["promotion"]).after(
                     evaluation
                 )
 
-    small = (data, news, store, plan, estimates)
-    large, trained = (extracted, promotion), (theta, calibration, tuned, evaluation)
+    small = (data, news, store, plan, estimates, evaluation)
+    large, trained = (extracted, promotion), (theta, calibration, tuned, compared)
     set_resources(check, CHECK_CPU, CHECK_MEMORY, retry=False)
     mount_model_cache(check)
     set_resources(leftovers, CHECK_CPU, CHECK_MEMORY)
@@ -138,15 +145,17 @@ def _without_texts(pipeline: Any) -> None:
     """
     for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
         source = executor["container"]["command"][-1]
-        executor["container"]["command"] = ["sh", "-ec", RUN_SOURCE, _without_docstrings(source)]
+        executor["container"]["command"] = ["sh", "-ec", RUN_SOURCE, _without_the_unused(source)]
     for component in pipeline.pipeline_spec.components.values():
         for definitions in (component.input_definitions, component.output_definitions):
             for each in (*definitions.parameters.values(), *definitions.artifacts.values()):
                 each.ClearField("description")
 
 
-def _without_docstrings(source: str) -> str:
+def _without_the_unused(source: str) -> str:
+    """Drop docstrings and the two of KFP's imports that our components do not use."""
     tree = ast.parse(source)
+    tree.body = [node for node in tree.body if ast.unparse(node) not in UNUSED_IMPORTS]
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
             del node.body[0]

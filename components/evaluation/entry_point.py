@@ -1,13 +1,13 @@
 """Evaluation as a task of the pipeline: artifacts and settings in, artifacts out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradsift.components.evaluation import step
 from gradsift.components.shared.artifacts.step_output import copy_file, fetch, read_pointer
-from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
 from gradsift.components.shared.records.evaluation_results import Evaluation
+from gradsift.components.shared.records.run_plans import read_groups
 from gradsift.components.shared.tracking.step_run import run_step
 
 
@@ -20,9 +20,10 @@ def evaluate(
     confusion: Any,
     report: Any,
     settings: Mapping[str, Any],
+    comparisons: Sequence[str],
 ) -> None:
     """Measure on held-out data what the selection bought, and write the report."""
-    config = EvaluationConfig(**settings["config"])
+    config, root = EvaluationConfig(**settings["config"]), settings["output_uri"]
     output = run_step(
         step.STEP,
         settings,
@@ -32,9 +33,9 @@ def evaluate(
             read_pointer(data),
             read_pointer(selection),
             read_pointer(model),
-            settings["output_uri"],
+            read_groups(comparisons, root),
+            root,
             tracker,
-            launcher_on(settings.get("node_resources", {})),
         ),
         evaluation,
     )

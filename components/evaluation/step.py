@@ -1,7 +1,7 @@
 """The step: compare the chosen model with others on held-out data, and write the report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from gradsift.components.evaluation.answers.predictions import FineTuning, predict_all, predict_base
+from gradsift.components.evaluation.answers.answered_runs import AnsweredRun, AnsweredRuns, read_answered_runs
 from gradsift.components.evaluation.answers.samples import draw_samples
 from gradsift.components.evaluation.report.report import ReportContent, RunFacts, render_report
 from gradsift.components.evaluation.report.verdict import judge
@@ -24,10 +24,7 @@ from gradsift.components.shared.metrics.held_out_metrics import (
     metrics,
 )
 from gradsift.components.shared.metrics.scores import LabelScores, Metrics, RowScores, Scores, scores_of
-from gradsift.components.shared.models.model_answers import ModelAnswers
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
-from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.evaluation_results import (
     LOSS,
     Confusion,
@@ -36,14 +33,13 @@ from gradsift.components.shared.records.evaluation_results import (
     Interval,
     SeedRun,
 )
+from gradsift.components.shared.records.fine_tuning_runs import RunGroup, run_inputs
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.tracking.event_log import run_id
 from gradsift.components.shared.tracking.run_record import run_settings
 from gradsift.components.shared.tracking.tracking import StepTracker
-from gradsift.components.shared.training.processes import launch_processes
 from gradsift.components.shared.training.trained_model import training_result
-from gradsift.components.shared.training.training import Launcher
 
 STEP = "evaluation"
 REPORT = "report.html"
@@ -55,37 +51,43 @@ def evaluate(
     data: StepOutput,
     estimates: StepOutput,
     model: StepOutput,
+    groups: Sequence[RunGroup],
     root_uri: str,
     tracker: StepTracker,
-    launch: Launcher = launch_processes,
 ) -> StepOutput:
-    """Train what the chosen model is compared with, measure all on the test split, and write the report.
+    """Compare the runs of the chosen subset with the others on the test split, and write the report.
 
-    Every run takes the chosen model's number of optimizer steps and recipe; seeds count up from its seed.
+    Nothing is trained and no model is loaded: the runs have answered the test inputs.
 
     Args:
-        config: how often each comparison is trained.
+        config: how intervals are made.
         data: the prepared data.
         estimates: the estimation step's output, which names the subsets to compare.
-        model: the fine-tuned model, the first run of `selected`.
+        model: the final model, the first run of `selected`.
+        groups: the runs of all comparisons, finished by now.
         root_uri: the run root.
-        tracker: gets progress, metrics and the report.
-        launch: where training runs (see `train`).
+        tracker: gets metrics and the report.
 
     Returns:
-        A folder with `evaluation.json`, `report.html` and each run's predictions.
+        A folder with `evaluation.json` and `report.html`.
+
+    Raises:
+        InputError: the model was not fine-tuned on the selection, or a comparison has no runs.
+        NotFoundError: a run is not finished.
     """
     inputs = {
         "config": config.model_dump(),
         "data": data.digest,
         "estimates": estimates.digest,
         "model": model.digest,
+        "runs": [run_inputs(group.settings, run) for group in groups for run in group.runs],
     }
 
     def work(output: Path) -> dict[str, Any]:
         prepared = PreparedData(fetch(data))
         selection = Selection.read(fetch(estimates, [Selection.FILE]))
-        evaluation = _evaluate(config, prepared, selection, model, output, tracker, launch)
+        _check_trained_on(training_result(model)["tasks"], selection, model)
+        evaluation = _evaluate(config, prepared, selection, read_answered_runs(groups, root_uri))
         evaluation.write(output)
         content = _report_content(prepared, selection, evaluation, model, root_uri)
         with atomic_file(output / REPORT) as path:
@@ -100,72 +102,50 @@ def evaluate(
 
 
 def _evaluate(
-    config: EvaluationConfig,
-    data: PreparedData,
-    selection: Selection,
-    model: StepOutput,
-    output: Path,
-    tracker: StepTracker,
-    launch: Launcher,
+    config: EvaluationConfig, data: PreparedData, selection: Selection, answered: AnsweredRuns
 ) -> Evaluation:
-    trained = training_result(model)
-    _check_trained_on(trained["tasks"], selection, model)
-    recipe = TrainingRecipe(**trained["recipe"]).model_copy(update={"steps": trained["optimizer_steps"]})
-    model_config = ModelConfig(**trained["model"])
-    seeds = config.seeds_for(len({frozenset(subset) for subset in selection.comparisons.values()}))
-    runs = {
-        name: [FineTuning(subset, recipe.seed + offset) for offset in range(seeds)]
-        for name, subset in selection.comparisons.items()
-    }
-    first = runs[CHOSEN][0].key
-    all_runs = [run for same_subset in runs.values() for run in same_subset]
-    answers = predict_all(
-        all_runs, {first: fetch(model)}, data, model_config, recipe, output, tracker, launch
-    )
-    base = predict_base(data, model_config, recipe.precision)
     rows = data.split(data.target, "test")
-    scores = {key: scores_of(each, rows) for key, each in answers.items()}
-    sampled = {
-        name: bootstrap_metrics([scores[run.key] for run in same_subset], config.bootstrap, config.seed)
-        for name, same_subset in runs.items()
-    }
+    runs = {name: answered.on(subset) for name, subset in selection.comparisons.items()}
+    scores = {name: [scores_of(run.answers, rows) for run in same] for name, same in runs.items()}
+    sampled = {name: bootstrap_metrics(each, config.bootstrap, config.seed) for name, each in scores.items()}
     models = {
-        name: _evaluated_model(name, selection, same_subset, answers, scores, sampled[name])
-        for name, same_subset in runs.items()
+        name: _evaluated_model(name, selection, same, scores[name], sampled[name])
+        for name, same in runs.items()
     }
     differences = [
         difference(name, models[CHOSEN].test, other.test, sampled[CHOSEN], sampled[name])
         for name, other in models.items()
         if name != CHOSEN
     ]
-    labels, chosen = data.task(data.target).labels, scores[first]
+    first, chosen = runs[CHOSEN][0], scores[CHOSEN][0]
+    labels, base = data.task(data.target).labels, answered.untrained
     return Evaluation(
         target=data.target,
         labels=labels,
         val_rows=data.task(data.target).rows["val"],
         test_rows=len(rows),
-        optimizer_steps=recipe.steps,
-        batch_size=recipe.batch_size,
-        seeds=seeds,
+        optimizer_steps=first.record.optimizer_steps,
+        batch_size=answered.settings.recipe["batch_size"],
+        seeds=len(runs[CHOSEN]),
         models=list(models.values()),
-        base_model=None if base is None else _base_metrics(scores_of(base, rows), config),
+        base_model=None if base is None else _base_metrics(scores_of(base.answers, rows), config),
         confusion=(
             Confusion(labels=labels, matrix=chosen.confusion()) if isinstance(chosen, LabelScores) else None
         ),
         samples=(
-            draw_samples(rows, answers[first].written or [], chosen.right(), config.seed)
+            draw_samples(rows, first.answers.written or [], chosen.right(), config.seed)
             if isinstance(chosen, RowScores)
             else []
         ),
         spearman=rank_correlation(list(models.values())),
-        verdict=judge(differences, seeds),
+        verdict=judge(differences, len(runs[CHOSEN])),
         difference_to=differences,
     )
 
 
 def _check_trained_on(tasks: list[str], selection: Selection, model: StepOutput) -> None:
     expected = [selection.target, *selection.selected]
-    if tasks != expected:
+    if set(tasks) != set(expected):
         raise InputError(
             f"The model at {model.uri} was fine-tuned on {', '.join(tasks)}: expected the target and the "
             f"selection, {', '.join(expected)}."
@@ -173,20 +153,11 @@ def _check_trained_on(tasks: list[str], selection: Selection, model: StepOutput)
 
 
 def _evaluated_model(
-    name: str,
-    selection: Selection,
-    runs: list[FineTuning],
-    answers: Mapping[str, ModelAnswers],
-    scores: Mapping[str, Scores],
-    sampled: Metrics,
+    name: str, selection: Selection, runs: list[AnsweredRun], scores: list[Scores], sampled: Metrics
 ) -> EvaluatedModel:
     seed_runs = [
-        SeedRun(
-            seed=run.seed,
-            val_loss=float(answers[run.key].val_loss.mean(dtype=np.float64)),
-            test=metrics(scores[run.key]),
-        )
-        for run in runs
+        SeedRun(seed=run.record.seed, val_loss=run.record.val_loss, test=metrics(each))
+        for run, each in zip(runs, scores, strict=True)
     ]
     losses = [run.val_loss for run in seed_runs]
     estimate = selection.estimate_of(name)

@@ -18,7 +18,7 @@ from gradsift.components.fidelity.metrics import (
 from gradsift.components.fidelity.results import Ceiling, Kind, Ledger, MethodFidelity, TruthFidelity
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-from gradsift.components.shared.records.true_losses import TrueLosses
+from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.subset_estimation.estimators.calibrated_estimator import open_candidates
 from gradsift.components.subset_estimation.estimators.calibration import relative_error
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
@@ -46,7 +46,7 @@ class Judged:
 def judge(
     config: SubsetEstimationConfig,
     stores: Mapping[str, GradientStore],
-    truths: Sequence[TrueLosses],
+    truths: Sequence[FineTuningRuns],
     subsets: Sequence[Sequence[str]],
     calibration_runs: int,
 ) -> list[TruthFidelity]:
@@ -67,7 +67,7 @@ def judge(
 def ledger_of(
     config: SubsetEstimationConfig,
     store: GradientStore,
-    truths: Sequence[TrueLosses],
+    truths: Sequence[FineTuningRuns],
     seconds: Mapping[str, float],
 ) -> Ledger:
     """Time the configured estimator on random subsets and return where the time of a study goes.
@@ -126,7 +126,7 @@ def _scores(
 
 
 def _against(
-    true: TrueLosses, judged: Sequence[Judged], subsets: Sequence[Sequence[str]], calibration_runs: int
+    true: FineTuningRuns, judged: Sequence[Judged], subsets: Sequence[Sequence[str]], calibration_runs: int
 ) -> TruthFidelity:
     losses = _losses(true, subsets)
     mean = losses.mean(axis=0)
@@ -172,7 +172,7 @@ def _fidelity(judged: Judged, true: FloatArray, calibration_runs: int) -> Method
     )
 
 
-def _losses(true: TrueLosses, subsets: Sequence[Sequence[str]]) -> FloatArray:
+def _losses(true: FineTuningRuns, subsets: Sequence[Sequence[str]]) -> FloatArray:
     """Return the true losses [S, M] by seed and subset."""
     found = {(frozenset(run.subset), run.seed): run.val_loss for run in true.runs}
     seeds = sorted({run.seed for run in true.runs})

@@ -4,8 +4,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import FiniteFloat, NonNegativeInt
 
+from gradsift.components.shared.records.fine_tuning_runs import Start
 from gradsift.components.shared.records.results import NonNegative, Record, ResultFile
-from gradsift.components.shared.records.true_losses import Start
 
 Kind = Literal["estimator", "baseline", "calibration"]
 
@@ -55,7 +55,7 @@ class TruthFidelity(Record):
     """All methods against one truth.
 
     Attributes:
-        start: what was fine-tuned, `base` or `meta` (see `TrueLosses`).
+        start: what was fine-tuned, `base` or `meta` (see `FineTuningRun`).
         losses: mean true loss of every subset over seeds.
         deviations: standard deviation of that loss between seeds; empty for one seed.
         ceiling: what training again would reach; None for one seed.

@@ -6,11 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
-from gradsift.components.calibration.plan import random_subsets
 from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.fidelity.judging import judge, ledger_of
 from gradsift.components.fidelity.report import write_report
 from gradsift.components.fidelity.results import Fidelity
+from gradsift.components.fine_tuning.groups import runs_of
+from gradsift.components.fine_tuning.step import train_runs
+from gradsift.components.fine_tuning.subsets import none_all_and_random
 from gradsift.components.gradient_extraction.step import extract_gradients
 from gradsift.components.meta_training.step import meta_train
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
@@ -23,9 +25,15 @@ from gradsift.components.shared.parameters.estimation import SubsetEstimationCon
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.records.true_losses import Start, TrueLosses
+from gradsift.components.shared.records.fine_tuning_runs import (
+    FineTuningRuns,
+    GroupSettings,
+    RunGroup,
+    Start,
+    read_runs,
+)
 from gradsift.components.shared.tracking.tracking import StepTracker
-from gradsift.components.shared.training.true_runs import Run, run_truly
+from gradsift.components.shared.training.trained_model import base_digests
 
 Truth = Literal["base", "meta", "both"]
 Result = TypeVar("Result")
@@ -103,7 +111,7 @@ def run_study(
     with steps:
         data = steps.do("data_preparation", lambda _: prepare_data(settings.data, root, model))
         prepared = PreparedData(fetch(data))
-        subsets = _subsets(prepared.auxiliary_tasks, study)
+        subsets = none_all_and_random(prepared.auxiliary_tasks, study.subsets, study.seed)
         meta = steps.do("meta_training", lambda tracker: meta_train(model, meta_recipe, data, root, tracker))
         points = {"meta": meta}
         if answers_untrained(model, find_base_model(model.base_model)):
@@ -112,13 +120,10 @@ def run_study(
             name: steps.do("gradient_extraction", partial(extract_gradients, extraction, data, point, root))
             for name, point in points.items()
         }
-        runs = [Run(subset, recipe.seed + seed) for seed in range(study.seeds) for subset in subsets]
         truths = []
         for start in study.starts:
-            true = steps.do(
-                f"true_losses_{start}",
-                partial(_true_losses, runs, data, model, recipe, folder, meta if start == "meta" else None),
-            )
+            group = _runs(study, subsets, start, data, meta, model, recipe)
+            true = steps.do(group.purpose, partial(_true_losses, group, data, root, meta))
             true.write(folder / f"true_losses_{start}")
             truths.append(true)
 
@@ -143,19 +148,27 @@ def run_study(
     write_report(folder)
 
 
-def _subsets(tasks: list[str], study: Study) -> list[list[str]]:
-    """Return none, all, and as many others as the study asks for."""
-    drawn = random_subsets(tasks, study.subsets + 1, study.seed)
-    return [[], tasks, *[subset for subset in drawn if subset != tasks][: study.subsets]]
+def _runs(
+    study: Study,
+    subsets: list[list[str]],
+    start: Start,
+    data: StepOutput,
+    meta: StepOutput,
+    model: ModelConfig,
+    recipe: TrainingRecipe,
+) -> RunGroup:
+    """Return the true fine-tunings from one start; test inputs are not answered."""
+    prepared = PreparedData(fetch(data))
+    weights = base_digests(meta) if start == "base" else [meta.digest]
+    settings = GroupSettings.of(data, prepared, start, weights, model, recipe, test_answers=False)
+    runs = runs_of(prepared, subsets, recipe, study.seeds)
+    return RunGroup(purpose=f"true_losses_{start}", number=0, settings=settings, runs=runs)
 
 
 def _true_losses(
-    runs: list[Run],
-    data: StepOutput,
-    model: ModelConfig,
-    recipe: TrainingRecipe,
-    folder: Path,
-    meta: StepOutput | None,
-    tracker: StepTracker,
-) -> TrueLosses:
-    return run_truly(runs, data, model, recipe, folder / "true_runs", tracker, meta)
+    group: RunGroup, data: StepOutput, root: str, meta: StepOutput, tracker: StepTracker
+) -> FineTuningRuns:
+    train_runs(group, data, root, tracker, meta if group.settings.start == "meta" else None)
+    true = read_runs([group], root)
+    assert true is not None
+    return true

@@ -8,7 +8,7 @@ from gradsift.components.shared.parameters.estimation import SubsetEstimationCon
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.components.shared.parameters.training import TrainingRecipe
 
-WITHOUT_EFFECT = ("run", "data", "promotion", "resources", "platform")
+WITHOUT_EFFECT = ("run", "data", "parallel_runs", "promotion", "resources", "platform")
 """Groups that do not decide what comes out of the same data; the prepared data have a digest of their own."""
 
 
@@ -23,7 +23,7 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
         {"model": model, "recipe": TrainingRecipe.of(settings.training, schedule).changes()}
         for schedule in (settings.fine_tuning, settings.meta_training)
     )
-    hardware = _training_hardware(settings)
+    hardware, groups = _training_hardware(settings), {"groups": settings.parallel_runs.changes()}
     estimation = SubsetEstimationConfig.of(settings.estimation, settings.fine_tuning.steps)
     asked = {name: model[name] for name in ("base_model", "max_length", "prompt_form") if name in model}
     return {
@@ -34,11 +34,17 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
             "config": settings.extraction.changes(),
             "gpus": settings.resources.gpus,
         },
-        "calibration": {**common, "config": settings.calibration.changes(), **fine_tuning},
-        "calibration_runs": {**common, **hardware},
+        "calibration": {**common, "config": settings.calibration.changes(), **fine_tuning, **groups},
+        "fine_tuning_runs": {**common, **hardware},
         "subset_estimation": {**common, "config": estimation.changes()},
-        "target_finetuning": {**common, **fine_tuning, **hardware},
-        "evaluation": {**common, "config": settings.evaluation.changes(), **hardware},
+        "fine_tuning": {
+            **common,
+            **fine_tuning,
+            **hardware,
+            "comparisons": settings.comparison.changes(),
+            **groups,
+        },
+        "evaluation": {**common, "config": settings.evaluation.changes()},
         "promotion": {
             **common,
             "config": settings.promotion.changes(),

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import torch
+
 from gradsift.components.promotion.comparison import compare
 from gradsift.components.promotion.freshness import FINGERPRINT, fingerprint
 from gradsift.components.promotion.registry import (
@@ -22,7 +24,7 @@ from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError, TrackingError, TrackingOutageError
 from gradsift.components.shared.metrics.scores import Scores, scores_of
-from gradsift.components.shared.models.model_answers import answer
+from gradsift.components.shared.models.model_answers import held_out_answers
 from gradsift.components.shared.models.model_loading import open_model
 from gradsift.components.shared.models.task_model import TaskModel
 from gradsift.components.shared.parameters.promotion import PromotionConfig
@@ -167,7 +169,8 @@ def _decide(
 
 def _scores(model: TaskModel, data: PreparedData, precision: Precision) -> Scores:
     """Return the scores of a model's answers to the target's test rows."""
-    return scores_of(answer(model, data, precision), data.split(data.target, "test"))
+    model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return scores_of(held_out_answers(model, data, precision), data.split(data.target, "test"))
 
 
 def _champion_scores(

@@ -22,7 +22,7 @@ def estimate_subsets(
         gradients: pointer to the gradient store.
         selection: pointer to the estimates, the selection and the mixture files for trainers.
         settings: what preflight resolved for this step.
-        calibration: the texts that `plan_calibration` returned, whose runs are done.
+        calibration: the texts that `plan_calibration` returned, whose runs are finished.
     """
     from gradsift.components.subset_estimation import entry_point
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from gradsift.components.shared.artifacts.step_output import read_pointer
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-from gradsift.components.shared.records.true_losses import PlannedRuns, gather
+from gradsift.components.shared.records.fine_tuning_runs import read_runs
+from gradsift.components.shared.records.run_plans import read_groups
 from gradsift.components.shared.tracking.step_run import run_step
 from gradsift.components.subset_estimation import step
 
@@ -22,11 +23,11 @@ def estimate_subsets(
     config, root = SubsetEstimationConfig(**settings["config"]), settings["output_uri"]
     prepared = read_pointer(data)
     origin = {"data_digest": prepared.digest, "model_digest": read_pointer(model).digest}
-    losses = gather([PlannedRuns.model_validate_json(each) for each in calibration], root)
+    runs = read_runs(read_groups(calibration, root), root)
     run_step(
         step.STEP,
         settings,
         config.model_dump(),
-        lambda _: step.estimate_subsets(config, read_pointer(gradients), root, origin, prepared, losses),
+        lambda _: step.estimate_subsets(config, read_pointer(gradients), root, origin, prepared, runs),
         selection,
     )

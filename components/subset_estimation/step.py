@@ -9,11 +9,11 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.artifacts.step_output import StepOutput, produce
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.shared.records.selection_results import Selection
-from gradsift.components.shared.records.true_losses import TrueLosses
 from gradsift.components.subset_estimation.estimators.calibrated_estimator import open_calibrated
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
 from gradsift.components.subset_estimation.explanations.explanations import explain
@@ -34,7 +34,7 @@ def estimate_subsets(
     root_uri: str,
     origin: Mapping[str, str] | None = None,
     data: StepOutput | None = None,
-    calibration: StepOutput | None = None,
+    calibration: FineTuningRuns | None = None,
 ) -> StepOutput:
     """Estimate subsets from a gradient store and choose one.
 
@@ -45,7 +45,7 @@ def estimate_subsets(
         root_uri: the run root, a local path or an `s3://` address.
         origin: digests that the store's header must have, for example `data_digest`, where they are known.
         data: the prepared data, whose chosen rows are written for other trainers; None writes none.
-        calibration: `true_losses.json`, which chooses the estimator and its scale; None takes the settings'.
+        calibration: the calibration runs, which choose the estimator and its scale; None takes the settings'.
 
     Returns:
         The output with `estimates.parquet`, `selection.json` and `mixture/` (see the README); its metadata holds
@@ -65,7 +65,7 @@ def estimate_subsets(
         "base_store": gradients.metadata.get("base_digest"),
         "suite": suite,
         "data": None if data is None else data.digest,
-        "calibration": None if calibration is None else calibration.digest,
+        "calibration": None if calibration is None else calibration.model_dump(),
     }
 
     def work(folder: Path) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def estimate_subsets(
 def _estimate(
     config: SubsetEstimationConfig,
     gradients: StepOutput,
-    calibration: StepOutput | None,
+    calibration: FineTuningRuns | None,
     suite: str,
     folder: Path,
 ) -> Selection:
@@ -90,9 +90,8 @@ def _estimate(
     with threadpool_limits(1, "blas"), tqdm(desc="Estimating", unit=" subsets", disable=None) as progress:
         calibrated = None
         if calibration is not None:
-            true = TrueLosses.read(fetch(calibration, [TrueLosses.FILE]))
             stores = {META: store, **_base_store(gradients)}
-            calibrated = open_calibrated(config, stores, true)
+            calibrated = open_calibrated(config, stores, calibration)
             config, store = calibrated.config, stores[calibrated.expansion]
         estimator = calibrated.estimator if calibrated else open_estimator(config, store)
         ledger = EstimateLedger(estimator, progress)

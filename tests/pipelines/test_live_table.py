@@ -31,14 +31,14 @@ def drawn(events: dict[str, list[dict[str, object]]], since: float = 0.0) -> str
 
 def test_each_step_is_a_line_with_state_time_rate_and_key_numbers() -> None:
     lines = drawn(EVENTS).splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 9
     assert "preflight" in lines[0]
     assert "✓" in lines[1]
     assert "reused" in lines[1]
     assert "12 tasks, 2,950 train rows" in lines[1]
     assert "50/200 steps, 5.0/s, 0:30 left" in lines[2]
     assert "loss 0.500" in lines[2]
-    assert all("·" in line for line in lines[3:7])
+    assert all("·" in line for line in lines[3:8])
 
 
 def test_a_failure_shows_its_sentence() -> None:
@@ -74,19 +74,22 @@ def test_a_plain_line_for_each_ended_step() -> None:
     ]
 
 
-def calibrated(*groups: dict[str, object], runs: int = 10) -> dict[str, list[dict[str, object]]]:
-    """Return the events of a run with so many calibration runs, of which these groups have begun."""
+def calibrated(
+    *groups: dict[str, object], runs: int = 10, planned: int = 4
+) -> dict[str, list[dict[str, object]]]:
+    """Return the events of a run with calibration runs in so many groups, of which these have begun."""
     plan = [
         {"time": NOW, "event": "start", "params": {}},
+        {"time": NOW, "event": "metric", "values": {"groups": float(planned)}},
         {"time": NOW, "event": "end", "status": "finished", "seconds": 1.0},
     ]
     started = {"time": NOW, "event": "start", "params": {"calibrate_runs": runs}}
     events: dict[str, list[dict[str, object]]] = {**EVENTS, "pipeline": [started], "calibration-plan": plan}
     for number, end in enumerate(groups):
         begin = {"time": NOW + 10 * number, "event": "start", "params": {}}
-        subsets = {"time": NOW + 10 * number, "event": "metric", "values": {"subsets": 3.0}}
+        trained = {"time": NOW + 10 * number, "event": "metric", "values": {"runs": 3.0}}
         ends = (
-            [subsets, {"time": NOW + 10 * number + 8, "event": "end", "seconds": 8.0, **end}] if end else []
+            [trained, {"time": NOW + 10 * number + 8, "event": "end", "seconds": 8.0, **end}] if end else []
         )
         events[f"calibration-{number}"] = [begin, *ends]
     return events
@@ -109,11 +112,27 @@ def test_calibration_is_a_line_where_it_was_asked_for() -> None:
 def test_calibration_runs_until_its_last_group_has_ended() -> None:
     state = read_states(calibrated(DONE, {}))["calibration"]
     assert state.status == "running"
-    assert "1/2 groups" in drawn(calibrated(DONE, {}))
-    done = read_states(calibrated(DONE, REUSED))["calibration"]
-    assert (done.status, done.seconds, done.numbers) == ("finished", 18.0, {"subsets": 6.0})
-    assert read_states(calibrated(REUSED, REUSED))["calibration"].status == "reused"
+    assert "1/4 groups" in drawn(calibrated(DONE, {}))
+    done = read_states(calibrated(DONE, DONE, REUSED, DONE))["calibration"]
+    assert (done.status, done.seconds, done.numbers) == ("finished", 38.0, {"runs": 12.0})
+    assert read_states(calibrated(*[REUSED] * 4))["calibration"].status == "reused"
     assert read_states(calibrated(), since=NOW + 100)["calibration"].status == "waiting"
+
+
+def test_one_group_shows_its_own_progress() -> None:
+    events = calibrated({}, planned=1)
+    events["calibration-0"].append(
+        {"time": NOW + 10, "event": "progress", "done": 30, "total": 240, "unit": "steps"}
+    )
+    assert "30/240 steps" in drawn(events)
+
+
+def test_comparisons_are_a_line_between_the_final_model_and_the_evaluation() -> None:
+    events = calibrated(DONE, DONE, planned=2, runs=0)
+    renamed = {name.replace("calibration", "comparisons"): log for name, log in events.items()}
+    states = read_states(renamed)
+    assert list(states)[-3:] == ["target_finetuning", "comparisons", "evaluation"]
+    assert (states["comparisons"].status, states["comparisons"].numbers) == ("finished", {"runs": 6.0})
 
 
 def test_a_failed_group_fails_calibration() -> None:

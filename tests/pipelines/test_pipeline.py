@@ -15,7 +15,8 @@ from gradsift.components.shared.parameters.pipeline_settings import SETTINGS, fo
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
-LARGE = {"meta-train", "extract-part", "calibrate", "fine-tune-target", "evaluate", "promote-model"}
+LARGE = {"meta-train", "extract-part", "train-runs", "train-runs-2", "fine-tune-target", "promote-model"}
+"""KFP numbers the component of a task that is in two loops."""
 MAX_YAML_BYTES = 120_000
 
 
@@ -76,12 +77,14 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
         "for-loop-4": {"plan-calibration"},
         "estimate-subsets": {"meta-train", "seal-gradients", "plan-calibration", "for-loop-4"},
         "fine-tune-target": {"estimate-subsets"},
-        "evaluate": {"estimate-subsets", "fine-tune-target"},
-        "condition-5": {"fine-tune-target", "evaluate"},
+        "for-loop-5": {"fine-tune-target"},
+        "evaluate": {"estimate-subsets", "fine-tune-target", "for-loop-5"},
+        "condition-6": {"fine-tune-target", "evaluate"},
     }
     assert needs(components["comp-for-loop-3"]) == {"extract-part": set()}
-    assert needs(components["comp-for-loop-4"]) == {"calibrate": set()}
-    assert needs(components["comp-condition-5"]) == {"promote-model": set()}
+    assert needs(components["comp-for-loop-4"]) == {"train-runs": set()}
+    assert needs(components["comp-for-loop-5"]) == {"train-runs-2": set()}
+    assert needs(components["comp-condition-6"]) == {"promote-model": set()}
 
 
 def test_nothing_is_trained_without_news_and_nothing_promoted_without_a_name(
@@ -91,7 +94,7 @@ def test_nothing_is_trained_without_news_and_nothing_promoted_without_a_name(
     assert tasks["condition-2"]["triggerPolicy"]["condition"] == (
         "inputs.parameter_values['pipelinechannel--compare-with-champion-Output'] == 'changed'"
     )
-    inner = compiled[0]["components"]["comp-condition-2"]["dag"]["tasks"]["condition-5"]
+    inner = compiled[0]["components"]["comp-condition-2"]["dag"]["tasks"]["condition-6"]
     assert inner["triggerPolicy"]["condition"] == (
         "inputs.parameter_values['pipelinechannel--promote_model_name'] != ''"
     )
@@ -144,9 +147,10 @@ def test_every_step_takes_its_settings_from_preflight(compiled: list[dict[str, A
             "extract-part": "gradient_extraction",
             "seal-gradients": "gradient_extraction",
             "plan-calibration": "calibration",
-            "calibrate": "calibration_runs",
+            "train-runs": "fine_tuning_runs",
+            "train-runs-2": "fine_tuning_runs",
             "estimate-subsets": "subset_estimation",
-            "fine-tune-target": "target_finetuning",
+            "fine-tune-target": "fine_tuning",
             "evaluate": "evaluation",
             "promote-model": "promotion",
         }.items()
@@ -155,7 +159,7 @@ def test_every_step_takes_its_settings_from_preflight(compiled: list[dict[str, A
 
 def test_components_run_in_our_images_without_installing_anything(compiled: list[dict[str, Any]]) -> None:
     executors = compiled[0]["deploymentSpec"]["executors"]
-    opening_models = LARGE | {"prepare-data", "preflight"}
+    opening_models = LARGE | {"prepare-data", "preflight", "evaluate"}
     for name, executor in executors.items():
         container = executor["container"]
         step = name.removeprefix("exec-")
@@ -174,6 +178,7 @@ def test_what_nobody_reads_is_not_in_the_workflow(compiled: list[dict[str, Any]]
     [
         ("for-loop-3", "preflight", "extraction_parts"),
         ("for-loop-4", "plan-calibration", "Output"),
+        ("for-loop-5", "fine-tune-target", "Output"),
     ],
 )
 def test_loops_go_over_what_was_planned(
@@ -182,11 +187,16 @@ def test_loops_go_over_what_was_planned(
     tasks = compiled[0]["components"]["comp-condition-2"]["dag"]["tasks"]
     iterator = tasks[loop]["parameterIterator"]
     items = tasks[loop]["inputs"]["parameters"][iterator["items"]["inputParameter"]]
+    readers = {
+        "plan-calibration": ("estimate-subsets", "calibration"),
+        "fine-tune-target": ("evaluate", "comparisons"),
+    }
     if plan == "preflight":
         assert items == {"componentInputParameter": f"pipelinechannel--preflight-{key}"}
     else:
         assert items["taskOutputParameter"] == {"outputParameterKey": key, "producerTask": plan}
-        assert tasks["estimate-subsets"]["inputs"]["parameters"]["calibration"] == items
+        step, name = readers[plan]
+        assert tasks[step]["inputs"]["parameters"][name] == items
     [task] = compiled[0]["components"][f"comp-{loop}"]["dag"]["tasks"].values()
     item = {"componentInputParameter": iterator["itemInput"]}
     assert item in task["inputs"]["parameters"].values()

@@ -62,7 +62,11 @@ def output_key(step: str, inputs: Mapping[str, Any]) -> str:
 
 
 def produce(
-    root_uri: str, step: str, inputs: Mapping[str, Any], work: Callable[[Path], dict[str, Any]]
+    root_uri: str,
+    step: str,
+    inputs: Mapping[str, Any],
+    work: Callable[[Path], dict[str, Any]],
+    place: str = "",
 ) -> StepOutput:
     """Return the step's output for these inputs, running `work` only if it is not there yet.
 
@@ -72,13 +76,15 @@ def produce(
         inputs: settings and digests that decide the result, JSON values.
         work: fills the given folder and returns the output's metadata. The folder is the same one after a
             restart on the same machine, with what an earlier, killed call left in it.
+        place: name of the folder under the run root for steps that have outputs of several kinds; empty takes the
+            step's name.
     """
-    key = output_key(step, inputs)
-    uri = join_uri(root_uri, step, key)
+    key, place = output_key(step, inputs), place or step
+    uri = join_uri(root_uri, place, key)
     found = find_output(uri)
     if found is not None:
         return found
-    folder = work_folder(root_uri, f"{step}-{key}")
+    folder = work_folder(root_uri, f"{place}-{key}")
     _remove_half_done(folder)
     metadata = work(folder)
     manifest = canonical_json(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,7 @@ from gradsift.components.shared.metrics.generation_metrics import (
 )
 from gradsift.components.shared.models.prompt_format import final_answer
 from gradsift.components.shared.records.evaluation_results import LOSS
-
-if TYPE_CHECKING:
-    from gradsift.components.shared.models.model_answers import ModelAnswers
+from gradsift.components.shared.records.run_answers import HeldOutAnswers
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -98,15 +96,18 @@ class RowScores:
 Scores = LabelScores | RowScores
 
 
-def scores_of(answers: "ModelAnswers", rows: Any) -> Scores:
+def scores_of(answers: HeldOutAnswers, rows: Any) -> Scores:
     """Return the scores of a model's answers to the target's test rows (see `prepared_data`)."""
     if answers.labels is not None:
-        losses, given = answers.test_loss.astype(np.float64), answers.labels.argmax(1)
-        return LabelScores(losses, given, np.array(rows["label"][:]), answers.labels.shape[1])
+        assert answers.label_losses is not None
+        right = np.array(rows["label"][:])
+        losses = answers.label_losses[np.arange(len(right)), right].astype(np.float64)
+        return LabelScores(losses, answers.labels.argmax(1), right, answers.labels.shape[1])
+    assert answers.losses is not None
     assert answers.token_accuracy is not None
     assert answers.written is not None
     written = [final_answer(text) for text in answers.written]
-    return written_scores(answers.test_loss, answers.token_accuracy, written, rows["references"][:])
+    return written_scores(answers.losses, answers.token_accuracy, written, rows["references"][:])
 
 
 def written_scores(

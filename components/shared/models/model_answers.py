@@ -1,10 +1,8 @@
-"""What one model says of the target's validation and test rows, whatever its kind."""
+"""Lets one model, whatever its kind, answer the target's validation and test rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,37 +12,28 @@ from gradsift.components.shared.models.language_model import LanguageModel
 from gradsift.components.shared.models.precision import autocast
 from gradsift.components.shared.models.task_model import Example, Rows, TaskModel
 from gradsift.components.shared.parameters.training import Precision
-
-FloatArray = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class ModelAnswers:
-    """Losses of right answers, and the answers that the model gives itself.
-
-    Attributes:
-        val_loss: loss of each validation row in nats [n_val]; of a written answer the mean over its tokens.
-        test_loss: that of each test row [n_test].
-        labels: log-probabilities of the target's labels for the test rows [n_test, n_labels], where it has labels.
-        token_accuracy: share of the tokens of each right completion that had the highest score after those before
-            them [n_test], where answers are written.
-        written: what the model writes for each test row by greedy decoding, rationales included.
-    """
-
-    val_loss: FloatArray
-    test_loss: FloatArray
-    labels: FloatArray | None = None
-    token_accuracy: FloatArray | None = None
-    written: list[str] | None = None
+from gradsift.components.shared.records.run_answers import HeldOutAnswers, ValidationAnswers
 
 
-def answer(
+def validation_answers(model: TaskModel, data: PreparedData, precision: Precision) -> ValidationAnswers:
+    """Let a model in evaluation mode answer the target's validation rows."""
+    rows = data.split(data.target, "val")
+    if isinstance(model, EncoderClassifier):
+        labels = model.log_probabilities(rows, data.target, precision=precision)
+        right = torch.tensor(rows["label"][:])
+        losses = -labels[torch.arange(len(right)), right]
+        return ValidationAnswers(losses.numpy(), (labels.argmax(1) == right).numpy())
+    read = _read(_language_model(model), model.encode(rows, data.target), precision)
+    return ValidationAnswers(read.losses.numpy(), read.right.numpy())
+
+
+def held_out_answers(
     model: TaskModel,
     data: PreparedData,
     precision: Precision,
     report: Callable[[int], None] = lambda rows: None,
-) -> ModelAnswers:
-    """Let a model answer the target's validation and test rows.
+) -> HeldOutAnswers:
+    """Let a model in evaluation mode answer the target's test inputs; a row's right label is not read.
 
     Args:
         model: the model.
@@ -52,50 +41,61 @@ def answer(
         precision: what the model computes in.
         report: called with the number of rows written after every batch, where answers are written.
     """
-    model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    if isinstance(model, EncoderClassifier):
-        return _classified(model, data, precision)
-    assert isinstance(model, LanguageModel)
-    val = model.encode(data.split(data.target, "val"), data.target)
-    val_loss = _read(model, val, precision).losses.numpy()
     rows = data.split(data.target, "test")
+    if isinstance(model, EncoderClassifier):
+        labels = model.log_probabilities(rows, data.target, precision=precision)
+        return HeldOutAnswers(labels=labels.numpy(), label_losses=(-labels).numpy())
+    model = _language_model(model)
     if data.task(data.target).labels:
         losses, labels = _label_scores(model, rows, data, precision)
-        return ModelAnswers(val_loss, losses[_right(rows)].numpy(), labels=labels.numpy())
+        return HeldOutAnswers(labels=labels.numpy(), label_losses=losses.numpy())
     test = model.encode(rows, data.target)
     read = _read(model, test, precision)
-    longest = max(len(example["label"]) for example in [*val, *_train_examples(model, data)])
     with autocast(model.device, precision):
-        written = model.generate(test, longest, report)
-    return ModelAnswers(
-        val_loss, read.losses.numpy(), token_accuracy=read.token_accuracy.numpy(), written=written
+        written = model.generate(test, _longest_known_answer(model, data), report)
+    return HeldOutAnswers(
+        losses=read.losses.numpy(), token_accuracy=read.token_accuracy.numpy(), written=written
     )
 
 
-def _classified(model: EncoderClassifier, data: PreparedData, precision: Precision) -> ModelAnswers:
-    splits: tuple[Split, Split] = ("val", "test")
+def _language_model(model: TaskModel) -> LanguageModel:
+    assert isinstance(model, LanguageModel)
+    return model
+
+
+def _longest_known_answer(model: LanguageModel, data: PreparedData) -> int:
+    """Return the number of tokens of the longest answer among the target's train and validation rows."""
+    splits: tuple[Split, Split] = ("train", "val")
     rows = [data.split(data.target, split) for split in splits]
-    val, test = (model.log_probabilities(each, data.target, precision=precision) for each in rows)
-    val_loss, test_loss = (-logs[_right(each)].numpy() for logs, each in zip((val, test), rows, strict=True))
-    return ModelAnswers(val_loss, test_loss, labels=test.numpy())
+    return max(len(example["label"]) for each in rows for example in model.encode(each, data.target))
 
 
 @dataclass(frozen=True)
 class _Read:
-    """Rows whose completions were read: mean loss, share of right tokens and number of tokens of each, [n]."""
+    """Rows whose completions were read.
+
+    Attributes:
+        losses: mean loss over the tokens of each [n].
+        token_accuracy: share of its tokens that had the highest score [n].
+        tokens: number of its tokens [n].
+        right: whether every token had the highest score [n].
+    """
 
     losses: Tensor
     token_accuracy: Tensor
     tokens: Tensor
+    right: Tensor
 
 
 def _read(model: LanguageModel, examples: Sequence[Example], precision: Precision) -> _Read:
     """Read the right answers after their prompts (teacher forcing)."""
-    read = _Read(*torch.empty(3, len(examples)))
+    losses, token_accuracy, tokens = torch.empty(3, len(examples))
+    read = _Read(losses, token_accuracy, tokens, torch.empty(len(examples), dtype=torch.bool))
     for rows, answers in model.read(examples, precision):
         read.losses[rows] = answers.losses().cpu()
         read.token_accuracy[rows] = answers.hits().cpu()
         read.tokens[rows] = answers.positions.float().cpu()
+        read.right[rows] = answers.right().cpu()
     return read
 
 
@@ -114,13 +114,3 @@ def _label_scores(
     losses = torch.stack([read.losses for read in each], dim=1)
     tokens = torch.stack([read.tokens for read in each], dim=1)
     return losses, torch.log_softmax(-losses * tokens, dim=1)
-
-
-def _right(rows: Rows) -> tuple[Tensor, Tensor]:
-    """Return the places [n], [n] of the right labels in an array [n, n_labels]."""
-    labels = torch.tensor(rows["label"][:])
-    return torch.arange(len(labels)), labels
-
-
-def _train_examples(model: LanguageModel, data: PreparedData) -> list[Example]:
-    return model.encode(data.split(data.target, "train"), data.target)

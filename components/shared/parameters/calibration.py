@@ -8,7 +8,7 @@ from pydantic import Field
 from gradsift.components.shared.parameters.settings import MAX_SEED, Settings, form_field
 
 MIN_RUNS = 4
-"""With the empty subset these are five losses; fewer cannot tell a line from noise."""
+"""With none and all of the tasks these are six losses; fewer cannot tell a line from noise."""
 
 
 class CalibrationConfig(Settings):
@@ -19,8 +19,8 @@ class CalibrationConfig(Settings):
     runs: int = form_field(
         "calibrate_runs",
         0,
-        description="K, random subsets that are truly fine-tuned on, beside the target alone; 0 calibrates "
-        "nothing, 10 are recommended.",
+        description="K, random subsets that are truly fine-tuned on, beside none and all of the "
+        "tasks; 0 calibrates nothing, 10 are recommended.",
         ge=0,
         le=10_000,
     )

@@ -1,4 +1,4 @@
-"""What the chosen model is compared with, and how often each comparison is trained."""
+"""What the chosen model is compared with, how often each comparison is trained, and how it is measured."""
 
 from typing import ClassVar
 
@@ -7,8 +7,8 @@ from pydantic import Field
 from gradsift.components.shared.parameters.settings import MAX_SEED, Settings, form_field
 
 
-class EvaluationConfig(Settings):
-    """What the chosen model is compared with, and how often each comparison is trained."""
+class ComparisonConfig(Settings):
+    """How often each subset that is compared is fine-tuned on."""
 
     GROUP: ClassVar[str] = "evaluate"
 
@@ -25,9 +25,16 @@ class EvaluationConfig(Settings):
         le=10_000,
         description="largest number of fine-tuning runs altogether; seeds are cut to fit, down to one each.",
     )
-    bootstrap: int = Field(2000, ge=1, le=10**6, description="bootstrap samples behind every interval.")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the bootstrap.")
 
     def seeds_for(self, subsets: int) -> int:
         """Return how many runs each of `subsets` different subsets gets."""
         return max(1, min(self.seeds, self.max_runs // subsets))
+
+
+class EvaluationConfig(Settings):
+    """How the intervals of held-out metrics are made."""
+
+    GROUP: ClassVar[str] = "evaluate"
+
+    bootstrap: int = Field(2000, ge=1, le=10**6, description="bootstrap samples behind every interval.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the bootstrap.")

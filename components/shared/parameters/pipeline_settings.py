@@ -12,7 +12,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import EstimationSettings
-from gradsift.components.shared.parameters.evaluation import EvaluationConfig
+from gradsift.components.shared.parameters.evaluation import ComparisonConfig, EvaluationConfig
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.kubernetes import PlatformConfig, ResourcesConfig
 from gradsift.components.shared.parameters.model import ModelConfig
@@ -22,6 +22,7 @@ from gradsift.components.shared.parameters.settings import Settings, SettingsErr
 from gradsift.components.shared.parameters.training import (
     FineTuningSettings,
     MetaTrainingSettings,
+    ParallelRunsSettings,
     TrainingSettings,
 )
 
@@ -37,11 +38,13 @@ class PipelineSettings:
     data: DataPreparationConfig
     model: ModelConfig
     training: TrainingSettings
+    parallel_runs: ParallelRunsSettings
     meta_training: MetaTrainingSettings
     extraction: GradientExtractionConfig
     calibration: CalibrationConfig
     estimation: EstimationSettings
     fine_tuning: FineTuningSettings
+    comparison: ComparisonConfig
     evaluation: EvaluationConfig
     promotion: PromotionConfig
     resources: ResourcesConfig
@@ -178,6 +181,12 @@ def _rules(settings: PipelineSettings) -> Iterator[str]:
         yield (
             f"Parameter model_head is {settings.model.head!r}: expected 'label_embedding' where "
             "extract_base_weights is true, as another head means nothing before it is trained."
+        )
+    pods, groups = settings.extraction.pods, settings.parallel_runs.parallel_runs
+    if pods > 1 and groups > 1:
+        yield (
+            f"Parameter train_parallel_runs is {groups}: expected 1 where extract_pods is {pods}, as the workflow "
+            "of a run has no room for more pods."
         )
     nodes = settings.training.nodes
     if nodes > 1:

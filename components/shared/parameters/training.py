@@ -17,6 +17,9 @@ from gradsift.components.shared.parameters.settings import (
 Precision = Literal["auto", "bf16", "float32"]
 Offload = Literal["none", "optimizer", "parameters"]
 
+MAX_PARALLEL_RUNS = 2
+"""Each group is an iteration of two loops in the workflow, which Argo limits to 1 MiB."""
+
 EPOCHS = "passes over the rows; used where `steps` is 0."
 STEPS = "optimizer steps, whatever the number of rows; 0 lets `epochs` decide."
 LEARNING_RATE = "peak of AdamW's learning rate, reached after a tenth of the steps, then linear to zero."
@@ -90,6 +93,20 @@ class TrainingSettings(Settings):
                 f"Parameter train_batch_size is {self.batch_size}: expected a multiple of the {processes} "
                 "processes."
             )
+
+
+class ParallelRunsSettings(Settings):
+    """How many fine-tuning runs are trained at the same time: it decides when they end, not what they give."""
+
+    GROUP: ClassVar[str] = "train"
+
+    parallel_runs: int = Field(
+        1,
+        ge=1,
+        le=MAX_PARALLEL_RUNS,
+        description="groups of fine-tuning runs that are trained at the same time on a cluster, each on GPUs "
+        "of its own; a local run trains one after the other.",
+    )
 
 
 class ScheduleSettings(Settings):

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gradsift.components.shared.data.prepared_data import Split
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 
 RESULT = "training.json"
-PREDICTIONS = "val.safetensors"
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class TrainingJob:
         folder: where the trained model goes, with a name of its own among the jobs; `training.json` in it
             says that it is finished.
         data: the prepared data's folder.
-        tasks: names of the tasks whose train rows are used, in order.
+        tasks: names of the tasks whose train rows are used, in order; none leaves the model untrained.
         model: the pretrained model.
         recipe: how it is trained.
         start: folder of a trained model that training goes on from; None starts from the pretrained model.
-        predict_only: whether the model itself is not kept, only what it says of the target's validation rows:
-            `loss` [n_rows], `right` [n_rows] (whether its answer is the right one), and the `seconds` that the
-            job took, in `val.safetensors`.
+        keep_model: whether the trained model itself is kept in the folder.
+        measured: splits of the target that the model answers once it is trained, `val` or `val` and `test`; its
+            answers are kept in the folder (see `run_answers`).
     """
 
     folder: Path
@@ -34,7 +34,8 @@ class TrainingJob:
     model: ModelConfig
     recipe: TrainingRecipe
     start: Path | None = None
-    predict_only: bool = False
+    keep_model: bool = True
+    measured: tuple[Split, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON values."""
@@ -44,7 +45,8 @@ class TrainingJob:
             "tasks": self.tasks,
             "model": self.model.model_dump(),
             "recipe": self.recipe.model_dump(),
-            "predict_only": self.predict_only,
+            "keep_model": self.keep_model,
+            "measured": self.measured,
         }
 
     @classmethod
@@ -57,10 +59,11 @@ class TrainingJob:
             model=ModelConfig(**values["model"]),
             recipe=TrainingRecipe(**values["recipe"]),
             start=Path(values["start"]) if values["start"] else None,
-            predict_only=values["predict_only"],
+            keep_model=values["keep_model"],
+            measured=tuple(values["measured"]),
         )
 
     @property
     def finished(self) -> bool:
-        """Whether the trained model, or what it predicts, is there."""
+        """Whether the trained model, or what it answers, is there."""
         return (self.folder / RESULT).exists()

@@ -111,7 +111,7 @@ def report(event: dict[str, Any], tracker: StepTracker) -> None:
         return
     if "values" in event:
         tracker.metrics(event["values"], step=event["step"])
-    tracker.progress(event["done"], event["total"], "steps")
+    tracker.progress(event["done"], event["total"], event["unit"])
 
 
 def failure_of(error: GradsiftError) -> dict[str, Any]:

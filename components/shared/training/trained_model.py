@@ -1,4 +1,4 @@
-"""A trained model as a step's output: what meta-training and target fine-tuning both make."""
+"""A trained model as a step's output: what meta-training makes, and its metadata, which every trained model has."""
 
 import json
 from pathlib import Path
@@ -59,7 +59,7 @@ def produce_trained_model(
     def work(output: Path) -> dict[str, Any]:
         job = TrainingJob(output, folder, tasks, model, recipe)
         [result] = train([job], output.with_name(f"{output.name}-processes"), tracker, launch)
-        return _metadata(prepared, model, base, result)
+        return model_metadata(prepared, model, base, result)
 
     return produce(root_uri, step, inputs, work)
 
@@ -70,9 +70,22 @@ def training_result(output: StepOutput) -> dict[str, Any]:
     return content
 
 
-def _metadata(
+def base_digests(model: StepOutput) -> list[str]:
+    """Return the digests of the pretrained weights and the tokenizer that a trained model came from."""
+    return [model.metadata["base_model_digest"], model.metadata["tokenizer_digest"]]
+
+
+def model_metadata(
     data: PreparedData, model: ModelConfig, base: BaseModel, result: dict[str, Any]
 ) -> dict[str, Any]:
+    """Return the metadata of a trained model's output.
+
+    Args:
+        data: the prepared data.
+        model: the pretrained model.
+        base: its weights.
+        result: the content of `training.json`.
+    """
     return {
         "suite": data.suite,
         "target": data.target,

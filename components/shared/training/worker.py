@@ -2,14 +2,13 @@
 
 import gc
 import json
-import logging
 import math
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,31 +17,33 @@ from typing import Any
 import deepspeed
 import torch
 import transformers
-from safetensors.torch import save_file
 from transformers import (
     PreTrainedModel,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gradsift.components.shared.data.prepared_data import PreparedData, Split
 from gradsift.components.shared.errors import GradsiftError, TrainingError
-from gradsift.components.shared.models.answers import Answers
+from gradsift.components.shared.models.model_answers import held_out_answers, validation_answers
 from gradsift.components.shared.models.model_loading import from_base, open_model
 from gradsift.components.shared.models.precision import resolve_precision
-from gradsift.components.shared.models.task_model import Example, TaskModel, by_length
+from gradsift.components.shared.models.task_model import Example, TaskModel
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.process import outages
 from gradsift.components.shared.process.gpus import gpu_memory_errors
 from gradsift.components.shared.process.lifeline import hold_lifeline
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.training.checkpoints import CheckpointCallback
+from gradsift.components.shared.training.events import (
+    EventCallback,
+    EventHandler,
+    WrittenRows,
+    is_first_process,
+)
 from gradsift.components.shared.training.example_order import example_order
-from gradsift.components.shared.training.job import PREDICTIONS, RESULT, TrainingJob
+from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.processes import EVENTS, FAILURE, JOBS, failure_of
 from gradsift.components.shared.training.progress import CHECKPOINTS, TrainingProgress
 from gradsift.components.shared.training.sharding import Sharding, choose_sharding
@@ -87,51 +88,6 @@ class OrderedTrainer(Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
 
 
-class EventCallback(TrainerCallback):
-    """Appends losses and progress to the events file, counted over all jobs of the launch."""
-
-    def __init__(self, path: Path, steps_before: int, total: int, first_job: bool) -> None:
-        self.path = path
-        self.steps_before = steps_before
-        self.total = total
-        self.first_job = first_job
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
-        """Write one line; the loss of the first job only, for one job's losses make one curve."""
-        if logs and not math.isfinite(logs.get("loss", 0.0)):
-            control.should_training_stop = True
-        if not state.is_world_process_zero:
-            return
-        event: dict[str, Any] = {"done": self.steps_before + state.global_step, "total": self.total}
-        if self.first_job and logs and "loss" in logs:
-            event |= {
-                "step": state.global_step,
-                "values": {"train_loss": logs["loss"], "learning_rate": logs["learning_rate"]},
-            }
-        with self.path.open("a") as file:
-            file.write(json.dumps(event) + "\n")
-
-
-class EventHandler(logging.Handler):
-    """Passes on to the step's log what this process logs, for its own output is kept in a file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"warning": record.getMessage()}) + "\n")
-
-
 def main(scratch: Path, progress: TrainingProgress | None) -> None:
     """Train the jobs listed in `scratch`; a user's error goes to `failure.json` there.
 
@@ -158,10 +114,14 @@ def main(scratch: Path, progress: TrainingProgress | None) -> None:
 
 
 def _train_all(jobs: list[TrainingJob], scratch: Path, progress: TrainingProgress | None) -> None:
-    totals = [job.recipe.optimizer_steps(_rows(job)) for job in jobs]
+    totals = [_steps(job) for job in jobs]
+    written = WrittenRows(scratch / EVENTS, jobs)
     for position, job in enumerate(jobs):
         callback = EventCallback(scratch / EVENTS, sum(totals[:position]), sum(totals), position == 0)
-        train_one(job, scratch / CHECKPOINTS / job.folder.name, callback, progress)
+        if job.tasks:
+            train_one(job, scratch / CHECKPOINTS / job.folder.name, callback, written, progress)
+        else:
+            measure_untrained(job, written, progress)
         gc.collect()
 
 
@@ -172,9 +132,13 @@ def _device() -> torch.device:
 
 
 def train_one(
-    job: TrainingJob, checkpoints: Path, callback: EventCallback, progress: TrainingProgress | None
+    job: TrainingJob,
+    checkpoints: Path,
+    callback: EventCallback,
+    written: WrittenRows,
+    progress: TrainingProgress | None,
 ) -> None:
-    """Train one job, from its last checkpoint where there is one, and leave the result in its folder."""
+    """Train one job, from its last checkpoint where there is one, and leave what is asked for in its folder."""
     started = time.monotonic()
     recipe = job.recipe
     data = PreparedData(job.data)
@@ -184,7 +148,7 @@ def train_one(
     if not job.model.train_embeddings:
         model.freeze_embeddings()
     sharding = _prepare_memory(model, recipe)
-    steps = recipe.optimizer_steps(_rows(job))
+    steps = _steps(job)
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
     order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
     checkpointing = CheckpointCallback(job.folder.name, progress)
@@ -205,20 +169,42 @@ def train_one(
             f"{recipe.learning_rate}."
         )
     trained: TaskModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-    if job.predict_only:
-        _save_predictions(job, trainer, trained, data, started)
-    else:
+    if job.keep_model:
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if trainer.is_world_process_zero():
             trained.save(job.folder, state)
-    if trainer.is_world_process_zero():
-        _write_result(job, trainer, sharding, steps, rows)
-        if progress is not None:
-            progress.save_result(job.folder)
+    _measure(job, trained.eval(), data, started, written)
+    curve = loss_curve(trainer.state.log_history, int(trainer.args.logging_steps), steps)
+    _finish(job, sharding, steps, rows, curve, progress)
     if trainer.args.local_process_index == 0:
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
+
+
+def measure_untrained(job: TrainingJob, written: WrittenRows, progress: TrainingProgress | None) -> None:
+    """Measure the model that training would start from, a whole one in every process."""
+    started = time.monotonic()
+    data = PreparedData(job.data)
+    unset_hf_deepspeed_config()
+    model = from_base(job.model, data) if job.start is None else open_model(job.start)
+    _measure(job, model.eval().to(_device()), data, started, written)
+    _finish(job, Sharding(0, "none"), 0, {}, [], progress)
+
+
+def _measure(
+    job: TrainingJob, model: TaskModel, data: PreparedData, started: float, written: Callable[[int], None]
+) -> None:
+    """Let the model answer the splits asked for, in every process, as ZeRO-3 spreads the weights over all."""
+    precision = job.recipe.precision
+    if "val" in job.measured:
+        val = validation_answers(model, data, precision)
+        if is_first_process():
+            val.write(job.folder, time.monotonic() - started)
+    if "test" in job.measured:
+        test = held_out_answers(model, data, precision, written)
+        if is_first_process():
+            test.write(job.folder)
 
 
 def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
@@ -232,29 +218,6 @@ def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
         pretrained.gradient_checkpointing_enable({"use_reentrant": False})
     gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
     return choose_sharding(recipe, trained, frozen, int(os.environ["WORLD_SIZE"]), gpu)
-
-
-@torch.no_grad()
-def _save_predictions(
-    job: TrainingJob, trainer: Trainer, model: TaskModel, data: PreparedData, started: float
-) -> None:
-    """Predict through DeepSpeed in every process, as ZeRO-3 spreads the weights over all; the first one writes."""
-    engine: Any = trainer.model_wrapped
-    engine.eval()
-    examples = _encoded(model, data, [data.target], "val")
-    loss, right = torch.empty(len(examples)), torch.empty(len(examples), dtype=torch.bool)
-    for rows in by_length(examples, trainer.args.per_device_train_batch_size):
-        batch = {
-            name: value.to(engine.device)
-            for name, value in model.collate([examples[row] for row in rows]).items()
-        }
-        output = engine(**batch)
-        answers = Answers(output["logits"], output["label"])
-        loss[rows], right[rows] = answers.losses().cpu(), answers.right().cpu()
-    if trainer.is_world_process_zero():
-        seconds = torch.tensor(time.monotonic() - started, dtype=torch.float32)
-        with atomic_file(job.folder / PREDICTIONS) as path:
-            save_file({"loss": loss, "right": right, "seconds": seconds}, path)
 
 
 def training_arguments(
@@ -317,14 +280,23 @@ def _use_gloo_between_cpu_processes() -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def _rows(job: TrainingJob) -> int:
+def _steps(job: TrainingJob) -> int:
     data = PreparedData(job.data)
-    return sum(data.task(task).rows["train"] for task in job.tasks)
+    rows = sum(data.task(task).rows["train"] for task in job.tasks)
+    return job.recipe.optimizer_steps(rows) if job.tasks else 0
 
 
-def _write_result(
-    job: TrainingJob, trainer: Trainer, sharding: Sharding, steps: int, rows: Mapping[str, int]
+def _finish(
+    job: TrainingJob,
+    sharding: Sharding,
+    steps: int,
+    rows: Mapping[str, int],
+    losses: Sequence[tuple[int, float]],
+    progress: TrainingProgress | None,
 ) -> None:
+    """Write down how the model was trained, which marks the job as finished."""
+    if not is_first_process():
+        return
     result = {
         "tasks": job.tasks,
         "rows": dict(rows),
@@ -335,10 +307,12 @@ def _write_result(
         "precision": resolve_precision(job.recipe.precision),
         "processes": int(os.environ["WORLD_SIZE"]),
         "sharding": asdict(sharding),
-        "losses": loss_curve(trainer.state.log_history, int(trainer.args.logging_steps), steps),
+        "losses": losses,
     }
     with atomic_file(job.folder / RESULT) as path:
         path.write_text(json.dumps(result, indent=1))
+    if progress is not None:
+        progress.save_result(job.folder)
 
 
 def loss_curve(log_history: list[dict[str, float]], every: int, steps: int) -> list[tuple[int, float]]:

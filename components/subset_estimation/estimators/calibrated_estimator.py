@@ -10,8 +10,8 @@ from scipy.stats import kendalltau, spearmanr
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import ESTIMATORS, SubsetEstimationConfig
+from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, FineTuningRuns
 from gradsift.components.shared.records.selection_results import Calibration, CalibrationRun
-from gradsift.components.shared.records.true_losses import TrueLosses, TrueRun
 from gradsift.components.subset_estimation.estimators.calibration import (
     Calibrated,
     calibrate,
@@ -61,7 +61,7 @@ class CalibratedEstimator:
 
 
 def open_calibrated(
-    config: SubsetEstimationConfig, stores: Mapping[str, GradientStore], true: TrueLosses
+    config: SubsetEstimationConfig, stores: Mapping[str, GradientStore], true: FineTuningRuns
 ) -> CalibratedEstimator:
     """Choose the configured estimator, or another one that predicts left-out runs clearly better.
 
@@ -128,13 +128,13 @@ def open_candidates(
         yield own, LossEstimator(own, statistics, train if own.estimator == "logistic" else None)
 
 
-def _runs_by_subset(true: TrueLosses) -> dict[frozenset[str], list[TrueRun]]:
+def _runs_by_subset(true: FineTuningRuns) -> dict[frozenset[str], list[FineTuningRun]]:
     if true.start != "base":
         raise InputError(
             "The calibration runs went on from the meta-trained model: expected runs from the base model, which "
             "is what is fine-tuned in the end."
         )
-    subsets: dict[frozenset[str], list[TrueRun]] = {}
+    subsets: dict[frozenset[str], list[FineTuningRun]] = {}
     for run in true.runs:
         subsets.setdefault(frozenset(run.subset), []).append(run)
     return subsets
@@ -144,7 +144,7 @@ def _record(
     config: SubsetEstimationConfig,
     expansion: str,
     chosen: Calibrated,
-    subsets: dict[frozenset[str], list[TrueRun]],
+    subsets: dict[frozenset[str], list[FineTuningRun]],
     estimates: FloatArray,
     losses: FloatArray,
 ) -> Calibration:
@@ -176,7 +176,7 @@ def _record(
     )
 
 
-def _noise(subsets: dict[frozenset[str], list[TrueRun]]) -> float | None:
+def _noise(subsets: dict[frozenset[str], list[FineTuningRun]]) -> float | None:
     """Return the standard deviation between seeds of one subset, pooled; None where none ran twice."""
     repeated = [[run.val_loss for run in runs] for runs in subsets.values() if len(runs) > 1]
     if not repeated:

@@ -1,6 +1,5 @@
 """The whole step for a target whose answers are written, by a causal and a sequence-to-sequence model."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,42 +11,30 @@ from tiny_language_models import make_base, produce_prepared_data
 from torch.nn import functional
 
 from gradsift.components.evaluation.step import REPORT, STEP, evaluate
-from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.fine_tuning.final_model import fine_tune_target
+from gradsift.components.fine_tuning.plan import plan_comparisons
+from gradsift.components.fine_tuning.step import train_runs
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData, Split
 from gradsift.components.shared.models.language_model import LanguageModel
-from gradsift.components.shared.models.model_loading import from_base, open_model
+from gradsift.components.shared.models.model_loading import open_model
 from gradsift.components.shared.models.prompt_format import final_answer, questions
-from gradsift.components.shared.parameters.evaluation import EvaluationConfig
+from gradsift.components.shared.parameters.evaluation import ComparisonConfig, EvaluationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.evaluation_results import Evaluation
+from gradsift.components.shared.records.fine_tuning_runs import RunGroup
 from gradsift.components.shared.tracking.event_log import run_id
 from gradsift.components.shared.tracking.run_record import step_events
 from gradsift.components.shared.tracking.tracking import track_step
 
 SUBSETS: dict[str, list[str]] = {"selected": ["before"], "all": ["before", "size"], "target_only": []}
 ESTIMATES = {"selected": 0.5, "all": 0.6, "target_only": 0.7}
-CONFIG = EvaluationConfig(seeds=1, bootstrap=200)
+CONFIG = EvaluationConfig(bootstrap=200)
 METRICS = ["loss", "rouge_l", "exact_match", "token_accuracy"]
 
 
-def untrained(root: Path, base: Path, data: StepOutput) -> StepOutput:
-    """What fine-tuning leaves, without the training."""
-    config = ModelConfig(base_model=str(base), max_length=64)
-
-    def work(folder: Path) -> dict[str, Any]:
-        from_base(config, PreparedData(fetch(data))).save(folder)
-        recipe = TrainingRecipe(batch_size=8, precision="float32", processes=1, seed=5)
-        result = {
-            "tasks": ["next", "before"],
-            "recipe": recipe.model_dump(),
-            "optimizer_steps": 2,
-            "model": config.model_dump(),
-        }
-        (folder / "training.json").write_text(json.dumps(result))
-        return {"base_model": base.name}
-
-    return produce(str(root), "target_finetuning", {}, work)
+RECIPE = TrainingRecipe(steps=2, batch_size=8, precision="float32", processes=1, seed=5)
 
 
 @dataclass(frozen=True)
@@ -58,10 +45,13 @@ class Run:
     data: StepOutput
     model: StepOutput
     selection: StepOutput
+    groups: list[RunGroup]
 
     def evaluate(self) -> StepOutput:
         with track_step(STEP, str(self.root), CONFIG.model_dump()) as tracker:
-            return evaluate(CONFIG, self.data, self.selection, self.model, str(self.root), tracker)
+            return evaluate(
+                CONFIG, self.data, self.selection, self.model, self.groups, str(self.root), tracker
+            )
 
 
 @pytest.fixture(scope="module", params=["llama", pytest.param("t5", marks=pytest.mark.slow)])
@@ -70,7 +60,14 @@ def run(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     base = make_base(tmp_path_factory.mktemp("base") / request.param, request.param)
     data = produce_prepared_data(root)
     selection = produce_selection(root, "next", SUBSETS, ESTIMATES)
-    return Run(root, data, untrained(root, base, data), selection)
+    config = ModelConfig(base_model=str(base), max_length=64)
+    with track_step("target_finetuning", str(root), {}) as tracker:
+        model = fine_tune_target(config, RECIPE, data, selection, str(root), tracker)
+    groups = plan_comparisons(ComparisonConfig(seeds=1), data, selection, model, str(root))
+    for group in groups:
+        with track_step(f"comparisons-{group.number}", str(root), {}) as tracker:
+            train_runs(group, data, str(root), tracker)
+    return Run(root, data, model, selection, groups)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +77,7 @@ def finished(run: Run) -> StepOutput:
 
 @pytest.fixture(scope="module")
 def given(run: Run) -> LanguageModel:
-    """The model that the step is given, which was not trained."""
+    """The final model, the first run of the selection."""
     model = open_model(fetch(run.model))
     assert isinstance(model, LanguageModel)
     return model
@@ -93,7 +90,7 @@ def evaluation(finished: StepOutput) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def by_hand(run: Run, given: LanguageModel) -> list[dict[str, Any]]:
-    """What the given model says of each test row: one row at a time, without padding, one token at a time."""
+    """What the final model says of each test row: one row at a time, without padding, one token at a time."""
     rows = PreparedData(fetch(run.data)).split("next", "test")
     return [
         _read_and_written(given, question, references)
@@ -141,16 +138,13 @@ def test_every_model_has_the_metrics_of_written_answers(evaluation: Evaluation) 
     assert {each.name for each in evaluation.difference_to} == {"all", "target_only"}
 
 
-def test_the_given_model_reads_and_writes_as_one_row_and_token_at_a_time(
+def test_the_final_model_reads_and_writes_as_one_row_and_token_at_a_time(
     evaluation: Evaluation, by_hand: list[dict[str, Any]]
 ) -> None:
-    """The given model is the base model too."""
     [run] = evaluation.chosen.runs
-    assert evaluation.base_model is not None
     for name in ("loss", "token_accuracy"):
         expected = sum(row[name] for row in by_hand) / len(by_hand)
         assert run.test[name] == pytest.approx(expected, rel=1e-5)
-        assert evaluation.base_model[name].mean == pytest.approx(expected, rel=1e-5)
     assert [sample.id for sample in evaluation.samples] == [f"next-test-{row}" for row in range(4)]
     for sample, row in zip(evaluation.samples, by_hand, strict=True):
         assert sample.written in {row["text"](row["written"][:length]) for length in range(41)}
@@ -187,10 +181,11 @@ def test_the_report_and_the_metrics_show_what_was_written(
     assert {"rouge_l_gain_over_all", "loss_change_from_target_only"} <= set(metadata)
 
 
-def test_progress_counts_the_rows_written_by_every_model(run: Run, finished: StepOutput) -> None:
+def test_progress_counts_the_rows_written_by_every_run_that_is_trained(run: Run) -> None:
+    """The group has three runs to train or measure, of 4 test rows each, as the final model is there."""
     written = [
         event
-        for event in step_events(str(run.root), run_id())[STEP]
+        for event in step_events(str(run.root), run_id())["comparisons-0"]
         if event["event"] == "progress" and event["unit"] == "rows written"
     ]
     assert (written[-1]["done"], written[-1]["total"]) == (12, 12)

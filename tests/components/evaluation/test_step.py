@@ -1,62 +1,79 @@
 """The whole step on real text with a small encoder: two duplicate subsets, real fine-tuning runs, one report."""
 
-import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
+from final_model_output import produce_final_model
 from selection_output import produce_selection
 
 from gradsift.components.evaluation.step import REPORT, STEP, evaluate, rank_correlation
-from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.fine_tuning.plan import plan_comparisons
+from gradsift.components.fine_tuning.step import train_runs
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
-from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.models.base_model import find_base_model
-from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
-from gradsift.components.shared.parameters.evaluation import EvaluationConfig
+from gradsift.components.shared.errors import InputError, NotFoundError
+from gradsift.components.shared.models.model_answers import held_out_answers
+from gradsift.components.shared.models.model_loading import from_base
+from gradsift.components.shared.parameters.evaluation import ComparisonConfig, EvaluationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.evaluation_results import Evaluation
+from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, RunGroup, finished_record
+from gradsift.components.shared.records.run_answers import HeldOutAnswers
 from gradsift.components.shared.tracking.tracking import track_step
 
 SUBSETS = {"selected": ["mr"], "all": ["mr", "trec", "mr_flipped"], "target_only": [], "random": ["mr"]}
 ESTIMATES = {"selected": 0.5, "all": 0.6, "target_only": 0.7, "random": 0.5}
-CONFIG = EvaluationConfig(seeds=2, max_runs=6, bootstrap=200)
+CONFIG = EvaluationConfig(bootstrap=200)
+RECIPE = TrainingRecipe(steps=2, batch_size=8, precision="float32", processes=1, seed=5)
 
 
-def fine_tuned(root: Path, encoder: Path, data: PreparedData, tasks: list[str]) -> StepOutput:
-    """What fine-tuning leaves, without the training."""
+class Comparison:
+    """A run root with all that the step needs."""
 
-    def work(folder: Path) -> dict[str, Any]:
-        labels = {task.name: task.labels for task in data.tasks}
-        head = Head.for_tasks("label_embedding", 15.0, 32, data.target, labels)
-        EncoderClassifier.from_base(find_base_model(str(encoder)), head).save(folder)
-        recipe = TrainingRecipe(batch_size=8, precision="float32", processes=1, seed=5)
-        result = {
-            "tasks": tasks,
-            "recipe": recipe.model_dump(),
-            "optimizer_steps": 2,
-            "model": ModelConfig(base_model=str(encoder)).model_dump(),
-        }
-        (folder / "training.json").write_text(json.dumps(result))
-        return {"base_model": encoder.name}
+    def __init__(self, root: Path, data: StepOutput, encoder: Path, tasks: list[str]) -> None:
+        self.root = root
+        self.data = data
+        self.base = ModelConfig(base_model=str(encoder))
+        self.model = produce_final_model(root, tasks, self.base, RECIPE)
+        self.selection = produce_selection(root, "sst2", SUBSETS, ESTIMATES)
+        config = ComparisonConfig(seeds=2, max_runs=6)
+        self.groups = plan_comparisons(config, data, self.selection, self.model, str(root))
 
-    return produce(str(root), "target_finetuning", {"tasks": tasks}, work)
+    def train(self) -> None:
+        for group in self.groups:
+            with track_step(f"comparisons-{group.number}", str(self.root), {}) as tracker:
+                train_runs(group, self.data, str(self.root), tracker)
 
-
-def run(root: Path, data: StepOutput, encoder: Path, tasks: list[str]) -> StepOutput:
-    model = fine_tuned(root, encoder, PreparedData(Path(data.uri)), tasks)
-    chosen = produce_selection(root, "sst2", SUBSETS, ESTIMATES)
-    with track_step(STEP, str(root), CONFIG.model_dump()) as tracker:
-        return evaluate(CONFIG, data, chosen, model, str(root), tracker)
+    def evaluate(self, groups: list[RunGroup] | None = None) -> StepOutput:
+        with track_step(STEP, str(self.root), CONFIG.model_dump()) as tracker:
+            return evaluate(
+                CONFIG,
+                self.data,
+                self.selection,
+                self.model,
+                self.groups if groups is None else groups,
+                str(self.root),
+                tracker,
+            )
 
 
 @pytest.fixture(scope="module")
-def finished(
+def comparison(
     prepared_data: StepOutput, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> StepOutput:
-    return run(tmp_path_factory.mktemp("run"), prepared_data, tiny_encoder, ["sst2", "mr"])
+) -> Comparison:
+    comparison = Comparison(tmp_path_factory.mktemp("run"), prepared_data, tiny_encoder, ["sst2", "mr"])
+    comparison.train()
+    return comparison
+
+
+@pytest.fixture(scope="module")
+def finished(comparison: Comparison) -> StepOutput:
+    return comparison.evaluate()
 
 
 @pytest.fixture(scope="module")
@@ -84,22 +101,40 @@ def test_every_comparison_is_measured_with_every_seed(evaluation: Evaluation) ->
     assert evaluation.samples == []
 
 
-def test_the_given_model_is_the_first_run_of_the_selection(evaluation: Evaluation) -> None:
-    """It was not trained at all, hence it predicts as the base model does."""
+def test_the_metrics_are_those_of_the_runs_answers(comparison: Comparison, evaluation: Evaluation) -> None:
+    rows = PreparedData(fetch(comparison.data)).split("sst2", "test")
+    right = np.array(rows["label"][:])
+    for group in comparison.groups:
+        for planned in group.runs:
+            folder = fetch(finished_record(group.settings, planned, str(comparison.root)))
+            labels = HeldOutAnswers.read(folder).labels
+            assert labels is not None
+            found = [
+                run
+                for model in evaluation.models
+                if planned.steps and set(model.subset) == set(planned.subset)
+                for run in model.runs
+                if run.seed == planned.seed
+            ]
+            assert bool(found) == bool(planned.steps)
+            for run in found:
+                assert run.val_loss == FineTuningRun.read(folder).val_loss
+                assert run.test["loss"] == pytest.approx(-labels[np.arange(len(right)), right].mean())
+                assert run.test["accuracy"] == pytest.approx((labels.argmax(1) == right).mean())
+
+
+def test_the_base_model_is_measured_before_training(comparison: Comparison, evaluation: Evaluation) -> None:
+    data = PreparedData(fetch(comparison.data))
+    labels = held_out_answers(from_base(comparison.base, data), data, "float32").labels
+    assert labels is not None
+    right = np.array(data.split("sst2", "test")["label"][:])
     assert evaluation.base_model is not None
-    base = evaluation.base_model["loss"].mean
-    first, second = (run.test["loss"] for run in evaluation.chosen.runs)
-    assert first == pytest.approx(base, rel=1e-6)
-    assert second != pytest.approx(base, rel=1e-6)
+    loss = -labels[np.arange(len(right)), right].mean()
+    assert evaluation.base_model["loss"].mean == pytest.approx(loss, rel=1e-6)
+    assert all(run.test["loss"] != pytest.approx(loss, rel=1e-6) for run in evaluation.chosen.runs)
 
 
-def test_a_subset_that_two_comparisons_share_is_trained_once_and_never_helps(
-    finished: StepOutput, evaluation: Evaluation
-) -> None:
-    assert len(list((Path(finished.uri) / "predictions").iterdir())) == 6
-    [jobs] = Path(finished.uri).parents[1].glob("work/*-processes/jobs.json")
-    trained = [(job["tasks"][1:], job["recipe"]["seed"]) for job in json.loads(jobs.read_text())]
-    assert trained == [(["mr"], 6), (SUBSETS["all"], 5), (SUBSETS["all"], 6), ([], 5), ([], 6)]
+def test_a_subset_that_two_comparisons_share_never_helps(evaluation: Evaluation) -> None:
     [same] = [each for each in evaluation.difference_to if each.name == "random"]
     assert same.test["loss"].model_dump() == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert not evaluation.verdict.helped
@@ -142,15 +177,35 @@ def test_the_rank_correlation_is_defined_only_where_values_differ(evaluation: Ev
     assert rank_correlation(models[:1]) is None
 
 
-def test_a_second_evaluation_finds_the_first(
-    finished: StepOutput, prepared_data: StepOutput, tiny_encoder: Path
+def test_a_second_evaluation_finds_the_first(comparison: Comparison, finished: StepOutput) -> None:
+    assert comparison.evaluate() == replace(finished, reused=True)
+
+
+def test_nothing_of_the_step_needs_torch() -> None:
+    code = "import sys, gradsift.components.evaluation.step; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_comparison_without_runs_is_an_error(comparison: Comparison) -> None:
+    groups = [
+        group.model_copy(update={"runs": [run for run in group.runs if run.subset == ["mr"]]})
+        for group in comparison.groups
+    ]
+    with pytest.raises(
+        InputError, match="No fine-tuning run is on the target and mr, trec, mr_flipped: expected"
+    ):
+        comparison.evaluate(groups)
+
+
+def test_a_run_that_is_not_finished_is_an_error(
+    prepared_data: StepOutput, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    again = run(Path(finished.uri).parents[1], prepared_data, tiny_encoder, ["sst2", "mr"])
-    assert again == replace(finished, reused=True)
+    with pytest.raises(NotFoundError, match="no finished fine-tuning run at"):
+        Comparison(tmp_path, prepared_data, tiny_encoder, ["sst2", "mr"]).evaluate()
 
 
 def test_a_model_of_another_selection_is_an_error(
     prepared_data: StepOutput, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=r"was fine-tuned on sst2, trec: expected the target .* sst2, mr\.$"):
-        run(tmp_path, prepared_data, tiny_encoder, ["sst2", "trec"])
+        Comparison(tmp_path, prepared_data, tiny_encoder, ["sst2", "trec"]).evaluate()

@@ -16,12 +16,12 @@ import pytest
 from rich.console import Console
 from tiny_language_models import make_base, write_suite
 
-from gradsift.components.calibration.plan import random_subsets
 from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.fidelity.judging import CHOSEN, judge, ledger_of
 from gradsift.components.fidelity.report import write_report
 from gradsift.components.fidelity.results import Fidelity, MethodFidelity, TruthFidelity
 from gradsift.components.fidelity.study import Study, run_study
+from gradsift.components.fine_tuning.subsets import none_all_and_random
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_format import Shard, StoreHeader
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore, GradientStoreWriter
@@ -29,13 +29,13 @@ from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import defaults
-from gradsift.components.shared.records.true_losses import Start, TrueLosses, TrueRun
+from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, FineTuningRuns, Start
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
 from gradsift.pipelines.local.fidelity_steps import LiveStudySteps
 
 TASKS = [f"task{index}" for index in range(6)]
-SUBSETS = [[], TASKS, *random_subsets(TASKS, 30, 1)]
+SUBSETS = none_all_and_random(TASKS, 30, 1)
 CONFIG = SubsetEstimationConfig(ridge=2.0)
 NOISE = 0.002
 DEMO = Path(__file__).parents[3] / "components" / "shared" / "data" / "suites" / "demo_suite"
@@ -97,13 +97,14 @@ def estimates(store: GradientStore) -> "np.typing.NDArray[np.float64]":
     return estimator.mean_losses(np.stack([estimator.statistics.mask(subset) for subset in SUBSETS]))
 
 
-def truth(estimates: "np.typing.NDArray[np.float64]", start: Start, seeds: int = 3) -> TrueLosses:
+def truth(estimates: "np.typing.NDArray[np.float64]", start: Start, seeds: int = 3) -> FineTuningRuns:
     """Return truths that are 0.1 + 0.5 times the default estimates, but for some noise."""
     generator = np.random.default_rng(seeds)
     runs = [
-        TrueRun(
+        FineTuningRun(
             subset=subset,
             seed=seed,
+            start=start,
             val_loss=0.1 + 0.5 * estimate + generator.normal(0, NOISE),
             val_accuracy=0.5,
             train_rows=30,
@@ -113,7 +114,7 @@ def truth(estimates: "np.typing.NDArray[np.float64]", start: Start, seeds: int =
         for seed in range(seeds)
         for subset, estimate in zip(SUBSETS, estimates, strict=True)
     ]
-    return TrueLosses(suite="made", target="target", recipe={"steps": 1}, start=start, runs=runs)
+    return FineTuningRuns(suite="made", target="target", recipe={"steps": 1}, start=start, runs=runs)
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +281,7 @@ def test_data_is_prepared_for_the_base_model_as_in_the_pipeline(
     own |= {"base_model": model.base_model, "model_max_length": model.max_length}
     root = tmp_path / "out"
     steps = LiveStudySteps(str(root), Console(quiet=True))
-    with pytest.raises(InputError, match="expected at most 1, all that 1 tasks have"):
+    with pytest.raises(InputError, match="expected at most 0, all that 1 tasks have beside"):
         run_study(Study(), {**defaults(), **own}, root, "gradsift fidelity", steps)
     assert prepare_data(config, str(root), model).reused
 
@@ -320,7 +321,8 @@ def test_a_whole_study_with_minilm_and_again_it_finds_everything_done(tmp_path: 
     assert len(study.truths[0].losses) == 10
     assert len(set(study.truths[0].losses)) == 10
     assert study.ledger.meta_training > 1
-    runs = list((tmp_path / "out" / "true_runs").iterdir())
-    assert len(runs) == 20
-    jobs = tmp_path / "out" / "true_runs-processes" / "jobs.json"
-    assert jobs.stat().st_mtime < (tmp_path / "out" / "fidelity.json").stat().st_mtime - 1
+    assert len(list((tmp_path / "out" / "fine_tuning_runs").iterdir())) == 20
+    launches = list((tmp_path / "out" / "work").glob("fine_tuning-*-processes/jobs.json"))
+    assert len(launches) == 2
+    written = (tmp_path / "out" / "fidelity.json").stat().st_mtime
+    assert all(jobs.stat().st_mtime < written - 1 for jobs in launches)

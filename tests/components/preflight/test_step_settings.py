@@ -18,14 +18,23 @@ def test_every_step_is_given_json_with_the_run_root() -> None:
 def test_a_parameter_reaches_the_steps_that_read_it() -> None:
     resolved = step_settings(
         PipelineSettings.of(
-            {"meta_seed": 7, "fine_tune_steps": 0, "train_batch_size": 8, "evaluate_seeds": 2}
+            {
+                "meta_seed": 7,
+                "fine_tune_steps": 0,
+                "train_batch_size": 8,
+                "evaluate_seeds": 2,
+                "evaluate_bootstrap": 9,
+                "train_parallel_runs": 2,
+            }
         )
     )
     assert resolved["meta_training"]["recipe"]["seed"] == 7
     assert {resolved[step]["recipe"]["batch_size"] for step in ("meta_training", "calibration")} == {8}
-    assert resolved["target_finetuning"]["recipe"] == resolved["calibration"]["recipe"]
+    assert resolved["fine_tuning"]["recipe"] == resolved["calibration"]["recipe"]
     assert resolved["subset_estimation"]["config"]["ridge_scaling"] == "absolute"
-    assert resolved["evaluation"]["config"]["seeds"] == 2
+    assert resolved["fine_tuning"]["comparisons"] == {"seeds": 2}
+    assert resolved["evaluation"]["config"] == {"bootstrap": 9}
+    assert resolved["calibration"]["groups"] == resolved["fine_tuning"]["groups"] == {"parallel_runs": 2}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +68,7 @@ def test_pods_that_launch_nodes_need_no_gpus_themselves(nodes: int, training: tu
         ("estimate_ridge", 1.0, True),
         ("evaluate_seeds", 1, True),
         ("extract_pods", 2, False),
+        ("train_parallel_runs", 2, False),
         ("extract_processes", 2, False),
         ("output_uri", "/other", False),
         ("target", "mr", False),

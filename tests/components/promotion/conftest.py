@@ -84,6 +84,6 @@ def record(model: TaskModel, name: str, root: str) -> StepOutput:
         return {}
 
     with track_step("target_finetuning", root, {}) as tracker:
-        output = produce(root, "target_finetuning", {"run": name}, work)
+        output = produce(root, "fine_tuning", {"run": name}, work)
         tracker.model(output)
     return output

@@ -17,8 +17,8 @@ from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, 
 from gradsift.components.shared.data.prepared_data import PreparedTask, write_index, write_split
 from gradsift.components.shared.errors import GradientStoreError, InputError
 from gradsift.components.shared.parameters.estimation import Method, SubsetEstimationConfig
+from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.shared.records.selection_results import Selection
-from gradsift.components.shared.records.true_losses import TrueLosses
 from gradsift.components.subset_estimation import step
 from gradsift.components.subset_estimation.selection.choices import make_choices
 from gradsift.components.subset_estimation.step import estimate_subsets
@@ -277,11 +277,12 @@ def test_it_runs_where_torch_is_not_installed(gradients: StepOutput, tmp_path: P
     assert Selection.read(Path(done.stdout.strip())).suite == ""
 
 
-def _true_losses(root: Path, tasks: list[str], masks: Any, losses: Any) -> StepOutput:
+def _true_losses(tasks: list[str], masks: Any, losses: Any) -> FineTuningRuns:
     runs = [
         {
             "subset": [task for task, member in zip(tasks, mask, strict=True) if member],
             "seed": 0,
+            "start": "base",
             "val_loss": float(loss),
             "val_accuracy": 0.5,
             "train_rows": 10,
@@ -291,12 +292,7 @@ def _true_losses(root: Path, tasks: list[str], masks: Any, losses: Any) -> StepO
         for mask, loss in zip(masks, losses, strict=True)
     ]
     fields = {"suite": "synthetic", "target": "target", "recipe": {}, "start": "base", "runs": runs}
-
-    def work(folder: Path) -> dict[str, Any]:
-        TrueLosses.model_validate(fields).write(folder)
-        return {}
-
-    return produce(str(root), "calibration", {}, work)
+    return FineTuningRuns.model_validate(fields)
 
 
 def test_true_fine_tunings_choose_the_store_and_the_scale(
@@ -309,7 +305,7 @@ def test_true_fine_tunings_choose_the_store_and_the_scale(
     )
     masks = synthetic.subsets(6)[::5]
     truth = 0.2 + 0.5 * other.estimator(ridge=3.0).mean_losses(masks)
-    calibration = _true_losses(tmp_path, list(other.tasks), masks, truth)
+    calibration = _true_losses(list(other.tasks), masks, truth)
     config = SubsetEstimationConfig(**QUICK)
     output = estimate_subsets(config, both, str(tmp_path), calibration=calibration)
     selection = Selection.read(fetch(output))

@@ -269,7 +269,7 @@ def test_counts_of_the_api_that_froze_are_reported(
             "meta-train",
         ),
         ({"meta_train_driver": "FAILED"}, "meta-train"),
-        ({"calibrate(1)": "FAILED", "calibrate(2)": "FAILED"}, "calibrate"),
+        ({"train-runs(1)": "FAILED", "train-runs(2)": "FAILED"}, "train-runs"),
     ],
 )
 def test_without_a_record_a_failed_run_names_its_task(

@@ -75,7 +75,7 @@ def test_a_language_model_is_chosen_for_trained_and_judged(
     assert "exact match" in report.lower()
     assert "what comes next" in report
 
-    [weights] = root.glob("target_finetuning/*/*.safetensors")
+    [weights] = root.glob("fine_tuned_models/*/*.safetensors")
     model = LanguageModel.load(weights.parent)
     assert model.settings.adapter == (lora_rank > 0)
     with safe_open(weights, "np") as file:

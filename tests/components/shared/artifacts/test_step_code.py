@@ -66,7 +66,7 @@ def test_a_module_that_a_step_does_not_import_leaves_its_digest(
         ("data_preparation", "shared/storage/s3.py"),
         ("meta_training", "shared/training/worker.py"),
         ("meta_training", "shared/models/language_model.py"),
-        ("calibration", "shared/__init__.py"),
+        ("fine_tuning", "shared/__init__.py"),
         ("gradient_extraction", "gradient_extraction/projection/projection.py"),
         ("evaluation", "evaluation/step.py"),
     ],

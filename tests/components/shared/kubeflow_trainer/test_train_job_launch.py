@@ -111,7 +111,9 @@ def controllers(trainer_api: TrainerApi) -> Iterator[Callable[..., list[Thing]]]
 
 def event(step: int, loss: float) -> str:
     values = {"train_loss": loss, "learning_rate": 0.1}
-    return "gradsift-event " + json.dumps({"done": step, "total": 4, "step": step, "values": values})
+    return "gradsift-event " + json.dumps(
+        {"done": step, "total": 4, "unit": "steps", "step": step, "values": values}
+    )
 
 
 def completes(api: TrainerApi) -> Callable[[], None]:

@@ -52,7 +52,7 @@ def tuned(tmp_path: Path) -> StepOutput:
         tiny_classifier(tmp_path).save(folder)
         return {}
 
-    return produce(str(tmp_path / "run"), "target_finetuning", {}, save)
+    return produce(str(tmp_path / "run"), "fine_tuning", {}, save)
 
 
 def test_the_logged_model_predicts_as_the_tuned_one(
@@ -93,7 +93,7 @@ def test_a_logged_language_model_writes_the_targets_answers(
         return {}
 
     root = str(tmp_path / "run")
-    tuned = produce(root, "target_finetuning", {}, save)
+    tuned = produce(root, "fine_tuning", {}, save)
     with track_step("fine_tune_target", root, {}) as tracker:
         tracker.model(tuned)
     sync(root)

@@ -1,5 +1,6 @@
-"""Labels given by a language model, against the probability of each name read alone."""
+"""What models answer, against the probability of each label's name and each token read alone."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from scipy.special import log_softmax
 from tiny_language_models import make_base, write_prepared_data
 from torch.nn import functional
 
-from gradsift.components.evaluation.answers.predictions import predict_base
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index, write_split
+from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.models.language_model import LanguageModel
-from gradsift.components.shared.models.model_answers import answer
+from gradsift.components.shared.models.model_answers import held_out_answers, validation_answers
 from gradsift.components.shared.models.model_loading import from_base
 from gradsift.components.shared.models.prompt_format import classification_question
 from gradsift.components.shared.parameters.model import ModelConfig
@@ -44,7 +46,7 @@ def test_a_label_is_as_probable_as_its_name_is_to_be_written(
     config = ModelConfig(base_model=str(make_base(tmp_path / name, name)), max_length=64)
     model = from_base(config, data)
     assert isinstance(model, LanguageModel)
-    found = answer(model, data, "float32")
+    found = held_out_answers(model, data, "float32")
     rows = data.split("size", "test")
     each = zip(rows["text"][:], rows["text_pair"][:], strict=True)
     losses = np.array([[_losses(model, text, pair, label) for label in (0, 1)] for text, pair in each])
@@ -53,12 +55,11 @@ def test_a_label_is_as_probable_as_its_name_is_to_be_written(
     counts = (losses != 0).sum(-1)
     right = [0, 1, 0]
     means = (losses.sum(-1) / counts)[np.arange(3), right]
-    assert found.test_loss == pytest.approx(means, rel=1e-4)
-    assert found.val_loss == pytest.approx(means, rel=1e-4)
-    assert (found.written, found.token_accuracy) == (None, None)
-    base = predict_base(data, config, "float32")
-    assert base is not None
-    assert base.labels == pytest.approx(found.labels)
+    assert found.label_losses is not None
+    assert found.label_losses[np.arange(3), right] == pytest.approx(means, rel=1e-4)
+    val = validation_answers(model, data, "float32")
+    assert val.loss == pytest.approx(means, rel=1e-4)
+    assert (found.written, found.token_accuracy, found.losses) == (None, None, None)
 
 
 @torch.no_grad()
@@ -87,10 +88,10 @@ def test_written_answers_are_read_token_by_token(tmp_path: Path) -> None:
         model.answers(batch).losses().mean().backward()
         optimizer.step()
     reported: list[int] = []
-    found = answer(model, data, "float32", reported.append)
+    found = held_out_answers(model, data, "float32", reported.append)
     examples = model.encode(data.split("next", "test"), "next")
     expected = [_read(model, example["input_ids"], example["label"]) for example in examples]
-    assert found.test_loss == pytest.approx([loss for loss, _ in expected], rel=1e-4)
+    assert found.losses == pytest.approx([loss for loss, _ in expected], rel=1e-4)
     assert found.token_accuracy == pytest.approx([share for _, share in expected])
     assert any(0 < share < 1 for _, share in expected)
     assert found.written is not None
@@ -104,3 +105,49 @@ def _read(model: LanguageModel, prompt: list[int], label: list[int]) -> tuple[fl
     right = torch.tensor(label)
     hits = (scores.argmax(1) == right).float()
     return float(functional.cross_entropy(scores, right)), float(hits.mean())
+
+
+@pytest.fixture
+def encoder(tiny_encoder: Path, prepared_data: StepOutput) -> EncoderClassifier:
+    model = from_base(ModelConfig(base_model=str(tiny_encoder)), PreparedData(fetch(prepared_data)))
+    assert isinstance(model, EncoderClassifier)
+    return model
+
+
+def test_an_encoders_losses_and_answers_are_those_of_its_log_probabilities(
+    encoder: EncoderClassifier, prepared_data: StepOutput
+) -> None:
+    data = PreparedData(fetch(prepared_data))
+    rows = data.split("sst2", "val")
+    right = np.array(rows["label"][:])
+    labels = encoder.log_probabilities(rows, "sst2").numpy()
+    val = validation_answers(encoder, data, "float32")
+    assert np.array_equal(val.loss, -labels[np.arange(len(right)), right])
+    assert np.array_equal(val.right, labels.argmax(1) == right)
+    test = held_out_answers(encoder, data, "float32")
+    assert test.labels is not None
+    assert np.allclose(np.exp(test.labels).sum(1), 1, atol=1e-5)
+    assert np.array_equal(test.label_losses, -test.labels)  # type: ignore[arg-type]
+
+
+def test_bf16_answers_are_close_and_float32(encoder: EncoderClassifier, prepared_data: StepOutput) -> None:
+    data = PreparedData(fetch(prepared_data))
+    exact = held_out_answers(encoder, data, "float32").labels
+    fast = held_out_answers(encoder, data, "bf16").labels
+    assert exact is not None
+    assert fast is not None
+    assert fast.dtype == np.float32
+    assert 0 < np.abs(fast - exact).mean() < 0.1
+    assert math.isclose(np.exp(fast).sum(), len(fast), rel_tol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["encoder", "llama"])
+def test_test_labels_are_not_read(
+    name: str, data: PreparedData, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_encoder if name == "encoder" else make_base(tmp_path / name, name)
+    model = from_base(ModelConfig(base_model=str(base), max_length=64), data)
+    with_labels = held_out_answers(model, data, "float32").labels
+    rows = data.split("size", "test").remove_columns("label")
+    monkeypatch.setattr(data, "split", lambda task, split: rows)
+    assert np.array_equal(held_out_answers(model, data, "float32").labels, with_labels)  # type: ignore[arg-type]

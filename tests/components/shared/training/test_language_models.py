@@ -14,12 +14,14 @@ from safetensors.torch import load_file
 from tiny_language_models import make_base, write_prepared_data
 
 from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.models.model_answers import held_out_answers
 from gradsift.components.shared.models.model_loading import from_base, open_model
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.records.run_answers import HeldOutAnswers, ValidationAnswers
 from gradsift.components.shared.tracking.tracking import track_step
 from gradsift.components.shared.training.example_order import example_order
-from gradsift.components.shared.training.job import PREDICTIONS, RESULT, TrainingJob
+from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.training import train
 
 TASKS = ["next", "before", "size"]
@@ -66,14 +68,14 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def trained(data: Path, bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One launch: each family in full and by adapters, and one that predicts only."""
+    """One launch: each family in full and by adapters, and one whose answers alone are kept."""
     folder = tmp_path_factory.mktemp("trained")
     jobs = [
         job(folder / f"{name} {kind}", data, base, **settings)
         for name, base in bases.items()
         for kind, settings in {"full": {}, "lora": LORA}.items()
     ]
-    jobs.append(replace(jobs[0], folder=folder / "predictions", predict_only=True))
+    jobs.append(replace(jobs[0], folder=folder / "answers", keep_model=False, measured=("val", "test")))
     run(jobs, folder)
     return folder
 
@@ -130,13 +132,17 @@ def test_adapters_are_trained_and_their_base_is_not_stored(
         assert torch.equal(stored[key], value)
 
 
-def test_predictions_are_the_losses_and_answers_of_the_trained_model(trained: Path, data: Path) -> None:
-    kept = load_file(trained / "predictions" / PREDICTIONS)
-    model = open_model(trained / "gpt2 full")
-    examples = model.encode(PreparedData(data).split("next", "val"), "next")
+def test_answers_are_those_of_the_trained_model(trained: Path, data: Path) -> None:
+    val, _ = ValidationAnswers.read(trained / "answers")
+    model, prepared = open_model(trained / "gpt2 full"), PreparedData(data)
+    examples = model.encode(prepared.split("next", "val"), "next")
     answers = model.answers(model.batch(examples))
-    torch.testing.assert_close(kept["loss"], answers.losses(), rtol=1e-4, atol=1e-4)
-    assert torch.equal(kept["right"], answers.right())
+    torch.testing.assert_close(torch.tensor(val.loss), answers.losses(), rtol=1e-4, atol=1e-4)
+    assert torch.equal(torch.tensor(val.right), answers.right())
+    test, expected = HeldOutAnswers.read(trained / "answers"), held_out_answers(model, prepared, "float32")
+    assert test.written == expected.written
+    assert test.losses == pytest.approx(expected.losses, rel=1e-5)
+    assert not list((trained / "answers").glob("model*"))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from gradsift.components.shared.errors import GradientStoreError, InputError
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-from gradsift.components.shared.records.true_losses import TrueLosses, TrueRun
+from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, FineTuningRuns
 from gradsift.components.subset_estimation.estimators.calibrated_estimator import (
     CalibratedEstimator,
     open_calibrated,
@@ -35,12 +35,13 @@ def masks(synthetic: Any) -> Any:
     return synthetic.subsets(TASKS)[::3]
 
 
-def true_losses(problem: Any, masks: Any, losses: Any, **changes: Any) -> TrueLosses:
+def true_losses(problem: Any, masks: Any, losses: Any, **changes: Any) -> FineTuningRuns:
     """Return runs with these losses, one a subset."""
     runs = [
-        TrueRun(
+        FineTuningRun(
             subset=[task for task, member in zip(problem.tasks, mask, strict=True) if member],
             seed=0,
+            start="base",
             val_loss=loss,
             val_accuracy=0.5,
             train_rows=10,
@@ -50,10 +51,10 @@ def true_losses(problem: Any, masks: Any, losses: Any, **changes: Any) -> TrueLo
         for mask, loss in zip(masks, losses, strict=True)
     ]
     fields = {"suite": "synthetic", "target": "target", "recipe": {}, "start": "base", "runs": runs}
-    return TrueLosses.model_validate(fields | changes)
+    return FineTuningRuns.model_validate(fields | changes)
 
 
-def calibrated(store: GradientStore, true: TrueLosses, **settings: Any) -> CalibratedEstimator:
+def calibrated(store: GradientStore, true: FineTuningRuns, **settings: Any) -> CalibratedEstimator:
     return open_calibrated(SubsetEstimationConfig(**settings), {"meta": store}, true)
 
 

@@ -1,0 +1,78 @@
+"""The fine-tuning runs that are compared, with their answers to the target's test inputs."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from gradsift.components.shared.artifacts.step_output import fetch
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.records.fine_tuning_runs import (
+    FineTuningRun,
+    GroupSettings,
+    RunGroup,
+    finished_record,
+)
+from gradsift.components.shared.records.run_answers import HeldOutAnswers
+
+
+@dataclass(frozen=True)
+class AnsweredRun:
+    """One run."""
+
+    record: FineTuningRun
+    answers: HeldOutAnswers
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it took optimizer steps; else it is the base model."""
+        return self.record.optimizer_steps > 0
+
+
+@dataclass(frozen=True)
+class AnsweredRuns:
+    """All runs of the comparisons.
+
+    Attributes:
+        settings: what they have in common.
+        runs: the runs, in any order.
+    """
+
+    settings: GroupSettings
+    runs: Sequence[AnsweredRun]
+
+    def on(self, subset: Collection[str]) -> list[AnsweredRun]:
+        """Return the runs on a subset, by their seeds.
+
+        Raises:
+            InputError: there are none.
+        """
+        found = [run for run in self.runs if run.is_trained and set(run.record.subset) == set(subset)]
+        if not found:
+            raise InputError(
+                f"No fine-tuning run is on the target and {', '.join(subset) or 'no other task'}: expected one run "
+                "or more for each subset that is compared."
+            )
+        return sorted(found, key=lambda run: run.record.seed)
+
+    @property
+    def untrained(self) -> AnsweredRun | None:
+        """The base model before training, or None where its head has to be trained first."""
+        return next((run for run in self.runs if not run.is_trained), None)
+
+
+def read_answered_runs(groups: Sequence[RunGroup], root_uri: str) -> AnsweredRuns:
+    """Return the runs of groups with the same settings.
+
+    Args:
+        groups: at least one group.
+        root_uri: the run root, a local path or an `s3://` address.
+
+    Raises:
+        NotFoundError: a run is not finished.
+    """
+    runs = []
+    for group in groups:
+        for run in group.runs:
+            output = finished_record(group.settings, run, root_uri)
+            folder = fetch(output, [FineTuningRun.FILE, HeldOutAnswers.FILE])
+            runs.append(AnsweredRun(FineTuningRun.read(folder), HeldOutAnswers.read(folder)))
+    return AnsweredRuns(groups[0].settings, runs)

@@ -1,0 +1,156 @@
+"""The step: train the runs of a group that nobody has trained yet, and publish what each of them measured."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from gradsift.components.shared.artifacts.step_output import (
+    StepOutput,
+    digest_of,
+    fetch,
+    produce,
+    work_folder,
+)
+from gradsift.components.shared.data.prepared_data import PreparedData, Split
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.models.base_model import BaseModel, find_base_model
+from gradsift.components.shared.models.untrained_model import answers_untrained
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.records.fine_tuning_runs import (
+    MODELS,
+    RUNS,
+    STEP,
+    FineTuningRun,
+    PlannedRun,
+    RunGroup,
+    find_model,
+    find_record,
+    run_inputs,
+    run_key,
+)
+from gradsift.components.shared.records.run_answers import HeldOutAnswers, ValidationAnswers
+from gradsift.components.shared.storage.addresses import is_remote, join_uri
+from gradsift.components.shared.storage.storage import delete_below, open_storage
+from gradsift.components.shared.tracking.tracking import StepTracker
+from gradsift.components.shared.training.job import RESULT, TrainingJob
+from gradsift.components.shared.training.processes import launch_processes
+from gradsift.components.shared.training.trained_model import model_metadata
+from gradsift.components.shared.training.training import Launcher, train
+
+
+def train_runs(
+    group: RunGroup,
+    data: StepOutput,
+    root_uri: str,
+    tracker: StepTracker,
+    meta: StepOutput | None = None,
+    launch: Launcher = launch_processes,
+) -> list[StepOutput]:
+    """Train the runs of a group that are not finished yet, in one launch, and publish each run's record.
+
+    A call that was killed goes on with the run that it was at. A run whose weights are to be kept, and which was
+    trained without keeping them, is trained again; its record stays.
+
+    Args:
+        group: the runs.
+        data: the prepared data.
+        root_uri: the run root, a local path or an `s3://` address.
+        tracker: gets the progress.
+        meta: theta*, where the runs start from it.
+        launch: where training runs (see `train`).
+
+    Returns:
+        Each run's model where the group keeps models, else its record.
+
+    Raises:
+        InputError: the base model is not the planned one, or a task's rows cannot be used.
+        TrainingError: training ended without a result.
+    """
+    find = find_model if group.keep_models else find_record
+    outputs = [find(group.settings, run, root_uri) for run in group.runs]
+    missing = [run for run, output in zip(group.runs, outputs, strict=True) if output is None]
+    published: list[StepOutput] = []
+    if missing:
+        base = _planned_base(group)
+        jobs = [_job(group, run, data, meta, root_uri) for run in missing]
+        keys = [run_key(group.settings, run) for run in group.runs]
+        scratch = work_folder(root_uri, f"{STEP}-{digest_of(keys)[:16]}-processes")
+        train(jobs, scratch, tracker, launch)
+        published = [_publish(group, *each, base, root_uri) for each in zip(missing, jobs, strict=True)]
+        if is_remote(root_uri):
+            delete_below(open_storage(join_uri(root_uri, "work")), scratch.name)
+    fresh = iter(published)
+    return [next(fresh) if output is None else output for output in outputs]
+
+
+def _planned_base(group: RunGroup) -> BaseModel:
+    settings = group.settings
+    base = find_base_model(settings.model["base_model"])
+    if settings.start == "base" and [base.digest, base.tokenizer_digest] != settings.weights:
+        raise InputError(
+            f"The base model {base.name!r} in {base.folder} is not the one that the runs were planned for: "
+            f"expected weights with digest {settings.weights[0][:12]}, found {base.digest[:12]}."
+        )
+    return base
+
+
+def _job(
+    group: RunGroup, run: PlannedRun, data: StepOutput, meta: StepOutput | None, root_uri: str
+) -> TrainingJob:
+    """Return the job of a run, which fills the folder that `produce` publishes."""
+    settings = group.settings
+    place = MODELS if group.keep_models else RUNS
+    measured: tuple[Split, ...] = ("val", "test") if settings.test_answers else ("val",)
+    return TrainingJob(
+        folder=work_folder(root_uri, f"{place}-{run_key(settings, run)}"),
+        data=fetch(data),
+        tasks=[settings.target, *run.subset] if run.steps else [],
+        model=ModelConfig(**settings.model),
+        recipe=TrainingRecipe(**settings.recipe, steps=run.steps, seed=run.seed),
+        start=None if meta is None else fetch(meta),
+        keep_model=group.keep_models,
+        measured=measured,
+    )
+
+
+def _publish(
+    group: RunGroup, run: PlannedRun, job: TrainingJob, base: BaseModel, root_uri: str
+) -> StepOutput:
+    """Publish what a finished job left in its folder: the record first, then the weights if they are kept."""
+    inputs = run_inputs(group.settings, run)
+    result = json.loads((job.folder / RESULT).read_text())
+
+    def record(folder: Path) -> dict[str, Any]:
+        return _write_record(folder, group, run, job, result)
+
+    def model(folder: Path) -> dict[str, Any]:
+        for name in (ValidationAnswers.FILE, HeldOutAnswers.FILE):
+            (folder / name).unlink(missing_ok=True)
+        metadata = model_metadata(PreparedData(job.data), job.model, base, result)
+        return metadata | {"answers_untrained": answers_untrained(job.model, base)}
+
+    output = produce(root_uri, STEP, inputs, record, RUNS)
+    return produce(root_uri, STEP, inputs, model, MODELS) if group.keep_models else output
+
+
+def _write_record(
+    folder: Path, group: RunGroup, run: PlannedRun, job: TrainingJob, result: dict[str, Any]
+) -> dict[str, Any]:
+    answers, seconds = ValidationAnswers.read(job.folder)
+    if folder != job.folder:
+        for name in (RESULT, ValidationAnswers.FILE, HeldOutAnswers.FILE):
+            shutil.copyfile(job.folder / name, folder / name)
+    found = FineTuningRun(
+        subset=run.subset,
+        seed=run.seed,
+        start=group.settings.start,
+        val_loss=float(answers.loss.mean(dtype="float64")),
+        val_accuracy=float(answers.right.mean()),
+        train_rows=sum(result["rows"].values()),
+        optimizer_steps=result["optimizer_steps"],
+        seconds=seconds,
+    )
+    found.write(folder)
+    return {"val_loss": found.val_loss, "val_accuracy": found.val_accuracy, "train_rows": found.train_rows}

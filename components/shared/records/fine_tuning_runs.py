@@ -1,0 +1,212 @@
+"""The fine-tuning run: what decides one, where its record lies under the run root, and how it is read.
+
+A run's record is a step output at `<root>/fine_tuning_runs/<key>/`, and its weights, where they are kept, one at
+`<root>/fine_tuned_models/<key>/`. The key is a digest of everything that decides the run, so that a run which any
+step has trained is found by all others.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, FiniteFloat, NonNegativeInt
+
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, find_output, output_key
+from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.errors import NotFoundError
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.records.results import NonNegative, Record, ResultFile, Share
+from gradsift.components.shared.storage.addresses import join_uri
+
+STEP = "fine_tuning"
+RUNS = "fine_tuning_runs"
+MODELS = "fine_tuned_models"
+Start = Literal["base", "meta"]
+
+
+class FineTuningRun(ResultFile):
+    """`run.json`: one fine-tuning on a subset and the target, measured on the target's validation split.
+
+    Attributes:
+        subset: the auxiliary tasks, in the suite's order.
+        seed: seed of the training.
+        start: the weights that training starts from: `base`, the pretrained ones, as the product does; or `meta`,
+            theta*, around which the estimates expand.
+        val_loss: mean over rows of the cross-entropy in nats, of a written answer the mean over its tokens.
+        val_accuracy: share of right answers; of a written answer, that greedy decoding would give it whole.
+        train_rows: rows that were trained on, the target's included.
+        optimizer_steps: steps taken; 0 for the weights that runs start from, measured without training.
+        seconds: duration of training and validation, without the start of the process.
+    """
+
+    FILE: ClassVar[str] = "run.json"
+
+    subset: list[str]
+    seed: NonNegativeInt
+    start: Start
+    val_loss: FiniteFloat
+    val_accuracy: Share
+    train_rows: NonNegativeInt
+    optimizer_steps: NonNegativeInt
+    seconds: NonNegative
+
+
+class FineTuningRuns(ResultFile):
+    """`fine_tuning_runs.json`: runs of one target by one recipe, from the same weights.
+
+    Attributes:
+        suite: name of the task suite.
+        target: name of the target task.
+        recipe: the training recipe without its length and seed.
+        start: what every run starts from (see `FineTuningRun`).
+        runs: the runs.
+    """
+
+    FILE: ClassVar[str] = "fine_tuning_runs.json"
+
+    suite: str
+    target: str
+    recipe: dict[str, Any]
+    start: Start
+    runs: Annotated[list[FineTuningRun], Field(min_length=1)]
+
+
+class GroupSettings(Record):
+    """What the runs of a group have in common.
+
+    Attributes:
+        suite: name of the task suite.
+        target: name of the target task.
+        data: digest of the prepared data.
+        start: what every run starts from (see `FineTuningRun`).
+        weights: digests of those weights: of the base model and its tokenizer, or of theta*.
+        model: fields of the `ModelConfig`.
+        recipe: fields of the `TrainingRecipe` without `epochs`, `steps` and `seed`.
+        test_answers: whether a run answers the test inputs too.
+    """
+
+    suite: str
+    target: str
+    data: str
+    start: Start
+    weights: list[str]
+    model: dict[str, Any]
+    recipe: dict[str, Any]
+    test_answers: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        data: StepOutput,
+        prepared: PreparedData,
+        start: Start,
+        weights: list[str],
+        model: ModelConfig,
+        recipe: TrainingRecipe,
+        test_answers: bool = True,
+    ) -> "GroupSettings":
+        """Return the settings of runs by a recipe on prepared data."""
+        own = ("epochs", "steps", "seed")
+        return cls(
+            suite=prepared.suite,
+            target=prepared.target,
+            data=data.digest,
+            start=start,
+            weights=weights,
+            model=model.model_dump(),
+            recipe={name: value for name, value in recipe.model_dump().items() if name not in own},
+            test_answers=test_answers,
+        )
+
+
+class PlannedRun(Record):
+    """What tells a run from the others of its group.
+
+    Attributes:
+        subset: the auxiliary tasks, in the suite's order.
+        seed: seed of the training.
+        steps: optimizer steps; 0 measures the weights that runs start from.
+    """
+
+    subset: list[str]
+    seed: NonNegativeInt
+    steps: NonNegativeInt
+
+    @classmethod
+    def of(cls, data: PreparedData, subset: Sequence[str], recipe: TrainingRecipe) -> "PlannedRun":
+        """Return the run of a recipe, its seed included, on a subset in any order."""
+        tasks = [task for task in data.auxiliary_tasks if task in subset]
+        rows = sum(data.task(task).rows["train"] for task in [data.target, *tasks])
+        return cls(subset=tasks, seed=recipe.seed, steps=recipe.optimizer_steps(rows))
+
+
+class RunGroup(Record):
+    """Fine-tuning runs that one process launch trains, one after the other.
+
+    Attributes:
+        purpose: what the runs are for, the beginning of the name that their training is logged by.
+        number: tells the group from the others with this purpose.
+        settings: what the runs have in common.
+        runs: the runs.
+        keep_models: whether the weights of the runs are kept.
+    """
+
+    purpose: str
+    number: NonNegativeInt
+    settings: GroupSettings
+    runs: Annotated[list[PlannedRun], Field(min_length=1)]
+    keep_models: bool = False
+
+
+def run_inputs(settings: GroupSettings, run: PlannedRun) -> dict[str, Any]:
+    """Return everything that decides a run, JSON values."""
+    model = {name: value for name, value in settings.model.items() if name != "base_model"}
+    common = settings.model_dump(exclude={"suite", "target"}) | {"model": model}
+    return {**common, **run.model_dump()}
+
+
+def run_key(settings: GroupSettings, run: PlannedRun) -> str:
+    """Return the key of a run, the same for its record and its weights."""
+    return output_key(STEP, run_inputs(settings, run))
+
+
+def find_record(settings: GroupSettings, run: PlannedRun, root_uri: str) -> StepOutput | None:
+    """Return the record of a run, or None where nobody has finished it."""
+    return find_output(join_uri(root_uri, RUNS, run_key(settings, run)))
+
+
+def find_model(settings: GroupSettings, run: PlannedRun, root_uri: str) -> StepOutput | None:
+    """Return the weights of a run, or None where they were not kept."""
+    return find_output(join_uri(root_uri, MODELS, run_key(settings, run)))
+
+
+def finished_record(settings: GroupSettings, run: PlannedRun, root_uri: str) -> StepOutput:
+    """Return the record of a run that must be finished by now.
+
+    Raises:
+        NotFoundError: it is not.
+    """
+    output = find_record(settings, run, root_uri)
+    if output is None:
+        uri = join_uri(root_uri, RUNS, run_key(settings, run))
+        raise NotFoundError(f"There is no finished fine-tuning run at {uri}: run the pipeline again.")
+    return output
+
+
+def read_runs(groups: Sequence[RunGroup], root_uri: str) -> FineTuningRuns | None:
+    """Return the records of all runs of groups with the same settings, or None where there is no group.
+
+    Raises:
+        NotFoundError: a run is not finished.
+    """
+    if not groups:
+        return None
+    settings = groups[0].settings
+    outputs = [finished_record(group.settings, run, root_uri) for group in groups for run in group.runs]
+    return FineTuningRuns(
+        suite=settings.suite,
+        target=settings.target,
+        recipe=settings.recipe,
+        start=settings.start,
+        runs=[FineTuningRun.read(fetch(output, [FineTuningRun.FILE])) for output in outputs],
+    )

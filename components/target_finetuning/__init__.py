@@ -1,1 +1,0 @@
-"""Base model, selected tasks -> the model the user wanted."""
