@@ -8,9 +8,9 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-LOCK := $(BIN)/pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url \
-	--no-emit-find-links --no-emit-trusted-host --no-emit-options
-WITHOUT_TORCH := sed -e '/^torch==/d' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^\#/d'
+# Pins and hashes for every platform and Python from 3.11.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+WITHOUT_TORCH := awk '/^[^ ]/ {keep = !/^(torch|triton|setuptools|nvidia-|cuda-)/} keep'
 MEASURE := --quiet --benchmark-disable-gc --benchmark-columns=median --benchmark-json=build
 
 .PHONY: run test test-slow bench bench-gradients bench-estimation lint compile lock images test-containers setup
@@ -47,6 +47,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 	mkdir -p build/types/gradsift
 	ln -sfn ../../../components build/types/gradsift/components
 	ln -sfn ../../../pipelines build/types/gradsift/pipelines
@@ -77,5 +78,7 @@ $(INSTALLED): pyproject.toml setup.py requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gradsift needs Python 3.11 or newer")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(BIN)/pip install --disable-pip-version-check --quiet -c requirements.lock -e ".[train,demo,dev]"
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --requirement requirements.lock
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --editable .
+	$(BIN)/pip check
 	touch $(INSTALLED)

@@ -80,9 +80,9 @@ def engine(planted: dict[str, str]) -> Iterator[Engine]:
         pytest.exit(lacking, returncode=2)
     with container_machine.container_engine(planted) as engine:
         container_machine.import_base(engine)
-        wheels = container_machine.collect_wheels(engine, TORCH)
+        packages = container_machine.collect_packages(engine, TORCH)
         for image in IMAGES:
-            container_machine.build(engine, image, wheels, TORCH)
+            container_machine.build(engine, image, packages, TORCH)
         yield engine
 
 

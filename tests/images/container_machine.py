@@ -1,4 +1,4 @@
-"""What the container test takes from the machine it runs on: tools, a base image, wheels, podman's service."""
+"""What the container test takes from the machine it runs on: tools, a base image, packages, podman's service."""
 
 import os
 import shutil
@@ -113,34 +113,24 @@ def import_base(engine: Engine) -> None:
     engine.run("podman", "import", "--quiet", str(archive), BASE)
 
 
-def collect_wheels(engine: Engine, torch: str) -> Path:
-    """Make a folder of every wheel that the images need, by this machine's pip and however it is set up."""
-    wheels = CACHE / "wheels"
+def collect_packages(engine: Engine, torch: str) -> Path:
+    """Make a folder of every package that the images need, by this machine's pip and however it is set up."""
+    packages = CACHE / "packages"
     index = os.environ.get("TORCH_INDEX")
-    locks = [str(ROOT / "images" / name / "requirements.lock") for name in ("cpu", "train")]
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--wheel-dir",
-        str(wheels),
-        "--find-links",
-        str(wheels),
-    ]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(packages)]
     engine.run(*pip, *(["--index-url", index] if index else []), torch)
-    for lock in locks:
-        engine.run(*pip, "--requirement", lock, torch, "setuptools", "wheel")
-    return wheels
+    engine.run(*pip, "setuptools", "wheel")
+    for image in ("cpu", "train"):
+        engine.run(*pip, "--no-deps", "--requirement", str(ROOT / "images" / image / "requirements.lock"))
+    return packages
 
 
-def build(engine: Engine, image: str, wheels: Path, torch: str) -> None:
-    """Build one image as a user would, on that base and from those wheels."""
+def build(engine: Engine, image: str, packages: Path, torch: str) -> None:
+    """Build one image as a user would, on that base and from those packages."""
     pip_settings = engine.folder / "pip.conf"
     pip_settings.write_text("[global]\nno-index = true\nfind-links = /mnt\n")
     engine.run(
         *["images/build", image, "--isolation", "chroot", "--network", "host"],
         *["--build-arg", f"BASE={BASE}", "--build-arg", f"TORCH={torch}"],
-        *["--secret", f"id=pip,src={pip_settings}", "--volume", f"{wheels}:/mnt:ro"],
+        *["--secret", f"id=pip,src={pip_settings}", "--volume", f"{packages}:/mnt:ro"],
     )

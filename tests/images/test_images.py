@@ -53,8 +53,15 @@ exec(sys.argv[2])
 
 
 def pins(path: Path) -> dict[str, str]:
-    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    """Return the versions that a lock pins here; every pin must have hashes."""
+    versions = {}
+    for entry in path.read_text().replace("\\\n", " ").splitlines():
+        pin, *hashes = entry.split(" --hash=sha256:")
+        assert hashes, entry
+        requirement = Requirement(pin)
+        if not requirement.marker or requirement.marker.evaluate():
+            versions[canonicalize_name(requirement.name)] = str(requirement.specifier)
+    return versions
 
 
 def lock(image: str) -> dict[str, str]:
