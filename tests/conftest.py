@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gradsift.components.shared.artifacts.step_output import StepOutput
 
@@ -26,6 +27,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADSIFT_MLFLOW"] = "off"
 # A server that does not answer is reported at once; a test of the waiting sets its own limit.
 os.environ["GRADSIFT_OUTAGE_TIMEOUT_SECONDS"] = "0"
+
+# How fast a machine is decides no test.
+settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_machine")
 
 Compile = Callable[[Any], list[dict[str, Any]]]
 BUCKET = "bucket"

@@ -112,6 +112,14 @@ def test_own_data_then_report_parameters_and_mlflow(workplace: Path) -> None:
     _mlflow_ui_answers(workplace)
 
 
+@pytest.mark.slow
+def test_the_steps_from_python(workplace: Path) -> None:
+    example = next(block for block in blocks("python") if "estimate_subsets" in block)
+    (workplace / "steps.py").write_text(example.replace("epochs=2", "steps=2"))
+    printed = run(f"{sys.executable} steps.py", workplace)
+    assert re.search(r"^\[('reviews')?\] \d+\.\d+$", printed, re.MULTILINE)
+
+
 def _mlflow_ui_answers(workplace: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -173,7 +181,7 @@ def test_compile_then_the_kubeflow_example(
 ) -> None:
     host, requests = kubeflow
     run(command_with("gradsift compile"), workplace)
-    [example] = blocks("python")
+    example = next(block for block in blocks("python") if "import kfp" in block)
     (workplace / "example.py").write_text(example.replace("http://localhost:8888", host))
     run(f"{sys.executable} example.py", workplace)
     [started] = [body for method, path, body in requests if (method, path) == ("POST", "/apis/v2beta1/runs")]
