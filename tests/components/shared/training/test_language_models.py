@@ -1,4 +1,4 @@
-"""Language models through the real launch: stored losses, a plain loop, adapters, sharding, and kills."""
+"""Language models that are really trained: stored losses, a plain loop, adapters, sharding, and kills."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked_training import forked_training
 from interrupted_training import InterruptedTraining
 from safetensors.torch import load_file
 from tiny_language_models import make_base, write_prepared_data
@@ -58,7 +59,7 @@ def job(
 
 
 def run(jobs: list[TrainingJob], scratch: Path) -> list[dict[str, Any]]:
-    with track_step("meta_training", str(scratch / "root"), {}) as tracker:
+    with forked_training(), track_step("meta_training", str(scratch / "root"), {}) as tracker:
         return train(jobs, scratch, tracker)
 
 
