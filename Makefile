@@ -13,16 +13,19 @@ LOCK := $(BIN)/pip-compile --quiet --strip-extras --no-annotate --no-header --no
 WITHOUT_TORCH := sed -e '/^torch==/d' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^\#/d'
 MEASURE := --quiet --benchmark-disable-gc --benchmark-columns=median --benchmark-json=build
 
-.PHONY: run test test-slow bench bench-gradients bench-estimation lint compile lock images test-containers setup
+.PHONY: run test test-slow test-all bench bench-gradients bench-estimation lint compile lock images test-containers setup
 
 run: setup
 	$(BIN)/gradsift run
 
 test: setup
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest --durations=20 -m "not slow and not exhaustive"
 
 test-slow: setup
-	$(BIN)/pytest -m slow --ignore tests/benchmarks
+	$(BIN)/pytest --durations=20 -m "slow and not exhaustive" --ignore tests/benchmarks
+
+test-all: setup
+	$(BIN)/pytest --durations=20 --ignore tests/benchmarks
 
 test-containers: setup
 	$(BIN)/pytest tests/images/container_demo.py

@@ -95,8 +95,10 @@ def test_linked_files_exist() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_ci_runs_make_test() -> None:
-    assert "make test\n" in (ROOT / ".ci" / "run").read_text()
+def test_ci_runs_every_test_that_it_is_meant_to_to_its_end() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert all(f"make {target}\n" in script for target in ("lint", "test", "test-slow", "test-containers"))
+    assert "timeout" not in script
 
 
 @pytest.mark.slow
@@ -207,7 +209,7 @@ def test_submit_and_schedules(workplace: Path, monkeypatch: pytest.MonkeyPatch) 
         assert "nightly" not in run(command_with("schedule list"), workplace)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 def test_a_calibrated_run_reports_its_errors(workplace: Path) -> None:
     quick = [f"--set={setting}" for setting in QUICK[1:]]
@@ -220,7 +222,7 @@ def test_a_calibrated_run_reports_its_errors(workplace: Path) -> None:
     assert "Spearman" in (workplace / "calibrated-run" / "report.html").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 def test_a_fidelity_study_prints_its_table(workplace: Path) -> None:
     quick = [*(f"--set={setting}" for setting in QUICK[1:4]), "--subsets", "8", "--seeds", "1"]

@@ -177,7 +177,7 @@ def test_a_run_that_registers_its_model_ends_early_where_nothing_is_new(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["source", "committed YAML"])
+@pytest.mark.parametrize("form", [pytest.param("source", marks=pytest.mark.exhaustive), "committed YAML"])
 def test_source_and_committed_yaml_run_under_the_local_runner(
     form: str, finished: tuple[Path, str], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +205,7 @@ def test_source_and_committed_yaml_run_under_the_local_runner(
     assert "mr_flipped" in statistics.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_at_any_moment_a_run_continues_with_the_first_unfinished_step(
     tmp_path: Path, tiny_encoder: Path, finished: tuple[Path, str]
 ) -> None:
