@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -195,18 +195,41 @@ def test_parameters_from_a_file(workplace: Path, monkeypatch: pytest.MonkeyPatch
         assert host in run(command_with("gradsift submit --parameters"), workplace)
 
 
-def test_submit_and_schedules(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def run_here(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[str], str]:
+    """Return what runs a command in this process, without another import of kfp, and returns what it printed."""
+    from gradsift.pipelines.cli.command_line import main
+
+    def run_command(command: str) -> str:
+        program, *arguments = command.split()
+        assert program == ".venv/bin/gradsift"
+        monkeypatch.chdir(workplace)
+        monkeypatch.setattr(sys, "argv", ["gradsift", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capfd.readouterr()
+        assert not ended.value.code, printed.err
+        return printed.out
+
+    return run_command
+
+
+def test_submit_and_schedules(
+    workplace: Path, run_here: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = KfpApi()
     (workplace / "schedules.yaml").write_text(next(block for block in blocks("yaml") if "cron:" in block))
     with serve(api) as host:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", host)
-        started = run(command_with("gradsift submit --experiment").removesuffix(" --wait"), workplace)
+        started = run_here(command_with("gradsift submit --experiment").removesuffix(" --wait"))
         assert host in started
-        assert "nightly" in run(command_with("schedule diff"), workplace)
-        run(command_with("schedule apply"), workplace)
-        assert "nightly" in run(command_with("schedule list"), workplace)
-        run(command_with("schedule delete"), workplace)
-        assert "nightly" not in run(command_with("schedule list"), workplace)
+        assert "nightly" in run_here(command_with("schedule diff"))
+        run_here(command_with("schedule apply"))
+        assert "nightly" in run_here(command_with("schedule list"))
+        run_here(command_with("schedule delete"))
+        assert "nightly" not in run_here(command_with("schedule list"))
 
 
 @pytest.mark.exhaustive
