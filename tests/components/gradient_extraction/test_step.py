@@ -279,7 +279,7 @@ def test_float32_and_float16_stores_hold_the_same_to_rounding(
 def test_several_processes_write_the_same_store(
     data: StepOutput, model: StepOutput, finished: StepOutput, tmp_path: Path
 ) -> None:
-    output = extract(data, model, tmp_path, CONFIG.model_copy(update={"processes": 3}))
+    output = extract(data, model, tmp_path, CONFIG.model_copy(update={"processes": 2}))
     assert Path(output.uri).name == Path(finished.uri).name
     assert contents(output) == contents(finished)
 
