@@ -22,8 +22,8 @@ from gradsift.components.shared.process.lifeline import hold_lifeline
 from gradsift.components.shared.training import processes
 
 WORKER = "gradsift.components.shared.training.worker"
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([WORKER])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([WORKER])
 # What the forks have used is counted with the tests.
 atexit.register(forkserver._forkserver._stop)  # type: ignore[attr-defined]
 
@@ -47,7 +47,7 @@ class ForkedProcesses:
             port = str(listener.getsockname()[1])
         group = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         self.workers = [
-            CONTEXT.Process(
+            FORKS.Process(
                 target=_work,
                 args=(stdout.name, {**env, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)}, *arguments),
             )
