@@ -18,8 +18,9 @@ MEASURE := --quiet --benchmark-disable-gc --benchmark-columns=median --benchmark
 run: setup
 	$(BIN)/gradsift run
 
+# The models of these tests are too small to be worth a second thread.
 test: setup
-	$(BIN)/pytest --durations=20 -m "not slow and not exhaustive"
+	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=20 -m "not slow and not exhaustive"
 
 test-slow: setup
 	$(BIN)/pytest --durations=20 -m "slow and not exhaustive" --ignore tests/benchmarks

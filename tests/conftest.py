@@ -20,8 +20,6 @@ import pytest
 
 from gradsift.components.shared.artifacts.step_output import StepOutput
 
-# The models of tests are too small to be worth a second thread.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests need no network: the Hugging Face hub is answered as out of reach at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Steps under test send nothing to MLflow; a test of the sending uses the fixture `mlflow_experiment`.

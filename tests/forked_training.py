@@ -30,7 +30,10 @@ atexit.register(forkserver._forkserver._stop)  # type: ignore[attr-defined]
 
 @contextmanager
 def forked_training() -> Iterator[None]:
-    """Let trainings on this machine run in forks."""
+    """Let trainings on this machine run in forks, but not on GPUs, as CUDA does not survive a fork."""
+    if processes._gpu_count() > 0:
+        yield
+        return
     with pytest.MonkeyPatch.context() as patch:
         starter = SimpleNamespace(Popen=ForkedProcesses, TimeoutExpired=TimeoutExpired)
         patch.setattr(processes, "subprocess", starter)

@@ -254,7 +254,7 @@ def test_a_fidelity_study_prints_its_table(workplace: Path) -> None:
     assert list((workplace / "sst2-fidelity").glob("*.svg"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(2400)
 def test_make_run_avoids_the_harmful_sources_and_ranks_the_trained_subsets(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
