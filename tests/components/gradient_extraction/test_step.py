@@ -277,9 +277,17 @@ def test_float32_and_float16_stores_hold_the_same_to_rounding(
         assert second.hidden.shape == (len(second.loss), 32)
 
 
+@pytest.mark.parametrize("forked", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_several_processes_write_the_same_store(
-    data: StepOutput, model: StepOutput, finished: StepOutput, tmp_path: Path
+    data: StepOutput,
+    model: StepOutput,
+    finished: StepOutput,
+    tmp_path: Path,
+    forked: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if forked:
+        monkeypatch.setattr(extraction_processes, "get_context", lambda _: FORKS)
     output = extract(data, model, tmp_path, CONFIG.model_copy(update={"processes": 2}))
     assert Path(output.uri).name == Path(finished.uri).name
     assert contents(output) == contents(finished)
