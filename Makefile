@@ -13,16 +13,20 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 WITHOUT_TORCH := awk '/^[^ ]/ {keep = !/^(torch|triton|setuptools|nvidia-|cuda-)/} keep'
 MEASURE := --quiet --benchmark-disable-gc --benchmark-columns=median --benchmark-json=build
 
-.PHONY: run test test-slow bench bench-gradients bench-estimation lint compile lock images test-containers setup
+.PHONY: run test test-slow test-all bench bench-gradients bench-estimation lint compile lock images test-containers setup
 
 run: setup
 	$(BIN)/gradsift run
 
+# The models of these tests are too small to be worth a second thread.
 test: setup
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=20 -m "not slow and not exhaustive"
 
 test-slow: setup
-	$(BIN)/pytest -m slow --ignore tests/benchmarks
+	$(BIN)/pytest --durations=20 -m "slow and not exhaustive" --ignore tests/benchmarks
+
+test-all: setup
+	$(BIN)/pytest --durations=20 --ignore tests/benchmarks
 
 test-containers: setup
 	$(BIN)/pytest tests/images/container_demo.py

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,10 @@ def test_linked_files_exist() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_ci_runs_make_test() -> None:
-    assert "make test\n" in (ROOT / ".ci" / "run").read_text()
+def test_ci_runs_every_test_that_it_is_meant_to_to_its_end() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert all(f"make {target}\n" in script for target in ("lint", "test", "test-slow", "test-containers"))
+    assert "timeout" not in script
 
 
 @pytest.mark.slow
@@ -201,21 +203,44 @@ def test_parameters_from_a_file(workplace: Path, monkeypatch: pytest.MonkeyPatch
         assert host in run(command_with("gradsift submit --parameters"), workplace)
 
 
-def test_submit_and_schedules(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def run_here(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[str], str]:
+    """Return what runs a command in this process, without another import of kfp, and returns what it printed."""
+    from gradsift.pipelines.cli.command_line import main
+
+    def run_command(command: str) -> str:
+        program, *arguments = command.split()
+        assert program == ".venv/bin/gradsift"
+        monkeypatch.chdir(workplace)
+        monkeypatch.setattr(sys, "argv", ["gradsift", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capfd.readouterr()
+        assert not ended.value.code, printed.err
+        return printed.out
+
+    return run_command
+
+
+def test_submit_and_schedules(
+    workplace: Path, run_here: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = KfpApi()
     (workplace / "schedules.yaml").write_text(next(block for block in blocks("yaml") if "cron:" in block))
     with serve(api) as host:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", host)
-        started = run(command_with("gradsift submit --experiment").removesuffix(" --wait"), workplace)
+        started = run_here(command_with("gradsift submit --experiment").removesuffix(" --wait"))
         assert host in started
-        assert "nightly" in run(command_with("schedule diff"), workplace)
-        run(command_with("schedule apply"), workplace)
-        assert "nightly" in run(command_with("schedule list"), workplace)
-        run(command_with("schedule delete"), workplace)
-        assert "nightly" not in run(command_with("schedule list"), workplace)
+        assert "nightly" in run_here(command_with("schedule diff"))
+        run_here(command_with("schedule apply"))
+        assert "nightly" in run_here(command_with("schedule list"))
+        run_here(command_with("schedule delete"))
+        assert "nightly" not in run_here(command_with("schedule list"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 def test_a_calibrated_run_reports_its_errors(workplace: Path) -> None:
     quick = [f"--set={setting}" for setting in QUICK[1:]]
@@ -228,7 +253,7 @@ def test_a_calibrated_run_reports_its_errors(workplace: Path) -> None:
     assert "Spearman" in (workplace / "calibrated-run" / "report.html").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 def test_a_fidelity_study_prints_its_table(workplace: Path) -> None:
     quick = [*(f"--set={setting}" for setting in QUICK[1:4]), "--subsets", "8", "--seeds", "1"]
@@ -237,7 +262,7 @@ def test_a_fidelity_study_prints_its_table(workplace: Path) -> None:
     assert list((workplace / "sst2-fidelity").glob("*.svg"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(2400)
 def test_make_run_avoids_the_harmful_sources_and_ranks_the_trained_subsets(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked_training import forked_training
 from selection_output import produce_selection
 from tiny_language_models import make_base, produce_prepared_data
 from torch.nn import functional
@@ -61,11 +62,11 @@ def run(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     data = produce_prepared_data(root)
     selection = produce_selection(root, "next", SUBSETS, ESTIMATES)
     config = ModelConfig(base_model=str(base), max_length=64)
-    with track_step("target_finetuning", str(root), {}) as tracker:
+    with forked_training(), track_step("target_finetuning", str(root), {}) as tracker:
         model = fine_tune_target(config, RECIPE, data, selection, str(root), tracker)
     groups = plan_comparisons(ComparisonConfig(seeds=1), data, selection, model, str(root))
     for group in groups:
-        with track_step(f"comparisons-{group.number}", str(root), {}) as tracker:
+        with forked_training(), track_step(f"comparisons-{group.number}", str(root), {}) as tracker:
             train_runs(group, data, str(root), tracker)
     return Run(root, data, model, selection, groups)
 

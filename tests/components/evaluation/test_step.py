@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from final_model_output import produce_final_model
+from forked_training import forked_training
 from selection_output import produce_selection
 
 from gradsift.components.evaluation.step import REPORT, STEP, evaluate, rank_correlation
@@ -46,7 +47,10 @@ class Comparison:
 
     def train(self) -> None:
         for group in self.groups:
-            with track_step(f"comparisons-{group.number}", str(self.root), {}) as tracker:
+            with (
+                forked_training(),
+                track_step(f"comparisons-{group.number}", str(self.root), {}) as tracker,
+            ):
                 train_runs(group, self.data, str(self.root), tracker)
 
     def evaluate(self, groups: list[RunGroup] | None = None) -> StepOutput:

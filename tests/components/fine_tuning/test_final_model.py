@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked_training import forked_training
 from safetensors.torch import load_file
 from selection_output import produce_selection
 
@@ -46,7 +47,7 @@ def run(root: Path, tiny_encoder: Path, data: StepOutput, tasks: list[str]) -> S
     selection = produce_selection(
         root / "-".join(["chosen", *tasks]), "sst2", subsets, dict.fromkeys(subsets, 0.5)
     )
-    with track_step(STEP, str(root), {}) as tracker:
+    with forked_training(), track_step(STEP, str(root), {}) as tracker:
         return fine_tune_target(model, RECIPE, data, selection, str(root), tracker)
 
 
@@ -117,7 +118,7 @@ def test_a_run_that_was_trained_without_its_weights_is_trained_again_for_them(
     settings = GroupSettings.of(prepared_data, prepared, "base", base, model, RECIPE)
     runs = [PlannedRun.of(prepared, [], RECIPE)]
     group = RunGroup(purpose="calibration", number=0, settings=settings, runs=runs)
-    with track_step("calibration-0", str(root), {}) as tracker:
+    with forked_training(), track_step("calibration-0", str(root), {}) as tracker:
         [record] = train_runs(group, prepared_data, str(root), tracker)
     model_output = run(root, tiny_encoder, prepared_data, [])
     assert not model_output.reused
@@ -150,7 +151,7 @@ def test_on_s3_a_machine_that_knows_nothing_finds_the_record_and_the_model(
 def train_on(root_uri: str, encoder: Path, data: StepOutput, folder: Path) -> StepOutput:
     subsets: dict[str, list[str]] = {"selected": [], "all": ["mr"]}
     selection = produce_selection(folder, "sst2", subsets, dict.fromkeys(subsets, 0.5))
-    with track_step(STEP, root_uri, {}) as tracker:
+    with forked_training(), track_step(STEP, root_uri, {}) as tracker:
         return fine_tune_target(
             ModelConfig(base_model=str(encoder)), RECIPE, data, selection, root_uri, tracker
         )

@@ -1,4 +1,4 @@
-"""Groups of runs through the real launch: what each run measures and leaves, and that none is trained twice."""
+"""Groups of runs that are really trained: what each run measures and leaves, and that none is trained twice."""
 
 import json
 from dataclasses import replace
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked_training import forked_training
 
 from gradsift.components.fine_tuning.step import train_runs
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
@@ -54,7 +55,7 @@ class Runs:
         return PlannedRun.of(self.prepared, subset, recipe)
 
     def train(self, group: RunGroup, meta: StepOutput | None = None) -> list[StepOutput]:
-        with track_step("calibration-0", str(self.root), {}) as tracker:
+        with forked_training(), track_step("calibration-0", str(self.root), {}) as tracker:
             return train_runs(group, self.data, str(self.root), tracker, meta)
 
     def records(self, group: RunGroup) -> FineTuningRuns:
@@ -80,7 +81,7 @@ def runs(prepared_data: StepOutput, tiny_encoder: Path, tmp_path_factory: pytest
 @pytest.fixture(scope="module")
 def meta(runs: Runs) -> StepOutput:
     """The model trained on the first run's tasks: both theta* and what that run should give."""
-    with track_step("meta_training", str(runs.root), {}) as tracker:
+    with forked_training(), track_step("meta_training", str(runs.root), {}) as tracker:
         tasks = ["sst2", *runs.on(["trec", "mr"]).subset]
         return produce_trained_model(
             "meta_training", runs.data, tasks, runs.model, RECIPE, str(runs.root), tracker

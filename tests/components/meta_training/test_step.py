@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_training import forked_training
 from kfp import dsl
 
 from gradsift.components.meta_training.component import meta_train as meta_train_component
@@ -34,7 +35,7 @@ def model(tiny_encoder: Path) -> ModelConfig:
 
 
 def run(root: Path, model: ModelConfig, recipe: TrainingRecipe, data: StepOutput) -> StepOutput:
-    with track_step(STEP, str(root), {}) as tracker:
+    with forked_training(), track_step(STEP, str(root), {}) as tracker:
         return meta_train(model, recipe, data, str(root), tracker)
 
 

@@ -50,8 +50,16 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lora_rank", [0, 4], ids=["full", "lora"])
-@pytest.mark.parametrize("architecture", ["llama", "t5"])
+@pytest.mark.parametrize(
+    ("architecture", "lora_rank"),
+    [
+        ("t5", 4),
+        *(
+            pytest.param(*each, marks=pytest.mark.exhaustive)
+            for each in [("t5", 0), ("llama", 0), ("llama", 4)]
+        ),
+    ],
+)
 def test_a_language_model_is_chosen_for_trained_and_judged(
     architecture: str, lora_rank: int, suite: Path, tmp_path: Path
 ) -> None:

@@ -199,6 +199,7 @@ def test_two_nodes_train_what_two_processes_do_though_a_node_is_taken_away(
     assert train(data, s3_root, model, RECIPE).reused
 
 
+@pytest.mark.slow
 def test_an_error_of_the_user_on_the_nodes_is_that_sentence(
     in_cluster: Cluster, nodes: Nodes, data: StepOutput, s3_root: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -255,6 +257,24 @@ def test_unusable_client_settings_are_reported(s3_root: str, monkeypatch: pytest
     monkeypatch.setenv("AWS_ENDPOINT_URL", "no address")
     with pytest.raises(StorageError, match=f"S3 cannot be used for {s3_root}: Invalid endpoint"):
         open_storage(s3_root).read("file")
+
+
+def test_only_the_first_client_reads_the_description_of_the_api(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_storage(s3_root).keys()
+    read: list[str] = []
+    load = JSONFileLoader.load_file
+
+    def loads(self: JSONFileLoader, path: str) -> Any:
+        content = load(self, path)
+        if content is not None:
+            read.append(path)
+        return content
+
+    monkeypatch.setattr(JSONFileLoader, "load_file", loads)
+    open_storage(s3_root).keys()
+    assert read == []
 
 
 def test_a_block_that_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
-"""Language models through the real launch: stored losses, a plain loop, adapters, sharding, and kills."""
+"""Language models that are really trained: stored losses, a plain loop, adapters, sharding, and kills."""
 
 import json
 import os
 import signal
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked_training import forked_training
 from interrupted_training import InterruptedTraining
 from safetensors.torch import load_file
 from tiny_language_models import make_base, write_prepared_data
@@ -58,7 +60,7 @@ def job(
 
 
 def run(jobs: list[TrainingJob], scratch: Path) -> list[dict[str, Any]]:
-    with track_step("meta_training", str(scratch / "root"), {}) as tracker:
+    with forked_training(), track_step("meta_training", str(scratch / "root"), {}) as tracker:
         return train(jobs, scratch, tracker)
 
 
@@ -169,7 +171,7 @@ def test_two_processes_train_the_same_by_stages_2_and_3_with_checkpointed_gradie
         torch.testing.assert_close(load_file(weights), load_file(alone / weights.name), atol=1e-3, rtol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("processes", [1, 2])
 def test_every_stage_offload_and_family_trains_the_same(
     trained: Path, data: Path, bases: dict[str, Path], processes: int, tmp_path: Path
@@ -194,12 +196,21 @@ def test_every_stage_offload_and_family_trains_the_same(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [2, 3])
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("settings", [{}, {**LORA, "lora_dropout": 0.1}], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    ("kind", "processes", "stage"),
+    [
+        ("lora", 2, 3),
+        *(
+            pytest.param(*each, marks=pytest.mark.exhaustive)
+            for each in product(("full", "lora"), (1, 2), (2, 3))
+            if each != ("lora", 2, 3)
+        ),
+    ],
+)
 def test_a_training_that_is_killed_ends_as_if_nothing_had_happened(
-    data: Path, bases: dict[str, Path], settings: dict[str, Any], processes: int, stage: int, tmp_path: Path
+    data: Path, bases: dict[str, Path], kind: str, processes: int, stage: int, tmp_path: Path
 ) -> None:
+    settings = {**LORA, "lora_dropout": 0.1} if kind == "lora" else {}
     recipe = RECIPE.model_copy(
         update={"steps": 300, "checkpoint_steps": 41, "processes": processes, "zero_stage": stage}
     )

@@ -1,0 +1,99 @@
+"""Training processes that start in a moment: forks of one process that has imported what training needs.
+
+Importing torch, DeepSpeed and Transformers takes longer than a small training. Tests of what a training leaves
+use these processes; tests of how it is launched, stopped and killed use those of `torchrun`.
+"""
+
+import atexit
+import multiprocessing
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from pathlib import Path
+from subprocess import TimeoutExpired
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gradsift.components.shared.process.lifeline import hold_lifeline
+from gradsift.components.shared.training import processes
+
+WORKER = "gradsift.components.shared.training.worker"
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([WORKER])
+# What the forks have used is counted with the tests.
+atexit.register(forkserver._forkserver._stop)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def forked_training() -> Iterator[None]:
+    """Let trainings on this machine run in forks, but not on GPUs, as CUDA does not survive a fork."""
+    if processes._gpu_count() > 0:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        starter = SimpleNamespace(Popen=ForkedProcesses, TimeoutExpired=TimeoutExpired)
+        patch.setattr(processes, "subprocess", starter)
+        yield
+
+
+class ForkedProcesses:
+    """The processes that a command of `torchrun` would start, with the part of Popen's interface in use."""
+
+    def __init__(self, command: list[str], stdout: Any, stderr: Any, env: dict[str, str]) -> None:
+        [count] = [int(option.split("=")[1]) for option in command if option.startswith("--nproc-per-node=")]
+        arguments = command[command.index(WORKER) + 1 :]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = str(listener.getsockname()[1])
+        group = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        self.workers = [
+            FORKS.Process(
+                target=_work,
+                args=(stdout.name, {**env, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)}, *arguments),
+            )
+            for rank in range(count)
+        ]
+        for worker in self.workers:
+            worker.start()
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return 0 when every process has ended well; end all when one has failed."""
+        codes = [worker.exitcode for worker in self.workers]
+        if any(codes):
+            self.terminate()
+            self.wait()
+            self.returncode = 1
+        elif None not in codes:
+            self.returncode = 0
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> None:
+        for worker in self.workers:
+            worker.join(timeout)
+            if worker.exitcode is None:
+                raise TimeoutExpired(WORKER, timeout or 0.0)
+
+    def terminate(self) -> None:
+        for worker in self.workers:
+            worker.terminate()
+
+    def kill(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+
+def _work(log: str, environment: dict[str, str], scratch: str, uri: str | None = None) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    with Path(log).open("a") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    from gradsift.components.shared.training.progress import TrainingProgress
+    from gradsift.components.shared.training.worker import main
+
+    hold_lifeline()
+    main(Path(scratch), TrainingProgress(uri) if uri else None)
