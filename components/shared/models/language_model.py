@@ -194,8 +194,8 @@ class LanguageModel(TaskModel):
     def encode(self, rows: Rows, task: str) -> list[Example]:
         """Return the examples of prepared rows: `input_ids` (the prompt) and `label` (the answer's tokens)."""
         examples = []
-        for row_id, question in zip(rows["id"][:], questions(rows, self.settings.labels[task]), strict=True):
-            tokens = self.format.tokens(question)
+        asked = list(questions(rows, self.settings.labels[task]))
+        for row_id, tokens in zip(rows["id"][:], self.format.tokens(asked), strict=True):
             if tokens is None:
                 raise answer_does_not_fit(row_id, task, self.settings.max_length)
             examples.append({"input_ids": tokens.prompt, "label": tokens.answer})
