@@ -201,6 +201,12 @@ class LanguageModel(TaskModel):
             examples.append({"input_ids": tokens.prompt, "label": tokens.answer})
         return examples
 
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """What decides `encode`: the form of prompts, the largest length, and every task's labels."""
+        names = ("encoder_decoder", "chat", "max_length", "labels")
+        return {"kind": "language model", **{name: getattr(self.settings, name) for name in names}}
+
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Pad examples to `input_ids` [n, T], `attention_mask` [n, T] and `label` [n, C].
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import deepspeed
 import torch
 import transformers
@@ -24,12 +25,12 @@ from transformers import (
 )
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from gradsift.components.shared.data.prepared_data import PreparedData, Split
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import GradsiftError, TrainingError
 from gradsift.components.shared.models.model_answers import held_out_answers, validation_answers
 from gradsift.components.shared.models.model_loading import from_base, open_model
 from gradsift.components.shared.models.precision import resolve_precision
-from gradsift.components.shared.models.task_model import Example, TaskModel
+from gradsift.components.shared.models.task_model import TaskModel
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.process import outages
 from gradsift.components.shared.process.gpus import gpu_memory_errors
@@ -47,6 +48,7 @@ from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.processes import EVENTS, FAILURE, JOBS, failure_of
 from gradsift.components.shared.training.progress import CHECKPOINTS, TrainingProgress
 from gradsift.components.shared.training.sharding import Sharding, choose_sharding
+from gradsift.components.shared.training.tokenised_rows import tokenised_rows
 
 LARGE_MODEL = 10**9
 """Parameters from which on gradient checkpointing is on by itself."""
@@ -54,20 +56,6 @@ NO_ROOM = (
     "The training does not fit into the GPU's memory: expected a smaller batch_size, max_length or base model, "
     "gradient_checkpointing, offload or a higher zero_stage, or more or larger GPUs."
 )
-
-
-class OrderedExamples(torch.utils.data.Dataset):
-    """Tokenised rows in the exact order in which they are trained on; the sampler only walks through it."""
-
-    def __init__(self, examples: list[dict[str, Any]], order: "list[int]") -> None:
-        self.examples = examples
-        self.order = order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        return self.examples[self.order[position]]
 
 
 class OrderedTrainer(Trainer):
@@ -97,6 +85,7 @@ def main(scratch: Path, progress: TrainingProgress | None) -> None:
     """
     gc.freeze()  # what was imported is no garbage: every collection between jobs would look through it
     jobs = [TrainingJob.from_json(job) for job in json.loads((scratch / JOBS).read_text())]
+    datasets.disable_progress_bars()
     _use_gloo_between_cpu_processes()
     handler = EventHandler(scratch / EVENTS)
     outages.logger.addHandler(handler)
@@ -151,11 +140,14 @@ def train_one(
     steps = _steps(job)
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
     order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
+    arguments = training_arguments(recipe, sharding, steps, checkpoints)
+    with arguments.main_process_first():
+        examples = tokenised_rows(model, data, job.tasks)
     checkpointing = CheckpointCallback(job.folder.name, progress)
     trainer = OrderedTrainer(
         model=model,
-        args=training_arguments(recipe, sharding, steps, checkpoints),
-        train_dataset=OrderedExamples(_encoded(model, data, job.tasks, "train"), order.tolist()),
+        args=arguments,
+        train_dataset=examples.select(order),
         data_collator=model.collate,
         callbacks=[checkpointing, callback],
     )
@@ -269,10 +261,6 @@ def deepspeed_config(recipe: TrainingRecipe, sharding: Sharding) -> dict[str, An
     if resolve_precision(recipe.precision) == "bf16":
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     return config
-
-
-def _encoded(model: TaskModel, data: PreparedData, tasks: list[str], split: Split) -> list[Example]:
-    return [example for task in tasks for example in model.encode(data.split(task, split), task)]
 
 
 def _use_gloo_between_cpu_processes() -> None:
