@@ -31,7 +31,7 @@ def train(
     killed continues from its last checkpoint. Where the run root is on S3, finished jobs and checkpoints are
     kept there, so that this holds on another machine too, and several nodes can train together. Where other
     processes hold the GPUs' memory, it is waited for (see `outages`). Where a process's rows of an optimizer step
-    do not fit into its GPU's memory at once, training continues with half as many at once in every process.
+    do not fit into its GPU's memory at once, training continues with at most half as many in every process.
 
     Args:
         jobs: what to train; their recipes must agree on the number of nodes and processes.
@@ -56,7 +56,7 @@ def _train_in_parts_that_fit(
         try:
             return _train_unfinished(jobs, scratch, tracker, launch)
         except BatchMemoryError as error:
-            logger.warning("%s Training continues with half as many.", error)
+            logger.warning("%s Training continues with fewer.", error)
             jobs = [replace(job, micro_batches=2 * job.micro_batches) for job in jobs]
 
 

@@ -93,7 +93,7 @@ def test_every_task_is_tokenised_once_and_mapped_from_a_file_beside_the_data(
 
 
 @pytest.mark.parametrize("change", ["length", "tokenizer", "labels", "code"])
-def test_rows_of_another_length_tokenizer_label_or_code_are_tokenised_anew(
+def test_rows_of_another_length_tokenizer_label_or_code_are_tokenised_again(
     base: Path, data: PreparedData, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenised_rows(model_of(base, data), data, TASKS)

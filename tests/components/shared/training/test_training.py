@@ -375,7 +375,7 @@ def test_a_gpu_that_others_fill_is_waited_for(
     assert caplog.messages == ["The memory of GPU 0 is full. Waiting for 0 of 1 minutes so far."]
 
 
-def test_training_continues_with_half_as_many_rows_at_once_until_they_fit(
+def test_training_continues_with_fewer_rows_at_once_until_they_fit(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     jobs = [TrainingJob(tmp_path / name, data, TASKS, ModelConfig(), RECIPE) for name in ("first", "second")]
@@ -393,7 +393,7 @@ def test_training_continues_with_half_as_many_rows_at_once_until_they_fit(
     assert run(jobs, tmp_path / "work") == [{}, {}]
     assert launches == [[("first", parts), ("second", parts)] for parts in (1, 2, 4)]
     assert caplog.messages == [
-        f"{rows} rows at once do not fit. Training continues with half as many." for rows in (8, 4)
+        f"{rows} rows at once do not fit. Training continues with fewer." for rows in (8, 4)
     ]
 
 
@@ -442,7 +442,7 @@ def test_a_training_whose_micro_batches_do_not_fit_ends_as_if_they_did(
     [found] = run([job], tmp_path / "work")
     assert found["micro_batch_size"] == 1
     assert caplog.messages == [
-        f"{rows} rows at once do not fit into the GPU's memory. Training continues with half as many."
+        f"{rows} rows at once do not fit into the GPU's memory. Training continues with fewer."
         for rows in (4, 2)
     ]
     assert json.loads((tmp_path / "work" / EVENTS).read_text().splitlines()[0])["done"] > 9
