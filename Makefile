@@ -13,7 +13,7 @@ LOCK := $(BIN)/pip-compile --quiet --strip-extras --no-annotate --no-header --no
 WITHOUT_TORCH := sed -e '/^torch==/d' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^\#/d'
 MEASURE := --quiet --benchmark-disable-gc --benchmark-columns=median --benchmark-json=build
 
-.PHONY: run test test-slow bench bench-gradients bench-estimation lint compile lock images test-containers setup
+.PHONY: run test test-slow bench bench-gradients bench-estimation bench-training lint compile lock images test-containers setup
 
 run: setup
 	$(BIN)/gradsift run
@@ -42,6 +42,11 @@ bench-estimation: setup
 	$(BIN)/pytest tests/benchmarks/test_estimation_benchmark.py \
 		tests/benchmarks/test_estimation_scale_benchmark.py $(MEASURE)/estimation.json
 	$(BIN)/python tests/benchmarks/print_table.py build/estimation.json
+
+bench-training: setup
+	mkdir -p build
+	$(BIN)/pytest tests/benchmarks/test_training_rows_benchmark.py $(MEASURE)/training.json
+	$(BIN)/python tests/benchmarks/print_table.py build/training.json
 
 lint: setup
 	$(BIN)/ruff check .
