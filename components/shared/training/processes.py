@@ -142,7 +142,8 @@ def _process_count(jobs: Sequence[TrainingJob]) -> int:
 
 def _environment(processes: int) -> dict[str, str]:
     threads = str(cores_per_process(processes))
-    environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", **os.environ}
+    tokenising = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": threads}
+    environment = {"OMP_NUM_THREADS": threads, **os.environ, **tokenising}
     if _gpu_count() == 0:
         environment["DS_ACCELERATOR"] = "cpu"
     return environment | lifeline()

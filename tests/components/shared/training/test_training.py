@@ -457,6 +457,13 @@ def test_a_training_whose_micro_batches_do_not_fit_ends_as_if_they_did(
     assert not limited.finished
 
 
+def test_each_process_tokenises_on_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "cores_per_process", lambda count: 6 // count)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    environment = processes._environment(2)
+    assert (environment["TOKENIZERS_PARALLELISM"], environment["RAYON_NUM_THREADS"]) == ("true", "3")
+
+
 def test_a_batch_that_the_processes_cannot_share_is_an_input_error(data: Path, tmp_path: Path) -> None:
     jobs = [
         TrainingJob(
