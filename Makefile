@@ -13,7 +13,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 WITHOUT_TORCH := awk '/^[^ ]/ {keep = !/^(torch|triton|setuptools|nvidia-|cuda-)/} keep'
 MEASURE := --quiet --benchmark-disable-gc --benchmark-columns=median --benchmark-json=build
 
-.PHONY: run test test-slow test-all bench bench-gradients bench-estimation lint compile lock images test-containers setup
+.PHONY: run test test-slow test-all bench bench-gradients bench-estimation bench-training lint compile lock images \
+	test-containers setup
 
 run: setup
 	$(BIN)/gradsift run
@@ -46,6 +47,11 @@ bench-estimation: setup
 	$(BIN)/pytest tests/benchmarks/test_estimation_benchmark.py \
 		tests/benchmarks/test_estimation_scale_benchmark.py $(MEASURE)/estimation.json
 	$(BIN)/python tests/benchmarks/print_table.py build/estimation.json
+
+bench-training: setup
+	mkdir -p build
+	$(BIN)/pytest tests/benchmarks/test_training_rows_benchmark.py $(MEASURE)/training.json
+	$(BIN)/python tests/benchmarks/print_table.py build/training.json
 
 lint: setup
 	$(BIN)/ruff check .

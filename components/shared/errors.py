@@ -49,6 +49,10 @@ class GpuMemoryError(OutageError):
     """Another process holds memory of the GPU that this one needs."""
 
 
+class BatchMemoryError(GradsiftError):
+    """The rows that a process takes through the model at once do not fit into its GPU; fewer of them may."""
+
+
 class RunFailedError(GradsiftError):
     """A run ended without its result; the message says which step failed, why, and where the log is."""
 

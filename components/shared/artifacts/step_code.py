@@ -35,6 +35,12 @@ def code_digest(step: str) -> str:
     return digest_of_code(step, Path(str(files(PACKAGE))))
 
 
+@cache
+def module_digest(name: str) -> str:
+    """Return the digest of a module's code, and that of the modules that it imports, as they are installed."""
+    return _digest_from(name, Path(str(files(PACKAGE))))
+
+
 def digest_of_code(step: str, components: Path) -> str:
     """Return the digest of a step's code.
 
@@ -48,6 +54,10 @@ def digest_of_code(step: str, components: Path) -> str:
     start = f"{PACKAGE}.{step}.step"
     if _source(start, components) is None:
         raise ModuleNotFoundError(f"There is no module {start!r} in {components}.", name=start)
+    return _digest_from(start, components)
+
+
+def _digest_from(start: str, components: Path) -> str:
     digests: dict[str, str] = {}
     seen: set[str] = set()
     waiting = {start}

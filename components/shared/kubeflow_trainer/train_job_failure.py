@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gradsift.components.shared.errors import (
+    BatchMemoryError,
     GpuMemoryError,
     GradsiftError,
     InputError,
@@ -60,7 +61,7 @@ class Failure:
 
     def error(self, report_uri: str) -> GradsiftError:
         """Return the error that the step ends with: one sentence with the cause that was found."""
-        for kind in (InputError, GpuMemoryError):
+        for kind in (InputError, GpuMemoryError, BatchMemoryError):
             for error in self._errors:
                 if isinstance(error, kind):
                     return error

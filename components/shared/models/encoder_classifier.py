@@ -220,6 +220,11 @@ class EncoderClassifier(TaskModel):
             for inputs, label in zip(encoded, rows["label"][:], strict=True)
         ]
 
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """What decides `encode`: the largest length, and the class indices of every task's labels."""
+        return {"kind": "encoder", "max_length": self.head.max_length, "tasks": list(self.head.tasks.items())}
+
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Pad examples to tensors [n, T], with `task` and `label` [n]."""
         indices = ("task", "label")

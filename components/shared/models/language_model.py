@@ -194,12 +194,18 @@ class LanguageModel(TaskModel):
     def encode(self, rows: Rows, task: str) -> list[Example]:
         """Return the examples of prepared rows: `input_ids` (the prompt) and `label` (the answer's tokens)."""
         examples = []
-        for row_id, question in zip(rows["id"][:], questions(rows, self.settings.labels[task]), strict=True):
-            tokens = self.format.tokens(question)
+        asked = list(questions(rows, self.settings.labels[task]))
+        for row_id, tokens in zip(rows["id"][:], self.format.tokens(asked), strict=True):
             if tokens is None:
                 raise answer_does_not_fit(row_id, task, self.settings.max_length)
             examples.append({"input_ids": tokens.prompt, "label": tokens.answer})
         return examples
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """What decides `encode`: the form of prompts, the largest length, and every task's labels."""
+        names = ("encoder_decoder", "chat", "max_length", "labels")
+        return {"kind": "language model", **{name: getattr(self.settings, name) for name in names}}
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Pad examples to `input_ids` [n, T], `attention_mask` [n, T] and `label` [n, C].

@@ -14,6 +14,9 @@ from gradsift.components.shared.models.task_model import Example, Rows, TaskMode
 from gradsift.components.shared.parameters.training import Precision
 from gradsift.components.shared.records.run_answers import HeldOutAnswers, ValidationAnswers
 
+READ_ROWS = 1000
+"""Rows whose answers' lengths are counted at a time."""
+
 
 def validation_answers(model: TaskModel, data: PreparedData, precision: Precision) -> ValidationAnswers:
     """Let a model in evaluation mode answer the target's validation rows."""
@@ -66,8 +69,8 @@ def _language_model(model: TaskModel) -> LanguageModel:
 def _longest_known_answer(model: LanguageModel, data: PreparedData) -> int:
     """Return the number of tokens of the longest answer among the target's train and validation rows."""
     splits: tuple[Split, Split] = ("train", "val")
-    rows = [data.split(data.target, split) for split in splits]
-    return max(len(example["label"]) for each in rows for example in model.encode(each, data.target))
+    batches = (batch for split in splits for batch in data.split(data.target, split).iter(READ_ROWS))
+    return max(len(example["label"]) for batch in batches for example in model.encode(batch, data.target))
 
 
 @dataclass(frozen=True)

@@ -95,15 +95,20 @@ class PromptFormat:
             )
         return cls(tokenizer, encoder_decoder, has_template and form != "plain", max_length)
 
-    def tokens(self, question: Question) -> Tokens | None:
-        """Return the tokens of a question, its text cut as far as needed; None where the answer does not fit."""
+    def tokens(self, questions: Sequence[Question]) -> list[Tokens | None]:
+        """Return the tokens of questions, a text cut as far as needed; None where an answer does not fit."""
+        return [
+            whole if self._fits(whole) else self._cut_tokens(question)
+            for question, whole in zip(questions, self._whole_tokens(questions), strict=True)
+        ]
+
+    def _cut_tokens(self, question: Question) -> Tokens | None:
+        """Return the tokens of a question that does not fit whole."""
 
         def cut(characters: int) -> Tokens:
-            return self._whole_tokens(question._replace(text=question.text[characters:]))
+            [tokens] = self._whole_tokens([question._replace(text=question.text[characters:])])
+            return tokens
 
-        whole = cut(0)
-        if self._fits(whole):
-            return whole
         if not self._has_room(question):
             return None
         most = len(question.text) - 1
@@ -111,31 +116,46 @@ class PromptFormat:
 
     def fit(self, question: Question) -> Fit:
         """Return how a question fits: it is too long if its answer has no room beside the text's last character."""
-        if self._fits(self._whole_tokens(question)):
+        [whole] = self._whole_tokens([question])
+        if self._fits(whole):
             return "whole"
         return "cut" if self._has_room(question) else "too_long"
 
     def _has_room(self, question: Question) -> bool:
-        return self._fits(self._whole_tokens(question._replace(text=question.text[-1:])))
+        [shortest] = self._whole_tokens([question._replace(text=question.text[-1:])])
+        return self._fits(shortest)
 
     def _fits(self, tokens: Tokens) -> bool:
         if self.encoder_decoder:
             return max(len(tokens.prompt), len(tokens.answer)) <= self.max_length
         return len(tokens.prompt) + len(tokens.answer) <= self.max_length
 
-    def _whole_tokens(self, question: Question) -> Tokens:
+    def _whole_tokens(self, questions: Sequence[Question]) -> list[Tokens]:
         if self.encoder_decoder:
-            answer = self.tokenizer(text_target=question.answer)["input_ids"]
-            return Tokens(self.tokenizer(question.prompt)["input_ids"], self._ended(answer))
+            prompts = self.tokenizer([question.prompt for question in questions])["input_ids"]
+            answers = self.tokenizer(text_target=[question.answer for question in questions])["input_ids"]
+            return [Tokens(*both) for both in zip(prompts, map(self._ended, answers), strict=True)]
         if self.chat:
             start: list[int] = []
-            prompt, whole = self._chat_texts(question)
+            texts = [self._chat_texts(question) for question in questions]
         else:
             start = self._start_tokens()
-            prompt, whole = question.prompt, question.prompt + question.completion
-        read, both = self._ids(prompt), self._ids(whole)
-        written = both[len(read) :] if both[: len(read)] == read else self._ids(whole[len(prompt) :])
-        return Tokens(start + read, self._ended(written))
+            texts = [(question.prompt, question.prompt + question.completion) for question in questions]
+        ids = zip(
+            self._ids([prompt for prompt, _ in texts]), self._ids([whole for _, whole in texts]), strict=True
+        )
+        return [
+            Tokens(start + read, self._ended(self._written(text, read, both)))
+            for text, (read, both) in zip(texts, ids, strict=True)
+        ]
+
+    def _written(self, text: tuple[str, str], read: list[int], both: list[int]) -> list[int]:
+        """Return what follows the prompt's tokens, or the answer's own where the two were joined to one token."""
+        if both[: len(read)] == read:
+            return both[len(read) :]
+        prompt, whole = text
+        [written] = self._ids([whole[len(prompt) :]])
+        return written
 
     def _chat_texts(self, question: Question) -> tuple[str, str]:
         """Return the conversation up to the assistant's answer, and with it."""
@@ -155,8 +175,8 @@ class PromptFormat:
         start = self.tokenizer.bos_token_id
         return [start] if start in self.tokenizer("")["input_ids"] else []
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return ids
 
     def _ended(self, answer: list[int]) -> list[int]:

@@ -41,6 +41,11 @@ class TaskModel(nn.Module, ABC):
             InputError: a row does not fit the model.
         """
 
+    @property
+    @abstractmethod
+    def encoding(self) -> dict[str, Any]:
+        """What decides `encode` beside the rows, the tokenizer and the code: JSON values."""
+
     @abstractmethod
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Pad examples to one batch of tensors [n, ...] on the CPU."""

@@ -31,6 +31,13 @@ class TrainingSettings(Settings):
     GROUP: ClassVar[str] = "train"
 
     batch_size: int = Field(32, ge=1, le=10**6, description="rows per optimizer step, over all processes.")
+    micro_batch_size: int = Field(
+        0,
+        ge=0,
+        le=10**6,
+        description="largest number of rows that a process takes through the model at once; gradients add up over "
+        "the rows of an optimizer step. 0 takes as many as fit into the GPU's memory.",
+    )
     weight_decay: float = Field(0.01, ge=0, le=1e3, description="AdamW's weight decay.")
     zero_stage: int = Field(
         -1,
@@ -160,6 +167,17 @@ class TrainingRecipe(TrainingSettings, ScheduleSettings):
     def optimizer_steps(self, rows: int) -> int:
         """Return the number of optimizer steps on `rows` training rows."""
         return self.steps or max(1, math.ceil(rows * self.epochs / self.batch_size))
+
+    def rows_at_once(self, processes: int, parts: int) -> int:
+        """Return the size of a micro-batch: the most rows that divide a process's rows of a step evenly.
+
+        Args:
+            processes: how many share a step's rows.
+            parts: into how many micro-batches they are divided at least.
+        """
+        rows = self.batch_size // processes
+        most = min(rows // parts, self.micro_batch_size or rows)
+        return next((size for size in range(most, 1, -1) if rows % size == 0), 1)
 
     @classmethod
     def of(cls, training: TrainingSettings, schedule: ScheduleSettings) -> "TrainingRecipe":

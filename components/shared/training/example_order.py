@@ -1,6 +1,6 @@
 """The order in which a training takes the rows of its tasks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -29,19 +29,34 @@ def example_order(
     offsets = np.cumsum(counts) - counts
     weights = counts.astype(float) ** sampling_exponent
     ends = np.round(np.cumsum(weights) / weights.sum() * counts.sum(), 9)
-    rounds = [_endless_shuffles(count, generator) for count in counts]
-    order: list[int] = []
-    while len(order) < examples:
+    rounds = [_Rounds(count, generator) for count in counts]
+    order = np.empty(examples, dtype=np.int64)
+    done = 0
+    while done < examples:
         shares = np.diff(np.floor(ends + generator.random()), prepend=0).astype(int)
-        one_pass = [
-            offset + next(rows_of_task)
-            for rows_of_task, offset, share in zip(rounds, offsets, shares, strict=True)
-            for _ in range(share)
-        ]
-        order += generator.permutation(one_pass).tolist()
-    return np.array(order[:examples], dtype=np.int64)
+        one_pass = np.concatenate(
+            [
+                offset + rows_of_task.take(share)
+                for rows_of_task, offset, share in zip(rounds, offsets, shares, strict=True)
+            ]
+        )
+        kept = generator.permutation(one_pass)[: examples - done]
+        order[done : done + len(kept)] = kept
+        done += len(kept)
+    return order
 
 
-def _endless_shuffles(count: int, generator: np.random.Generator) -> Iterator[int]:
-    while True:
-        yield from generator.permutation(count).tolist()
+class _Rounds:
+    """The rows of one task in shuffled rounds, each row once in every round."""
+
+    def __init__(self, count: int, generator: np.random.Generator) -> None:
+        self._count = count
+        self._generator = generator
+        self._waiting = np.empty(0, dtype=np.int64)
+
+    def take(self, rows: int) -> npt.NDArray[np.int64]:
+        """Return the next rows; a round is shuffled when its first row is taken."""
+        while len(self._waiting) < rows:
+            self._waiting = np.concatenate([self._waiting, self._generator.permutation(self._count)])
+        taken, self._waiting = self._waiting[:rows], self._waiting[rows:]
+        return taken

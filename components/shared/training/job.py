@@ -26,6 +26,7 @@ class TrainingJob:
         keep_model: whether the trained model itself is kept in the folder.
         measured: splits of the target that the model answers once it is trained, `val` or `val` and `test`; its
             answers are kept in the folder (see `run_answers`).
+        micro_batches: into how many parts a process divides its rows of an optimizer step, at least.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class TrainingJob:
     start: Path | None = None
     keep_model: bool = True
     measured: tuple[Split, ...] = ()
+    micro_batches: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON values."""
@@ -47,6 +49,7 @@ class TrainingJob:
             "recipe": self.recipe.model_dump(),
             "keep_model": self.keep_model,
             "measured": self.measured,
+            "micro_batches": self.micro_batches,
         }
 
     @classmethod
@@ -61,6 +64,7 @@ class TrainingJob:
             start=Path(values["start"]) if values["start"] else None,
             keep_model=values["keep_model"],
             measured=tuple(values["measured"]),
+            micro_batches=values["micro_batches"],
         )
 
     @property

@@ -15,7 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gradsift.components.shared.errors import GpuMemoryError, GradsiftError, InputError, TrainingError
+from gradsift.components.shared.errors import (
+    BatchMemoryError,
+    GpuMemoryError,
+    GradsiftError,
+    InputError,
+    TrainingError,
+)
 from gradsift.components.shared.process.cores import cores_per_process
 from gradsift.components.shared.process.gpus import check_gpus
 from gradsift.components.shared.process.lifeline import exit_on_sigterm, lifeline
@@ -28,7 +34,7 @@ JOBS = "jobs.json"
 LOG = "training.log"
 EVENTS = "training_events.jsonl"
 FAILURE = "failure.json"
-KINDS = {kind.__name__: kind for kind in (InputError, GpuMemoryError, TrainingError)}
+KINDS = {kind.__name__: kind for kind in (InputError, GpuMemoryError, BatchMemoryError, TrainingError)}
 """Errors that keep their class on the way out of a training process; others become a TrainingError."""
 STOP_SECONDS = 40.0
 """How long processes that are told to stop may take for a last checkpoint; `torchrun` kills them after 30."""
@@ -43,6 +49,7 @@ def launch_processes(
 
     Raises:
         InputError: a job's model or data cannot be used, or its recipe asks for several nodes.
+        BatchMemoryError: fewer rows at once may fit into the GPUs' memory.
         TrainingError: a process ended without a result.
     """
     nodes = jobs[0].recipe.nodes
@@ -78,6 +85,7 @@ def run_processes(
     Raises:
         InputError: a job's model or data cannot be used.
         GpuMemoryError: other processes hold the GPUs' memory.
+        BatchMemoryError: fewer rows at once may fit into the GPUs' memory.
         TrainingError: a process ended without a result.
     """
     with atomic_file(scratch / JOBS) as path:
@@ -134,7 +142,8 @@ def _process_count(jobs: Sequence[TrainingJob]) -> int:
 
 def _environment(processes: int) -> dict[str, str]:
     threads = str(cores_per_process(processes))
-    environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", **os.environ}
+    tokenising = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": threads}
+    environment = {"OMP_NUM_THREADS": threads, **os.environ, **tokenising}
     if _gpu_count() == 0:
         environment["DS_ACCELERATOR"] = "cpu"
     return environment | lifeline()

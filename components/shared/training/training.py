@@ -1,18 +1,22 @@
 """Trains models: what steps call; a `Launcher` decides where the training runs."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.artifacts.step_output import work_uri
-from gradsift.components.shared.errors import GpuMemoryError, TrainingError
+from gradsift.components.shared.errors import BatchMemoryError, GpuMemoryError, TrainingError
 from gradsift.components.shared.process.outages import wait_out
 from gradsift.components.shared.storage.addresses import is_remote
 from gradsift.components.shared.tracking.tracking import StepTracker
 from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.processes import launch_processes
 from gradsift.components.shared.training.progress import TrainingProgress
+
+logger = logging.getLogger(__name__)
 
 Launcher = Callable[[Sequence[TrainingJob], str | None, Path, StepTracker], None]
 """Trains the unfinished of the jobs; gets the address that keeps results, a scratch folder and the tracker."""
@@ -26,7 +30,8 @@ def train(
     All jobs run one after the other in one launch of `torchrun`, so that start-up is paid once. A job that was
     killed continues from its last checkpoint. Where the run root is on S3, finished jobs and checkpoints are
     kept there, so that this holds on another machine too, and several nodes can train together. Where other
-    processes hold the GPUs' memory, it is waited for (see `outages`).
+    processes hold the GPUs' memory, it is waited for (see `outages`). Where a process's rows of an optimizer step
+    do not fit into its GPU's memory at once, training continues with at most half as many in every process.
 
     Args:
         jobs: what to train; their recipes must agree on the number of nodes and processes.
@@ -40,8 +45,19 @@ def train(
         GpuMemoryError: other processes hold the GPUs' memory.
         TrainingError: training ended without a result.
     """
-    wait_out(GpuMemoryError, lambda: _train_unfinished(jobs, scratch, tracker, launch))
+    wait_out(GpuMemoryError, lambda: _train_in_parts_that_fit(jobs, scratch, tracker, launch))
     return [json.loads((job.folder / RESULT).read_text()) for job in jobs]
+
+
+def _train_in_parts_that_fit(
+    jobs: list[TrainingJob], scratch: Path, tracker: StepTracker, launch: Launcher
+) -> None:
+    while True:
+        try:
+            return _train_unfinished(jobs, scratch, tracker, launch)
+        except BatchMemoryError as error:
+            logger.warning("%s Training continues with fewer.", error)
+            jobs = [replace(job, micro_batches=2 * job.micro_batches) for job in jobs]
 
 
 def _train_unfinished(jobs: list[TrainingJob], scratch: Path, tracker: StepTracker, launch: Launcher) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import deepspeed
 import torch
 import transformers
@@ -24,15 +25,15 @@ from transformers import (
 )
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from gradsift.components.shared.data.prepared_data import PreparedData, Split
-from gradsift.components.shared.errors import GradsiftError, TrainingError
+from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.errors import BatchMemoryError, GradsiftError, TrainingError
 from gradsift.components.shared.models.model_answers import held_out_answers, validation_answers
 from gradsift.components.shared.models.model_loading import from_base, open_model
 from gradsift.components.shared.models.precision import resolve_precision
-from gradsift.components.shared.models.task_model import Example, TaskModel
+from gradsift.components.shared.models.task_model import TaskModel
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.process import outages
-from gradsift.components.shared.process.gpus import gpu_memory_errors
+from gradsift.components.shared.process.gpus import gpu_memory_errors, is_out_of_memory, others_hold_memory
 from gradsift.components.shared.process.lifeline import hold_lifeline
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.training.checkpoints import CheckpointCallback
@@ -47,31 +48,39 @@ from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.processes import EVENTS, FAILURE, JOBS, failure_of
 from gradsift.components.shared.training.progress import CHECKPOINTS, TrainingProgress
 from gradsift.components.shared.training.sharding import Sharding, choose_sharding
+from gradsift.components.shared.training.tokenised_rows import tokenised_rows
 
 LARGE_MODEL = 10**9
 """Parameters from which on gradient checkpointing is on by itself."""
 NO_ROOM = (
-    "The training does not fit into the GPU's memory: expected a smaller batch_size, max_length or base model, "
-    "gradient_checkpointing, offload or a higher zero_stage, or more or larger GPUs."
+    "The training does not fit into the GPU's memory: expected a smaller micro_batch_size, max_length or base "
+    "model, gradient_checkpointing, offload or a higher zero_stage, or more or larger GPUs."
 )
 
 
-class OrderedExamples(torch.utils.data.Dataset):
-    """Tokenised rows in the exact order in which they are trained on; the sampler only walks through it."""
-
-    def __init__(self, examples: list[dict[str, Any]], order: "list[int]") -> None:
-        self.examples = examples
-        self.order = order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        return self.examples[self.order[position]]
-
-
 class OrderedTrainer(Trainer):
-    """The Hugging Face Trainer, taking the examples in the order of its dataset."""
+    """The Hugging Face Trainer, taking the examples in the order of its dataset.
+
+    Attributes:
+        may_divide: whether a micro-batch that does not fit into the GPU's memory may be divided.
+    """
+
+    may_divide = False
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Take one micro-batch through the model.
+
+        Raises:
+            BatchMemoryError: it does not fit into the GPU's memory, and a smaller one may.
+        """
+        try:
+            return super().training_step(*args, **kwargs)
+        except RuntimeError as error:
+            rows = self.args.per_device_train_batch_size
+            divisible = self.may_divide and rows > 1
+            if not divisible or not is_out_of_memory(error) or others_hold_memory(self.args.device):
+                raise
+            raise BatchMemoryError(f"{rows} rows at once do not fit into the GPU's memory.") from error
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write no weights into a checkpoint beside those that DeepSpeed writes there."""
@@ -97,6 +106,7 @@ def main(scratch: Path, progress: TrainingProgress | None) -> None:
     """
     gc.freeze()  # what was imported is no garbage: every collection between jobs would look through it
     jobs = [TrainingJob.from_json(job) for job in json.loads((scratch / JOBS).read_text())]
+    datasets.disable_progress_bars()
     _use_gloo_between_cpu_processes()
     handler = EventHandler(scratch / EVENTS)
     outages.logger.addHandler(handler)
@@ -151,14 +161,18 @@ def train_one(
     steps = _steps(job)
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
     order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
+    arguments = training_arguments(job, sharding, steps, checkpoints)
+    with arguments.main_process_first():
+        examples = tokenised_rows(model, data, job.tasks)
     checkpointing = CheckpointCallback(job.folder.name, progress)
     trainer = OrderedTrainer(
         model=model,
-        args=training_arguments(recipe, sharding, steps, checkpoints),
-        train_dataset=OrderedExamples(_encoded(model, data, job.tasks, "train"), order.tolist()),
+        args=arguments,
+        train_dataset=examples.select(order),
         data_collator=model.collate,
         callbacks=[checkpointing, callback],
     )
+    trainer.may_divide = recipe.micro_batch_size == 0
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     output = trainer.train(resume_from_checkpoint=checkpointing.last_checkpoint(trainer.args))
     if checkpointing.stopped:
@@ -221,14 +235,17 @@ def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
 
 
 def training_arguments(
-    recipe: TrainingRecipe, sharding: Sharding, steps: int, checkpoints: Path
+    job: TrainingJob, sharding: Sharding, steps: int, checkpoints: Path
 ) -> TrainingArguments:
-    """Translate a recipe into the Hugging Face Trainer's arguments and DeepSpeed's configuration."""
+    """Translate a job's recipe into the Hugging Face Trainer's arguments and DeepSpeed's configuration."""
+    recipe = job.recipe
     processes = int(os.environ["WORLD_SIZE"])
+    at_once = recipe.rows_at_once(processes, job.micro_batches)
     return TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
-        per_device_train_batch_size=recipe.batch_size // processes,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=recipe.batch_size // processes // at_once,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         warmup_steps=max(1, steps // 10),
@@ -271,10 +288,6 @@ def deepspeed_config(recipe: TrainingRecipe, sharding: Sharding) -> dict[str, An
     return config
 
 
-def _encoded(model: TaskModel, data: PreparedData, tasks: list[str], split: Split) -> list[Example]:
-    return [example for task in tasks for example in model.encode(data.split(task, split), task)]
-
-
 def _use_gloo_between_cpu_processes() -> None:
     """Keep DeepSpeed from compiling its shared-memory kernel, which takes minutes at the first use."""
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -297,6 +310,7 @@ def _finish(
     """Write down how the model was trained, which marks the job as finished."""
     if not is_first_process():
         return
+    processes = int(os.environ["WORLD_SIZE"])
     result = {
         "tasks": job.tasks,
         "rows": dict(rows),
@@ -305,7 +319,8 @@ def _finish(
         "model": job.model.model_dump(),
         "recipe": job.recipe.model_dump(),
         "precision": resolve_precision(job.recipe.precision),
-        "processes": int(os.environ["WORLD_SIZE"]),
+        "processes": processes,
+        "micro_batch_size": job.recipe.rows_at_once(processes, job.micro_batches),
         "sharding": asdict(sharding),
         "losses": losses,
     }

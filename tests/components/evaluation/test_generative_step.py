@@ -101,7 +101,8 @@ def by_hand(run: Run, given: LanguageModel) -> list[dict[str, Any]]:
 
 @torch.no_grad()
 def _read_and_written(model: LanguageModel, question: Any, references: list[str]) -> dict[str, Any]:
-    prompt, answer = model.format.tokens(question) or ([], [])
+    [tokens] = model.format.tokens([question])
+    prompt, answer = tokens or ([], [])
     right = torch.tensor(answer)
     scores = _scores(model, prompt, answer)
     written: list[int] = []

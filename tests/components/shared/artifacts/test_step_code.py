@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from gradsift.components.shared.artifacts.step_code import code_digest, digest_of_code
+from gradsift.components.shared.artifacts import step_code
+from gradsift.components.shared.artifacts.step_code import (
+    code_digest,
+    digest_of_code,
+    module_digest,
+)
 
 PROJECT = Path(__file__).parents[4]
 STEPS = sorted(
@@ -181,3 +186,17 @@ def test_a_field_that_a_newer_python_adds_to_its_trees_leaves_the_digest(
 def test_a_step_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModuleNotFoundError, match=r"no module 'gradsift\.components\.made\.step'"):
         digest_of_code("made", tmp_path)
+
+
+def test_a_modules_digest_follows_its_code_and_what_it_imports(
+    components: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_code, "files", lambda package: components)
+    name = f"{step_code.PACKAGE}.shared.models.model_loading"
+    before = module_digest.__wrapped__(name)
+    append(components / "subset_estimation" / "step.py", "\nNEW = 1\n")
+    assert module_digest.__wrapped__(name) == before
+    for module in ("model_loading", "prompt_format"):
+        append(components / "shared" / "models" / f"{module}.py", "\nNEW = 1\n")
+        assert module_digest.__wrapped__(name) != before
+        before = module_digest.__wrapped__(name)

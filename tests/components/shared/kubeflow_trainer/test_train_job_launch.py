@@ -20,7 +20,13 @@ from doubles.trainer_api_server import Cluster
 from waiting import wait_until
 
 from gradsift.components.shared.artifacts.step_output import fetch, produce, work_uri
-from gradsift.components.shared.errors import GpuMemoryError, GradsiftError, InputError, TrainingError
+from gradsift.components.shared.errors import (
+    BatchMemoryError,
+    GpuMemoryError,
+    GradsiftError,
+    InputError,
+    TrainingError,
+)
 from gradsift.components.shared.kubeflow_trainer import kubernetes_api, train_job_launch
 from gradsift.components.shared.kubeflow_trainer.kubernetes_api import KubernetesError
 from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
@@ -428,14 +434,23 @@ def test_the_job_of_a_launcher_that_was_killed_is_adopted_by_the_next_try(
     assert trainer_api.train_jobs == {}
 
 
-def test_a_node_whose_gpu_others_fill_is_waited_for(
-    launch: Launch, trainer_api: TrainerApi, controllers: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("found", "micro_batches"),
+    [(GpuMemoryError("GPU 0 is full."), [1]), (BatchMemoryError("2 rows do not fit."), [1, 2])],
+)
+def test_a_node_whose_gpu_is_full_is_waited_for_or_gets_fewer_rows_at_once(
+    launch: Launch,
+    trainer_api: TrainerApi,
+    controllers: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    found: GradsiftError,
+    micro_batches: list[int],
 ) -> None:
     monkeypatch.setenv(outages.VARIABLE, "60")
     storage = open_storage(launch.uri)
 
     def is_full() -> None:
-        for rank, error in [(0, TrainingError("The peer is gone.")), (1, GpuMemoryError("GPU 0 is full."))]:
+        for rank, error in [(0, TrainingError("The peer is gone.")), (1, found)]:
             content = {"time": rank, **failure_of(error)}
             storage.write(f"failures/{rank}.json", json.dumps(content).encode())
         fails(trainer_api)()
@@ -449,6 +464,8 @@ def test_a_node_whose_gpu_others_fill_is_waited_for(
     with track_step("meta_training", launch.root, {}) as tracker:
         assert train([launch.job], scratch, tracker, launcher_on(RESOURCES)) == [{"made": "later"}]
     assert len(created) == 2
+    asked = [json.loads(storage.read(key))["jobs"][0] for key in storage.keys("jobs-")]
+    assert sorted(job["micro_batches"] for job in asked) == micro_batches
 
 
 def test_a_failed_job_of_an_earlier_try_is_replaced(

@@ -65,7 +65,8 @@ def test_a_label_is_as_probable_as_its_name_is_to_be_written(
 @torch.no_grad()
 def _losses(model: LanguageModel, text: str, pair: str | None, label: int) -> list[float]:
     """Loss of each token of a label's name, padded with zeros to 12."""
-    prompt, name = model.format.tokens(classification_question(text, pair, LABELS, label)) or ([], [])
+    [tokens] = model.format.tokens([classification_question(text, pair, LABELS, label)])
+    prompt, name = tokens or ([], [])
     if model.settings.encoder_decoder:
         start = [model.lm.config.decoder_start_token_id, *name[:-1]]
         read = {"input_ids": torch.tensor([prompt]), "decoder_input_ids": torch.tensor([start])}

@@ -34,29 +34,34 @@ TEXT = st.text(
 SUM = Question("one and two make", "", "three")
 
 
+def tokens_of(form: PromptFormat, question: Question) -> Tokens | None:
+    [tokens] = form.tokens([question])
+    return tokens
+
+
 def texts(tokens: Tokens | None) -> tuple[str, str]:
     assert tokens is not None
     return TOKENIZER.decode(tokens.prompt), TOKENIZER.decode(tokens.answer)
 
 
 def test_the_plain_form_puts_a_space_before_the_answer_and_an_end_behind_it() -> None:
-    assert texts(PLAIN.tokens(SUM)) == ("one and two make", " three</s>")
+    assert texts(tokens_of(PLAIN, SUM)) == ("one and two make", " three</s>")
 
 
 def test_a_chat_template_frames_both_and_ends_the_answer_by_itself() -> None:
     read = "<|start|>user\none and two make<|turn|>\n<|start|>assistant\n"
-    assert texts(CHAT.tokens(SUM)) == (read, "three<|turn|>")
+    assert texts(tokens_of(CHAT, SUM)) == (read, "three<|turn|>")
 
 
 def test_an_encoder_decoder_reads_the_prompt_and_writes_the_answer() -> None:
-    assert texts(APART.tokens(SUM)) == ("one and two make", "three</s>")
+    assert texts(tokens_of(APART, SUM)) == ("one and two make", "three</s>")
 
 
 def test_a_beginning_of_sequence_comes_first_where_the_tokenizer_puts_one() -> None:
     tokenizer = make_tokenizer()
     start = (tokenizer.bos_token, tokenizer.bos_token_id)
     tokenizer._tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[start])
-    tokens = replace(PLAIN, tokenizer=tokenizer).tokens(SUM)
+    tokens = tokens_of(replace(PLAIN, tokenizer=tokenizer), SUM)
     assert texts(tokens) == ("<s>one and two make", " three</s>")
 
 
@@ -68,7 +73,7 @@ def test_an_answer_is_tokenised_as_it_stands_behind_its_prompt() -> None:
     trainer = trainers.BpeTrainer(vocab_size=60, special_tokens=["</s>"], show_progress=False)
     model.train_from_iterator(["one and two make three", "three and two"], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=model, eos_token="</s>")
-    tokens = replace(PLAIN, tokenizer=tokenizer).tokens(SUM)
+    tokens = tokens_of(replace(PLAIN, tokenizer=tokenizer), SUM)
     assert tokens is not None
     assert tokens.prompt == tokenizer("one and two make")["input_ids"]
     assert tokens.prompt + tokens.answer == tokenizer("one and two make three</s>")["input_ids"]
@@ -80,7 +85,7 @@ def test_an_answer_is_tokenised_as_it_stands_behind_its_prompt() -> None:
 @EVERY
 @given(text=TEXT, answer=TEXT)
 def test_prompt_and_answer_make_the_whole_text(form: PromptFormat, text: str, answer: str) -> None:
-    tokens = replace(form, max_length=1000).tokens(Question(text, "", answer))
+    tokens = tokens_of(replace(form, max_length=1000), Question(text, "", answer))
     assert tokens is not None
     read, written = (form.tokenizer.decode(ids) for ids in tokens)
     space = " " if form is PLAIN else ""
@@ -96,7 +101,7 @@ def test_a_long_prompt_loses_as_little_of_its_beginning_as_it_must(
     text = " ".join(f"word{number} é" for number in range(40))
     question = Question(text, after, "yes and no")
     tight = replace(form, max_length=length)
-    tokens = tight.tokens(question)
+    tokens = tokens_of(tight, question)
     assert (tokens is not None) == (tight.fit(question) != "too_long")
     if tokens is None:
         return
@@ -112,8 +117,21 @@ def test_a_long_prompt_loses_as_little_of_its_beginning_as_it_must(
 
 
 @EVERY
+def test_questions_are_tokenised_together_as_each_is_alone(form: PromptFormat) -> None:
+    asked = [
+        SUM,
+        Question("x" * 200, " y", "two"),
+        Question("x", "", "one " * 90),
+        Question("a\nb", "?", "c"),
+    ]
+    alone = [tokens_of(form, question) for question in asked]
+    assert form.tokens(asked) == alone
+    assert [tokens is None for tokens in alone] == [False, False, True, False]
+
+
+@EVERY
 def test_an_answer_that_leaves_no_room_has_no_tokens(form: PromptFormat) -> None:
-    assert replace(form, max_length=6).tokens(Question("x", "", "one two three four five")) is None
+    assert tokens_of(replace(form, max_length=6), Question("x", "", "one two three four five")) is None
 
 
 def test_a_classification_row_asks_for_a_label_by_its_words() -> None:
@@ -171,4 +189,4 @@ def test_a_template_that_changes_what_came_before_is_said() -> None:
     tokenizer = make_tokenizer(chat=True)
     tokenizer.chat_template = "{{ messages | length }}{{ messages[-1]['content'] }}"
     with pytest.raises(InputError, match="expected prompt_form 'plain' for this base model"):
-        replace(CHAT, tokenizer=tokenizer).tokens(SUM)
+        tokens_of(replace(CHAT, tokenizer=tokenizer), SUM)

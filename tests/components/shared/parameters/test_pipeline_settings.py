@@ -57,6 +57,7 @@ def test_every_parameter_is_described_and_every_number_bounded() -> None:
         ("model_lora_dropout", 1.0, "Parameter model_lora_dropout is 1: expected a number below 1."),
         ("model_lora_targets", " , ", "Parameter model_lora_targets is empty: expected 'auto' or names"),
         ("train_batch_size", 0, "Parameter train_batch_size is 0: expected 1 or more."),
+        ("train_micro_batch_size", -1, "Parameter train_micro_batch_size is -1: expected 0 or more."),
         (
             "train_precision",
             "fp8",
@@ -210,6 +211,16 @@ def test_a_name_that_is_none_is_answered_by_the_nearest(name: str, nearest: str)
 )
 def test_optimizer_steps(recipe: TrainingRecipe, rows: int, steps: int) -> None:
     assert recipe.optimizer_steps(rows) == steps
+
+
+@given(st.integers(1, 200), st.integers(1, 8), st.integers(0, 200), st.integers(1, 64))
+def test_a_micro_batch_is_the_largest_that_divides_a_processs_rows(
+    rows: int, processes: int, limit: int, parts: int
+) -> None:
+    recipe = TrainingRecipe(batch_size=rows * processes, micro_batch_size=limit)
+    divisors = [size for size in range(1, rows + 1) if rows % size == 0]
+    allowed = [size for size in divisors if size <= (limit or rows) and size * parts <= rows]
+    assert recipe.rows_at_once(processes, parts) == max(allowed, default=1)
 
 
 def test_a_recipe_is_all_trainings_settings_and_its_own() -> None:

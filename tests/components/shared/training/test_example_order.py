@@ -1,5 +1,7 @@
 """The order of examples: shares, rounds and shuffles."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,36 @@ def test_an_order_has_its_length_valid_rows_and_is_decided_by_its_seed(
     assert order.min() >= 0
     assert order.max() < sum(rows.values())
     assert (order == example_order(rows, examples, exponent, seed)).all()
+
+
+def one_row_at_a_time(rows: dict[str, int], examples: int, exponent: float, seed: int) -> list[int]:
+    """The same order, one row after the other."""
+    generator = np.random.default_rng(seed)
+
+    def endless(count: int) -> Iterator[int]:
+        while True:
+            yield from generator.permutation(count).tolist()
+
+    counts = np.array(list(rows.values()))
+    weights = counts.astype(float) ** exponent
+    ends = np.round(np.cumsum(weights) / weights.sum() * counts.sum(), 9)
+    rounds = [endless(count) for count in counts]
+    order: list[int] = []
+    while len(order) < examples:
+        shares = np.diff(np.floor(ends + generator.random()), prepend=0).astype(int)
+        one_pass = []
+        for task, share in enumerate(shares):
+            one_pass += [int(counts[:task].sum()) + next(rounds[task]) for _ in range(share)]
+        order += generator.permutation(one_pass).tolist()
+    return order[:examples]
+
+
+@given(ROWS, st.integers(0, 500), EXPONENTS, SEEDS)
+def test_an_order_is_that_of_one_row_at_a_time(
+    rows: dict[str, int], examples: int, exponent: float, seed: int
+) -> None:
+    expected = one_row_at_a_time(rows, examples, exponent, seed)
+    assert example_order(rows, examples, exponent, seed).tolist() == expected
 
 
 @given(ROWS, st.integers(0, 4), SEEDS)

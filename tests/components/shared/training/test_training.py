@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, BertModel
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
-from gradsift.components.shared.errors import GpuMemoryError, InputError, TrainingError
+from gradsift.components.shared.errors import BatchMemoryError, GpuMemoryError, InputError, TrainingError
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
@@ -30,12 +30,14 @@ from gradsift.components.shared.tracking.tracking import track_step
 from gradsift.components.shared.training import processes
 from gradsift.components.shared.training.example_order import example_order
 from gradsift.components.shared.training.job import RESULT, TrainingJob
-from gradsift.components.shared.training.processes import JOBS, LOG
+from gradsift.components.shared.training.processes import EVENTS, JOBS, LOG
 from gradsift.components.shared.training.training import train
 
 TASKS = ["sst2", "mr", "trec"]
 RECIPE = TrainingRecipe(steps=24, batch_size=8, learning_rate=3e-3, precision="float32", processes=1, seed=3)
 LINEAR = RECIPE.model_copy(update={"steps": 80, "learning_rate": 1e-2})
+REFERENCE_LOSSES = [1.3647, 0.8714, 1.272, 1.1667, 1.3899, 1.0568, 0.6313, 1.13]
+"""Of `plain`, every third step: what a change of the code must not change."""
 LONG = RECIPE.model_copy(update={"steps": 1000, "checkpoint_steps": 51})
 
 
@@ -59,12 +61,13 @@ def run(jobs: list[TrainingJob], scratch: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def trained(data: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One launch of two jobs, `linear` and `plain`; the log of the step is below `root`."""
+    """One launch of three jobs, `linear`, `plain` and `parts`; the log of the step is below `root`."""
     folder = tmp_path_factory.mktemp("trained")
     model = ModelConfig(base_model=str(tiny_encoder))
     jobs = [
         TrainingJob(folder / "linear", data, TASKS, model.model_copy(update={"head": "linear"}), LINEAR),
         TrainingJob(folder / "plain", data, TASKS, model, RECIPE),
+        TrainingJob(folder / "parts", data, TASKS, model, RECIPE.model_copy(update={"micro_batch_size": 3})),
     ]
     run(jobs, folder)
     return folder
@@ -104,7 +107,7 @@ def test_the_result_says_how_the_model_was_made(trained: Path, tiny_encoder: Pat
     assert (found["optimizer_steps"], found["examples"]) == (24, 192)
     assert TrainingRecipe(**found["recipe"]) == RECIPE
     assert ModelConfig(**found["model"]) == ModelConfig(base_model=str(tiny_encoder))
-    assert (found["precision"], found["processes"]) == ("float32", 1)
+    assert (found["precision"], found["processes"], found["micro_batch_size"]) == ("float32", 1, 8)
     assert [step for step, _ in found["losses"]] == list(range(1, 25))
 
 
@@ -134,7 +137,7 @@ def test_the_step_is_told_the_first_jobs_losses_and_the_progress_over_all_jobs(t
     assert [event["values"]["train_loss"] for event in curve] == losses(trained / "linear")
     assert max(event["values"]["learning_rate"] for event in curve) == pytest.approx(1e-2)
     progress = [event for event in events if event["event"] == "progress"]
-    assert (progress[-1]["done"], progress[-1]["total"], progress[-1]["unit"]) == (104, 104, "steps")
+    assert (progress[-1]["done"], progress[-1]["total"], progress[-1]["unit"]) == (156, 156, "steps")
 
 
 class Reference:
@@ -209,19 +212,36 @@ def test_training_equals_a_plain_pytorch_loop(trained: Path, data: Path, tiny_en
     torch.testing.assert_close(weights, expected, atol=1e-3, rtol=0)
 
 
-def test_two_processes_and_every_zero_stage_train_the_same_model(
+def test_a_training_reproduces_its_stored_losses(trained: Path) -> None:
+    assert losses(trained / "plain")[::3] == pytest.approx(REFERENCE_LOSSES, abs=1e-3)
+
+
+def test_micro_batches_train_the_same_model(trained: Path) -> None:
+    assert result(trained / "parts")["micro_batch_size"] == 2
+    assert losses(trained / "parts") == pytest.approx(losses(trained / "plain"), abs=1e-4)
+    assert_same_model(trained / "parts", trained / "plain", 1e-3)
+
+
+def test_two_processes_every_zero_stage_and_micro_batch_train_the_same_model(
     trained: Path, data: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     recipe = RECIPE.model_copy(update={"processes": 2})
     model = ModelConfig(base_model=str(tiny_encoder))
     jobs = [
         TrainingJob(
-            tmp_path / f"stage{stage}", data, TASKS, model, recipe.model_copy(update={"zero_stage": stage})
+            tmp_path / f"stage{stage}",
+            data,
+            TASKS,
+            model,
+            recipe.model_copy(update={"zero_stage": stage, "micro_batch_size": size}),
         )
-        for stage in range(4)
+        for stage, size in enumerate([1, 0, 2, 1])
     ]
+    tokenised = sorted(data.with_name(f"{data.name}.tokenised").rglob("*.arrow"))
     with forked_training():
         run(jobs, tmp_path)
+    assert tokenised == sorted(data.with_name(f"{data.name}.tokenised").rglob("*.arrow")) != []
+    assert [result(job.folder)["micro_batch_size"] for job in jobs] == [1, 4, 2, 1]
     for job in jobs:
         assert result(job.folder)["processes"] == 2
         assert losses(job.folder) == pytest.approx(losses(trained / "plain"), abs=1e-4)
@@ -353,6 +373,95 @@ def test_a_gpu_that_others_fill_is_waited_for(
         run(jobs, tmp_path / "work")
     assert launches == [["first", "second"], ["second"], ["second"]]
     assert caplog.messages == ["The memory of GPU 0 is full. Waiting for 0 of 1 minutes so far."]
+
+
+def test_training_continues_with_fewer_rows_at_once_until_they_fit(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = [TrainingJob(tmp_path / name, data, TASKS, ModelConfig(), RECIPE) for name in ("first", "second")]
+    launches: list[list[tuple[str, int]]] = []
+
+    def launch(unfinished: list[TrainingJob], *_: Any) -> None:
+        launches.append([(job.folder.name, job.micro_batches) for job in unfinished])
+        for job in unfinished:
+            if job.micro_batches < 4:
+                raise BatchMemoryError(f"{8 // job.micro_batches} rows at once do not fit.")
+            job.folder.mkdir()
+            (job.folder / RESULT).write_text("{}")
+
+    monkeypatch.setattr(processes, "run_processes", launch)
+    assert run(jobs, tmp_path / "work") == [{}, {}]
+    assert launches == [[("first", parts), ("second", parts)] for parts in (1, 2, 4)]
+    assert caplog.messages == [
+        f"{rows} rows at once do not fit. Training continues with fewer." for rows in (8, 4)
+    ]
+
+
+FULL_GPU = """
+import os
+import torch
+from torch.nn import Module
+
+call, calls = Module.__call__, 0
+
+
+def full(self, *inputs, **batch):
+    global calls
+    if type(self).__name__ == "EncoderClassifier" and self.training:
+        calls += 1
+        if len(batch["label"]) > int(os.environ["FITTING_ROWS"]) and calls > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+    return call(self, *inputs, **batch)
+
+
+Module.__call__ = full
+"""
+"""A module that every process of a launch begins with: its GPU is full from the eighth micro-batch on."""
+
+
+@pytest.fixture
+def full_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(FULL_GPU)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    return monkeypatch
+
+
+@pytest.mark.slow
+def test_a_training_whose_micro_batches_do_not_fit_ends_as_if_they_did(
+    trained: Path,
+    data: Path,
+    tiny_encoder: Path,
+    tmp_path: Path,
+    full_gpu: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    full_gpu.setenv("FITTING_ROWS", "1")
+    recipe = RECIPE.model_copy(update={"processes": 2, "checkpoint_steps": 3})
+    job = TrainingJob(tmp_path / "model", data, TASKS, ModelConfig(base_model=str(tiny_encoder)), recipe)
+    [found] = run([job], tmp_path / "work")
+    assert found["micro_batch_size"] == 1
+    assert caplog.messages == [
+        f"{rows} rows at once do not fit into the GPU's memory. Training continues with fewer."
+        for rows in (4, 2)
+    ]
+    assert json.loads((tmp_path / "work" / EVENTS).read_text().splitlines()[0])["done"] > 9
+    assert losses(job.folder) == pytest.approx(losses(trained / "plain"), abs=1e-4)
+    assert_same_model(job.folder, trained / "plain", 1e-3)
+
+    limited = replace(
+        job, folder=tmp_path / "limited", recipe=recipe.model_copy(update={"micro_batch_size": 2})
+    )
+    with pytest.raises(InputError, match=r"^The training does not fit into the GPU's memory: expected a "):
+        run([limited], tmp_path / "work")
+    assert not limited.finished
+
+
+def test_each_process_tokenises_on_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "cores_per_process", lambda count: 6 // count)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    environment = processes._environment(2)
+    assert (environment["TOKENIZERS_PARALLELISM"], environment["RAYON_NUM_THREADS"]) == ("true", "3")
 
 
 def test_a_batch_that_the_processes_cannot_share_is_an_input_error(data: Path, tmp_path: Path) -> None:
