@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from gradsift.components.gradient_extraction.gradients import extraction
 from gradsift.components.gradient_extraction.gradients.extraction import GradientExtractor, token_count
 from gradsift.components.gradient_extraction.projection.counter_hash import uniforms
 from gradsift.components.gradient_extraction.projection.projection import Projection
@@ -241,6 +242,25 @@ def test_batches_make_no_difference(family: str, tmp_path: Path) -> None:
             assert np.linalg.norm(first - second) < 1e-5 * np.linalg.norm(second), (tokens, name)
     other = whole.shard(rows.select([4, 1]), "sums", lambda count: None)
     assert np.linalg.norm(other.probe - expected.probe[[4, 1]]) < 1e-5 * np.linalg.norm(other.probe)
+
+
+def test_a_probe_of_the_right_answer_is_its_gradient_times_the_root_of_its_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Answers.sample
+
+    def sample_right_in_every_other_row(answers: Answers, draws: torch.Tensor) -> torch.Tensor:
+        label = sample(answers, draws)
+        label[::2] = answers.label[::2]
+        return label
+
+    monkeypatch.setattr(Answers, "sample", sample_right_in_every_other_row)
+    probes = []
+    for share in (-1.0, 1.0):
+        monkeypatch.setattr(extraction, "FEW_ROWS", share)
+        own, rows = extractor(tmp_path / str(share), "llama")
+        probes.append(own.shard(rows, "sums", lambda count: None).probe)
+    assert np.linalg.norm(probes[0] - probes[1]) < 1e-5 * np.linalg.norm(probes[0])
 
 
 def test_scores_are_computed_at_answer_positions_alone(tmp_path: Path) -> None:
