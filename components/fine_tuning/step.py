@@ -13,8 +13,7 @@ from gradsift.components.shared.artifacts.step_output import (
     work_folder,
 )
 from gradsift.components.shared.data.prepared_data import PreparedData, Split
-from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.models.base_model import BaseModel, find_base_model
+from gradsift.components.shared.models.base_model import BaseModel, find_base_model, find_known_base_model
 from gradsift.components.shared.models.untrained_model import answers_untrained
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
@@ -87,13 +86,10 @@ def train_runs(
 
 def _planned_base(group: RunGroup) -> BaseModel:
     settings = group.settings
-    base = find_base_model(settings.model["base_model"])
-    if settings.start == "base" and [base.digest, base.tokenizer_digest] != settings.weights:
-        raise InputError(
-            f"The base model {base.name!r} in {base.folder} is not the one that the runs were planned for: "
-            f"expected weights with digest {settings.weights[0][:12]}, found {base.digest[:12]}."
-        )
-    return base
+    name = settings.model["base_model"]
+    return (
+        find_known_base_model(name, *settings.weights) if settings.start == "base" else find_base_model(name)
+    )
 
 
 def _job(

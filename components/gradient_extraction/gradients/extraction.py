@@ -1,4 +1,4 @@
-"""Loss, margin, projected loss gradient and sampled-label probes of prepared rows."""
+"""Loss, margins, projected loss gradient and sampled-label probes of prepared rows."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
 from gradsift.components.gradient_extraction.gradients.self_check import check_gradients, check_projection
+from gradsift.components.gradient_extraction.gradients.starting_point import StartingPoint
 from gradsift.components.gradient_extraction.projection.counter_hash import uniforms
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_format import Shard
@@ -30,14 +31,27 @@ FEW_ROWS = 0.5
 class GradientExtractor:
     """Computes shards of a gradient store for one model."""
 
-    def __init__(self, model: TaskModel, parameters: list[str], config: GradientExtractionConfig) -> None:
+    def __init__(
+        self,
+        model: TaskModel,
+        parameters: list[str],
+        config: GradientExtractionConfig,
+        start: StartingPoint | None = None,
+    ) -> None:
         """Prepare `model` (at theta*) for the gradients of `parameters`.
+
+        Args:
+            model: the model.
+            parameters: names of the parameters whose gradient is wanted.
+            config: the settings.
+            start: what the model's training started from; None where the model is there still.
 
         Raises:
             InputError: a parameter belongs to a kind of module whose gradient cannot be extracted.
         """
         self.model = model.eval()
         self.config = config
+        self.start = start
         self.tokens = config.tokens_per_batch
         self.shapes = {name: tuple(model.get_parameter(name).shape) for name in parameters}
         self.sketcher = GradientSketcher(
@@ -99,7 +113,7 @@ class GradientExtractor:
 
     def _sizes(self) -> dict[str, tuple[int, ...]]:
         d, probes = self.config.dimension, self.config.probes
-        sizes: dict[str, tuple[int, ...]] = {"loss": (), "margin": (), "positions": ()}
+        sizes: dict[str, tuple[int, ...]] = {"loss": (), "margin": (), "base_margin": (), "positions": ()}
         sizes |= {"gradient": (d,), "probe": (probes, d)}
         if self.config.hidden_states:
             sizes["hidden"] = (self.model.hidden_size,)
@@ -118,7 +132,14 @@ class GradientExtractor:
         results = {"loss": known.losses(), "margin": known.margins(), "positions": known.positions}
         if known.hidden is not None:
             results["hidden"] = known.hidden
-        return results | self._gradients(batch, answers, self._drawn(known, streams))
+        results |= self._gradients(batch, answers, self._drawn(known, streams))
+        return results | {"base_margin": self._base_margins(batch, results["margin"])}
+
+    def _base_margins(self, batch: Mapping[str, Tensor], margins: Tensor) -> Tensor:
+        if self.start is None:
+            return margins
+        with autocast(self.model.device, self.config.precision):
+            return self.start.margins(batch)
 
     def _answers(self, batch: Mapping[str, Tensor], with_hidden: bool = False) -> Answers:
         self.sketcher.rows = len(batch["label"])

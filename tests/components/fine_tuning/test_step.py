@@ -191,9 +191,7 @@ def test_a_job_that_a_kill_left_finished_is_published_without_training(
 def test_another_base_model_than_the_planned_one_is_an_error(runs: Runs) -> None:
     group = runs.group([runs.on(["mr"])])
     changed = group.settings.model_copy(update={"weights": ["0123456789abcdef", "tokenizer"]})
-    with pytest.raises(
-        InputError, match="not the one that the runs were planned for: expected weights with dig"
-    ):
+    with pytest.raises(InputError, match="is another one than before: expected weights with digest"):
         runs.train(group.model_copy(update={"settings": changed}))
 
 
