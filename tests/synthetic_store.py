@@ -18,6 +18,7 @@ def store_header(**changes: Any) -> StoreHeader:
         "parameters": ["layer.weight"],
         "base_model_digest": "a" * 64,
         "model_digest": "b" * 64,
+        "squared_step_norm": 2.5,
         "tokenizer_digest": "c" * 64,
         "data_digest": "d" * 64,
         "target": "target",
@@ -67,6 +68,6 @@ def write_or_resume(uri: str, header: StoreHeader, shards: int) -> list[ShardRec
 
 def same_rows(found: Shard, expected: Shard) -> bool:
     """Say whether two shards of a float32 store without hidden states are equal."""
-    names = ("loss", "margin", "gradient", "probe")
+    names = ("loss", "margin", "base_margin", "gradient", "probe")
     equal = [np.array_equal(getattr(found, name), getattr(expected, name)) for name in names]
     return found.example_id == expected.example_id and all(equal)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
+from gradsift.components.gradient_extraction.gradients.training_start import TrainingStart
 from gradsift.components.gradient_extraction.shards.parts import (
     Part,
     PartRecord,
@@ -27,13 +28,11 @@ from gradsift.components.shared.gradient_store.gradient_store import (
 )
 from gradsift.components.shared.models.untrained_model import produce_untrained_model
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
-from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.process.gpus import check_gpus
 from gradsift.components.shared.process.pod_environment import given_gpus
 from gradsift.components.shared.storage.addresses import join_uri
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.tracking.tracking import StepTracker
-from gradsift.components.shared.training.trained_model import training_result
 
 STEP = "gradient_extraction"
 
@@ -76,16 +75,16 @@ def extract_part(
         Whether everything was there already.
 
     Raises:
-        InputError: a parameter's gradient cannot be extracted, or `extract_base_weights` is asked for with a head
-            that means nothing before it is trained.
+        InputError: a parameter's gradient cannot be extracted, the base model is not the one that meta-training
+            started from, or `extract_base_weights` is asked for with a head that has to be trained first.
         ExtractionError: the checks before the first shard failed, or a process ended without a result.
         StorageError: the storage is out of reach.
     """
-    models = [model]
+    start = TrainingStart.of(model)
+    stores = [_store_part(config, data, model, start, part, root_uri, tracker)]
     if config.base_weights:
-        model_config = ModelConfig(**training_result(model)["model"])
-        models.append(produce_untrained_model(STEP, data, model_config, root_uri))
-    stores = [_store_part(config, data, each, part, root_uri, tracker) for each in models]
+        base = produce_untrained_model(STEP, data, start.model, root_uri)
+        stores.append(_store_part(config, data, base, None, part, root_uri, tracker))
     write_part(root_uri, _extraction_key(config, data, model), part, PartRecord(stores=stores))
     return all(store.reused for store in stores)
 
@@ -130,6 +129,7 @@ def _store_part(
     config: GradientExtractionConfig,
     data: StepOutput,
     model: StepOutput,
+    start: TrainingStart | None,
     part: Part,
     root_uri: str,
     tracker: StepTracker,
@@ -140,6 +140,8 @@ def _store_part(
             uri=uri, header=store.header, shards=store.shards[part.number :: part.of], reused=True
         )
     check_gpus(given_gpus())
+    if start is not None:
+        start.check(model)
     import torch
 
     from gradsift.components.gradient_extraction.shards.extraction_processes import write_shards
@@ -154,7 +156,9 @@ def _store_part(
             bar.update(rows)
             tracker.progress(int(bar.n), total, "rows")
 
-        header, records = write_shards(ExtractionJob(config, data, model, uri, part, processes), report)
+        header, records = write_shards(
+            ExtractionJob(config, data, model, start, uri, part, processes), report
+        )
     return StorePart(uri=uri, header=header, shards=[records[plan] for plan in plans], reused=False)
 
 

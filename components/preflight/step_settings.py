@@ -23,6 +23,7 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
         {"model": model, "recipe": TrainingRecipe.of(settings.training, schedule).changes()}
         for schedule in (settings.fine_tuning, settings.meta_training)
     )
+    start = {"start": settings.fine_tuning_start.changes()}
     hardware, groups = _training_hardware(settings), {"groups": settings.parallel_runs.changes()}
     estimation = SubsetEstimationConfig.of(settings.estimation, settings.fine_tuning.steps)
     asked = {name: model[name] for name in ("base_model", "max_length", "prompt_form") if name in model}
@@ -34,12 +35,13 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
             "config": settings.extraction.changes(),
             "gpus": settings.resources.gpus,
         },
-        "calibration": {**common, "config": settings.calibration.changes(), **fine_tuning, **groups},
+        "calibration": {**common, "config": settings.calibration.changes(), **fine_tuning, **start, **groups},
         "fine_tuning_runs": {**common, **hardware},
         "subset_estimation": {**common, "config": estimation.changes()},
         "fine_tuning": {
             **common,
             **fine_tuning,
+            **start,
             **hardware,
             "comparisons": settings.comparison.changes(),
             **groups,

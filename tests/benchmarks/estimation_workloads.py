@@ -37,6 +37,7 @@ def linear_store(
             example_id=[str(row) for row in range(count)],
             loss=np.logaddexp(0, -margins).astype(np.float32),
             margin=margins.astype(np.float32),
+            base_margin=np.zeros(count, np.float32),
             gradient=(-wrong[:, None] * feature).astype(np.float32),
             probe=(sampled[:, None] * feature).astype(np.float32)[:, None],
         )

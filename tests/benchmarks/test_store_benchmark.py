@@ -32,6 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         parameters=["weight"],
         base_model_digest="base",
         model_digest="theta",
+        squared_step_norm=1.0,
         tokenizer_digest="tokenizer",
         data_digest="data",
         target="target",
@@ -48,6 +49,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 example_id=[f"row {start + row}" for row in range(rows)],
                 loss=np.ones(rows, np.float32),
                 margin=np.zeros(rows, np.float32),
+                base_margin=np.zeros(rows, np.float32),
                 gradient=np.roll(gradient, index, axis=1)[:rows],
                 probe=np.zeros((rows, 0, DIMENSION), np.float32),
             )

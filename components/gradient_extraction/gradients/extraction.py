@@ -1,7 +1,7 @@
-"""Loss, margin, projected loss gradient and sampled-label probes of prepared rows."""
+"""Loss, margins, projected loss gradient and sampled-label probes of prepared rows."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
 from gradsift.components.gradient_extraction.gradients.self_check import check_gradients, check_projection
+from gradsift.components.gradient_extraction.gradients.starting_point import StartingPoint
 from gradsift.components.gradient_extraction.projection.counter_hash import uniforms
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_format import Shard
@@ -23,18 +24,34 @@ from gradsift.components.shared.process.gpus import others_hold_memory
 if TYPE_CHECKING:
     from datasets import Dataset
 
+FEW_ROWS = 0.5
+"""Share of a batch's rows up to which two passes of theirs cost less than one more backward pass of all."""
+
 
 class GradientExtractor:
     """Computes shards of a gradient store for one model."""
 
-    def __init__(self, model: TaskModel, parameters: list[str], config: GradientExtractionConfig) -> None:
+    def __init__(
+        self,
+        model: TaskModel,
+        parameters: list[str],
+        config: GradientExtractionConfig,
+        start: StartingPoint | None = None,
+    ) -> None:
         """Prepare `model` (at theta*) for the gradients of `parameters`.
+
+        Args:
+            model: the model.
+            parameters: names of the parameters whose gradient is wanted.
+            config: the settings.
+            start: what the model's training started from; None where the model is there still.
 
         Raises:
             InputError: a parameter belongs to a kind of module whose gradient cannot be extracted.
         """
         self.model = model.eval()
         self.config = config
+        self.start = start
         self.tokens = config.tokens_per_batch
         self.shapes = {name: tuple(model.get_parameter(name).shape) for name in parameters}
         self.sketcher = GradientSketcher(
@@ -96,40 +113,68 @@ class GradientExtractor:
 
     def _sizes(self) -> dict[str, tuple[int, ...]]:
         d, probes = self.config.dimension, self.config.probes
-        sizes: dict[str, tuple[int, ...]] = {"loss": (), "margin": (), "positions": ()}
+        sizes: dict[str, tuple[int, ...]] = {"loss": (), "margin": (), "base_margin": (), "positions": ()}
         sizes |= {"gradient": (d,), "probe": (probes, d)}
         if self.config.hidden_states:
             sizes["hidden"] = (self.model.hidden_size,)
         return sizes
 
     def _batch(self, examples: list[Example], streams: list[str]) -> dict[str, Tensor]:
-        """Return every array's rows of one batch: one forward pass, and a backward pass a gradient.
+        """Return every array's rows of one batch.
 
         Args:
             examples: the rows.
             streams: names of the random numbers that draw each row's labels.
         """
-        self.sketcher.rows = len(examples)
-        with autocast(self.model.device, self.config.precision):
-            answers = self.model.answers(self.model.batch(examples), self.config.hidden_states)
+        batch = self.model.batch(examples)
+        answers = self._answers(batch, self.config.hidden_states)
         known = answers.detached()
         results = {"loss": known.losses(), "margin": known.margins(), "positions": known.positions}
         if known.hidden is not None:
             results["hidden"] = known.hidden
-        gradients = [
-            self.sketcher.gradients(losses.sum(), keep_graph=number < self.config.probes)
-            for number, losses in enumerate(self._losses(answers, streams))
-        ]
-        return {**results, "gradient": gradients[0], "probe": torch.stack(gradients[1:], dim=1)}
+        results |= self._gradients(batch, answers, self._drawn(known, streams))
+        return results | {"base_margin": self._base_margins(batch, results["margin"])}
 
-    def _losses(self, answers: Answers, streams: list[str]) -> Iterator[Tensor]:
-        """Yield the rows' losses [n]: those of the right answers, and of one sampled answer a probe.
+    def _base_margins(self, batch: Mapping[str, Tensor], margins: Tensor) -> Tensor:
+        if self.start is None:
+            return margins
+        with autocast(self.model.device, self.config.precision):
+            return self.start.margins(batch)
 
-        An answer is drawn position by position, by numbers that depend on the seed, the row, the probe and the
-        position in the answer alone.
+    def _answers(self, batch: Mapping[str, Tensor], with_hidden: bool = False) -> Answers:
+        self.sketcher.rows = len(batch["label"])
+        with autocast(self.model.device, self.config.precision):
+            return self.model.answers(batch, with_hidden)
+
+    def _gradients(
+        self, batch: Mapping[str, Tensor], answers: Answers, drawn: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the gradients [n, d] of a batch's losses, and the probes [n, R, d] under drawn labels.
+
+        A row's probe is sqrt(T) times its gradient where the drawn answer is the right one. The other rows need
+        backward passes: with the whole batch or, where they are few, after a forward pass of their own.
         """
-        yield answers.losses()
+        others = torch.stack([(label != answers.label).any(1) for label in drawn]).any(0)
+        few = float(others.float().mean()) <= FEW_ROWS
+        gradient = self.sketcher.gradients(answers.losses().sum(), keep_graph=not few)
+        as_right = answers.positions.sqrt().unsqueeze(1) * gradient
+        probe = as_right.unsqueeze(1).repeat(1, len(drawn), 1)
+        rows = (others if few else torch.ones_like(others)).nonzero().squeeze(1)
+        if few and len(rows):
+            answers = self._answers({name: values[rows] for name, values in batch.items()})
+        for number, label in enumerate(drawn if len(rows) else []):
+            losses = answers.probe_losses(label[rows])
+            probe[rows, number] = self.sketcher.gradients(losses.sum(), keep_graph=number < len(drawn) - 1)
+        return {"gradient": gradient, "probe": probe}
+
+    def _drawn(self, answers: Answers, streams: list[str]) -> list[Tensor]:
+        """Return the labels [n, C] that each probe draws from the model, by its answers without a graph.
+
+        They are drawn position by position, by numbers that depend on the seed, the row, the probe and the position
+        in the answer alone.
+        """
         counts = answers.positions.tolist()
+        drawn = []
         for probe in range(self.config.probes):
             draws = torch.zeros(answers.label.shape, dtype=torch.float64, device=answers.label.device)
             numbers = [
@@ -137,7 +182,8 @@ class GradientExtractor:
                 for stream, count in zip(streams, counts, strict=True)
             ]
             draws[answers.is_answer] = torch.from_numpy(np.concatenate(numbers)).to(draws.device)
-            yield answers.probe_losses(answers.detached().sample(draws))
+            drawn.append(answers.sample(draws))
+        return drawn
 
     def _halve_batches(self, example_id: str, task: str, tokens: int, rows: int, error: Exception) -> None:
         if rows == 1:

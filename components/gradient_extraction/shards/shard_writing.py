@@ -8,6 +8,8 @@ from importlib.metadata import version
 import torch
 
 from gradsift.components.gradient_extraction.gradients.extraction import GradientExtractor
+from gradsift.components.gradient_extraction.gradients.starting_point import StartingPoint
+from gradsift.components.gradient_extraction.gradients.training_start import TrainingStart
 from gradsift.components.gradient_extraction.shards.parts import Part, ShardPlan, shards_of_part
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import INDEX, PreparedData, PreparedTask
@@ -15,7 +17,7 @@ from gradsift.components.shared.errors import GpuMemoryError
 from gradsift.components.shared.gradient_store.gradient_format import Answer, ShardRecord, StoreHeader
 from gradsift.components.shared.gradient_store.gradient_store import GradientStoreWriter
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
-from gradsift.components.shared.models.model_loading import open_model
+from gradsift.components.shared.models.model_loading import before_training, open_model
 from gradsift.components.shared.models.precision import resolve_precision
 from gradsift.components.shared.models.task_model import TaskModel
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
@@ -34,7 +36,8 @@ class ExtractionJob:
     Attributes:
         config: the settings.
         data: the prepared data.
-        model: the meta-trained model, theta*.
+        model: the meta-trained model, theta*, or the model before meta-training.
+        start: what meta-training started from; None where `model` is that.
         uri: where the gradient store goes.
         part: the part of it that is to be done.
         processes: how many share that; each takes every such shard.
@@ -43,6 +46,7 @@ class ExtractionJob:
     config: GradientExtractionConfig
     data: StepOutput
     model: StepOutput
+    start: TrainingStart | None
     uri: str
     part: Part
     processes: int
@@ -96,8 +100,9 @@ def _write_share(
     data = data_without_test(job.data)
     plans = shards_of_part(data, job.config.shard_rows, job.part)[process :: job.processes]
     model, parameters = _model(job.model, job.config, device)
-    header = _header(job, data.task(data.target), model, parameters)
-    extractor = GradientExtractor(model, parameters, job.config)
+    start = _starting_point(job, model, data)
+    header = _header(job, data.task(data.target), model, parameters, start)
+    extractor = GradientExtractor(model, parameters, job.config, start)
     checked = False
     records = {}
     with GradientStoreWriter(open_storage(job.uri), header) as writer:
@@ -137,7 +142,20 @@ def _model(
     return model, names
 
 
-def _header(job: ExtractionJob, target: PreparedTask, model: TaskModel, parameters: list[str]) -> StoreHeader:
+def _starting_point(job: ExtractionJob, model: TaskModel, data: PreparedData) -> StartingPoint | None:
+    if job.start is None:
+        return None
+    untrained = before_training(job.start.model, data, job.start.seed)
+    return StartingPoint(model, dict(untrained.named_parameters()))
+
+
+def _header(
+    job: ExtractionJob,
+    target: PreparedTask,
+    model: TaskModel,
+    parameters: list[str],
+    start: StartingPoint | None,
+) -> StoreHeader:
     config = job.config
     return StoreHeader(
         dimension=config.dimension,
@@ -148,6 +166,7 @@ def _header(job: ExtractionJob, target: PreparedTask, model: TaskModel, paramete
         parameters=parameters,
         base_model_digest=job.model.metadata["base_model_digest"],
         model_digest=job.model.digest,
+        squared_step_norm=0.0 if start is None else start.squared_step_norm,
         tokenizer_digest=job.model.metadata["tokenizer_digest"],
         data_digest=job.data.digest,
         target=target.name,

@@ -1,10 +1,11 @@
-"""The gradient store's format 1: what its header and records say, and how the rows of a shard become a file.
+"""The gradient store's format 2: what its header and records say, and how the rows of a shard become a file.
 
-A shard is a safetensors file. It holds, for its n rows in order, `loss` [n] and `margin` [n] in float32, with
-`positions` [n] (number of tokens in the answer) where answers are tokens, and in the header's dtype `gradient`
-[n, d] (projected gradient of the loss), `probe` [n, R, d] (projected gradient of the loss under labels sampled
-from the model) and, where the store has it, `hidden` [n, h] (mean-pooled last hidden state). In float16, a
-float32 scalar beside each of these, for example `gradient_scale`, is the power of two to multiply by.
+A shard is a safetensors file. It holds, for its n rows in order, `loss` [n], `margin` [n] and `base_margin` [n]
+(the margin at the weights that training started from) in float32, with `positions` [n] (number of tokens in the
+answer) where answers are tokens, and in the header's dtype `gradient` [n, d] (projected gradient of the loss),
+`probe` [n, R, d] (projected gradient of the loss under labels sampled from the model) and, where the store has it,
+`hidden` [n, h] (mean-pooled last hidden state). In float16, a float32 scalar beside each of these, for example
+`gradient_scale`, is the power of two to multiply by.
 `example_id` holds the rows' ids as the bytes of a JSON list, and `header` the sha256 of the store's header, so
 that a shard of another store is known as such.
 """
@@ -13,11 +14,11 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from safetensors.numpy import save
 
 from gradsift.components.shared.artifacts.step_output import canonical_json, digest_of
@@ -29,6 +30,9 @@ FloatArray = npt.NDArray[np.float32]
 Answer = Literal["class", "label", "text"]
 
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "U8": np.dtype("u1")}
+
+FLOAT32 = {"loss", "margin", "base_margin", "positions"}
+"""Names of the arrays that are stored in float32 whatever the header's dtype."""
 
 # The largest number of an array is stored as a float16 from 2^14 to the last below 2^15, just below float16's
 # largest, unless the scale would no longer be a normal float32. Were it rounded up to 2^15, the largest float32s
@@ -48,6 +52,8 @@ class StoreHeader(BaseModel):
         parameters: names of the parameters in the gradient, in order.
         base_model_digest: sha256 over the files of the pretrained weights.
         model_digest: sha256 of the weights the gradients were taken at (theta*).
+        squared_step_norm: |theta* - theta0|^2 over the trained parameters, with theta0 the weights that training
+            started from; 0 where the gradients were taken at theta0.
         tokenizer_digest: sha256 over the tokenizer's files.
         data_digest: digest of the prepared data.
         target: name of the target task.
@@ -69,6 +75,7 @@ class StoreHeader(BaseModel):
     parameters: list[str]
     base_model_digest: str
     model_digest: str
+    squared_step_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     tokenizer_digest: str
     data_digest: str
     target: str
@@ -80,14 +87,15 @@ class StoreHeader(BaseModel):
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of all of it, which every shard carries; stores without `answer` are those of classifiers."""
-        return digest_of(self.model_dump(exclude={"answer"} if self.answer == "class" else None))
+        """The sha256 of all of it, which every shard carries."""
+        return digest_of(self.model_dump())
 
     def shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the arrays of a shard of so many rows, by name."""
         shapes: dict[str, tuple[int, ...]] = {
             "loss": (rows,),
             "margin": (rows,),
+            "base_margin": (rows,),
             "gradient": (rows, self.dimension),
             "probe": (rows, self.probes, self.dimension),
         }
@@ -153,6 +161,7 @@ class Shard:
         example_id: n ids.
         loss: [n], cross-entropy in nats, the mean over the answer's positions.
         margin: [n], log p/(1-p) of the right answer as a whole.
+        base_margin: [n], the same at the weights that training started from.
         positions: [n], number of tokens in the answer; 1 where a class is the answer.
     """
 
@@ -161,6 +170,7 @@ class Shard:
         example_id: list[str],
         loss: FloatArray,
         margin: FloatArray,
+        base_margin: FloatArray,
         gradient: FloatArray | HalfArray,
         probe: FloatArray | HalfArray,
         hidden: FloatArray | HalfArray | None = None,
@@ -169,6 +179,7 @@ class Shard:
         self.example_id = example_id
         self.loss = loss
         self.margin = margin
+        self.base_margin = base_margin
         self.positions = np.ones_like(loss) if positions is None else positions
         self._gradient = gradient
         self._probe = probe
@@ -274,7 +285,7 @@ def _layout(header: StoreHeader, rows: int) -> dict[str, str]:
 
 
 def _is_half(header: StoreHeader, name: str) -> bool:
-    return header.dtype == "float16" and name not in {"loss", "margin", "positions"}
+    return header.dtype == "float16" and name not in FLOAT32
 
 
 def _float32(array: FloatArray | HalfArray) -> FloatArray:

@@ -42,7 +42,7 @@ from gradsift.components.shared.storage.addresses import checked_key, join_uri
 from gradsift.components.shared.storage.local import LocalStorage
 from gradsift.components.shared.storage.storage import Storage, open_storage
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 READ_AHEAD = 4
 
@@ -171,7 +171,7 @@ class GradientStore:
         """Open the store at `uri`; `digest` is the sha256 its manifest must have, where it is known.
 
         Raises:
-            GradientStoreError: there is no manifest, it is not of format 1, or it is another one.
+            GradientStoreError: there is no manifest, it is not of format 2, or it is another one.
         """
         self.storage = open_storage(uri)
         where = join_uri(uri, MANIFEST)
@@ -187,7 +187,8 @@ class GradientStore:
             manifest = json.loads(content)
             if manifest.get("format") != FORMAT:
                 raise GradientStoreError(
-                    f"{where} has format {manifest.get('format')!r}: this version reads format {FORMAT}."
+                    f"{where} has format {manifest.get('format')!r}: expected format {FORMAT}, which this version "
+                    "of gradsift writes; run the extraction again."
                 )
             self.shards = [ShardRecord(**shard) for shard in manifest["shards"]]
             del manifest["format"], manifest["shards"]

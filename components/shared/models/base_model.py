@@ -76,6 +76,30 @@ def find_base_model(name: str) -> BaseModel:
     return BaseModel(name, folder, _digest(folder, weights), _digest(folder, tokenizer), revision)
 
 
+def find_known_base_model(name: str, digest: str, tokenizer_digest: str) -> BaseModel:
+    """Find a base model that was used before, as `find_base_model` does.
+
+    Args:
+        name: the name that the user gave.
+        digest: digest of the weights that were used.
+        tokenizer_digest: digest of their tokenizer.
+
+    Raises:
+        InputError: it is not found, or has other weights or another tokenizer by now.
+    """
+    base = find_base_model(name)
+    for part, expected, found in (
+        ("weights", digest, base.digest),
+        ("a tokenizer", tokenizer_digest, base.tokenizer_digest),
+    ):
+        if found != expected:
+            raise InputError(
+                f"The base model {name!r} in {base.folder} is another one than before: expected {part} with digest "
+                f"{expected[:12]}, found {found[:12]}."
+            )
+    return base
+
+
 def check_base_model(name: str) -> str:
     """Say where a base model will come from, without downloading it; on another machine its package may be missing.
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.base_model import find_base_model
@@ -27,6 +29,19 @@ def from_base(config: ModelConfig, data: PreparedData) -> TaskModel:
             "encoder, which is trained whole."
         )
     return EncoderClassifier.from_base(base, Head.of_config(config, data))
+
+
+def before_training(config: ModelConfig, data: PreparedData, seed: int) -> TaskModel:
+    """Return the model of a configuration as a training with this seed finds it.
+
+    LoRA draws one of each adapter's two matrices; the other is zero, so that the model is the pretrained one.
+
+    Raises:
+        InputError: see `from_base`.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return from_base(config, data)
 
 
 def open_model(folder: Path) -> TaskModel:

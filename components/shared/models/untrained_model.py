@@ -38,15 +38,10 @@ def produce_untrained_model(step: str, data: StepOutput, model: ModelConfig, roo
     inputs = {"data": data.digest, "base_model": [base.digest, base.tokenizer_digest], "model": settings}
 
     def work(output: Path) -> dict[str, Any]:
-        import torch
-
-        from gradsift.components.shared.models.model_loading import from_base
+        from gradsift.components.shared.models.model_loading import before_training
 
         prepared = PreparedData(fetch(data, [INDEX]))
-        # LoRA draws one of each adapter's two matrices; the other is zero, so that the model is the pretrained one.
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            from_base(model, prepared).save(output)
+        before_training(model, prepared, seed=0).save(output)
         return {
             "suite": prepared.suite,
             "target": prepared.target,

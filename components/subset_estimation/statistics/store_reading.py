@@ -27,6 +27,7 @@ from gradsift.components.subset_estimation.statistics.threads import in_threads,
 
 MARGIN_TOLERANCE = 0.01
 ROW_BATCH = 1024
+VALIDATION_ARRAYS = ("loss", "margin", "base_margin", "gradient", "probe")
 
 
 def read_statistics(store: GradientStore) -> TaskStatistics:
@@ -60,7 +61,9 @@ def read_statistics(store: GradientStore) -> TaskStatistics:
         rows=np.array([rows[task] for task in tasks], np.float64),
         gradient=gradient,
         curvature=curvature,
+        squared_step_norm=header.squared_step_norm,
         validation_margin=validation["margin"],
+        validation_base_margins=validation["base_margin"],
         validation_positions=validation["positions"],
         validation_gradient=validation["gradient"],
         validation_rows=(
@@ -83,20 +86,21 @@ def read_train_rows(store: GradientStore) -> TrainRows:
         )
     tasks = [*auxiliary_tasks(store), store.header.target]
     starts = np.cumsum([0, *(store.train_rows[task] for task in tasks)])
-    offset = np.empty(starts[-1], np.float32)
+    offset, base_margins = np.empty(starts[-1], np.float32), np.empty(starts[-1], np.float32)
     feature = np.empty((starts[-1], store.header.dimension), np.float32)
 
     def read(index: int) -> None:
         first = starts[index]
         for shard in store.read(tasks[index], "train"):
-            _check_finite(store, tasks[index], "train", shard, ("loss", "margin", "gradient"))
+            _check_finite(store, tasks[index], "train", shard, ("loss", "margin", "base_margin", "gradient"))
             _check_margins(store, tasks[index], "train", shard)
             rows = slice(first, first + len(shard.margin))
+            base_margins[rows] = shard.base_margin
             offset[rows], feature[rows] = linear_margins(shard.margin, shard.gradient)
             first = rows.stop
 
     in_threads(read, range(len(tasks)))
-    return TrainRows(starts, offset, feature, store.header.blocks)
+    return TrainRows(starts, offset, base_margins, feature, store.header.blocks)
 
 
 def has_train_margins(store: GradientStore) -> bool:
@@ -154,7 +158,7 @@ def _task_sums(store: GradientStore, task: str) -> tuple[FloatArray, FloatArray]
 
 
 def _validation_rows(store: GradientStore) -> dict[str, FloatArray]:
-    """Return losses, margins and positions [V], gradients [V, d] and probes [V, R, d], by name."""
+    """Return losses, margins, base margins and positions [V], gradients [V, d] and probes [V, R, d], by name."""
     target = store.header.target
     shards = list(_validation_shards(store))
     if sum(len(shard.loss) for shard in shards) == 0:
@@ -163,13 +167,13 @@ def _validation_rows(store: GradientStore) -> dict[str, FloatArray]:
         )
     return {
         name: np.concatenate([getattr(shard, name) for shard in shards]).astype(np.float64)
-        for name in ("loss", "margin", "positions", "gradient", "probe")
+        for name in ("loss", "margin", "base_margin", "positions", "gradient", "probe")
     }
 
 
 def _validation_shards(store: GradientStore) -> Iterator[Shard]:
     for shard in store.read(store.header.target, "val"):
-        _check_finite(store, store.header.target, "val", shard, ("loss", "margin", "gradient", "probe"))
+        _check_finite(store, store.header.target, "val", shard, VALIDATION_ARRAYS)
         if store.header.answer != "text":
             _check_margins(store, store.header.target, "val", shard)
         yield shard

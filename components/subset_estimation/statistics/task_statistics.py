@@ -36,7 +36,9 @@ class TaskStatistics:
         rows: [n + 1], train rows.
         gradient: [n + 1, d], sums of the loss gradients.
         curvature: [n + 1, d, d], Gauss-Newton matrices: sums over rows, means over probes, of probe probe^T.
+        squared_step_norm: |theta* - theta0|^2, with theta0 the weights that meta-training started from.
         validation_margin: [V], margins of the target's validation rows, each of its whole answer.
+        validation_base_margins: [V], the same at theta0.
         validation_positions: [V], tokens of each answer; 1 where a class is the answer.
         validation_gradient: [V, d], their loss gradients.
         validation_rows: what the quadratic form needs of them; None where a class or a label is the answer.
@@ -48,7 +50,9 @@ class TaskStatistics:
     rows: FloatArray
     gradient: FloatArray
     curvature: StoredArray
+    squared_step_norm: float
     validation_margin: FloatArray
+    validation_base_margins: FloatArray
     validation_positions: FloatArray
     validation_gradient: FloatArray
     validation_rows: SecondOrderRows | None = None
@@ -111,12 +115,14 @@ class TrainRows:
     Attributes:
         starts: [n + 2], index of the first row of each task of `TaskStatistics`, and the number of rows.
         offset: [N], margins at theta*.
+        base_margins: [N], margins at theta0, the weights that meta-training started from.
         feature: [N, d], their gradients.
         blocks: number of projection blocks in the d columns.
     """
 
     starts: npt.NDArray[np.intp]
     offset: StoredArray
+    base_margins: StoredArray
     feature: StoredArray
     blocks: int
 

@@ -29,7 +29,8 @@ from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import defaults
-from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, FineTuningRuns, Start
+from gradsift.components.shared.parameters.training import Start
+from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, FineTuningRuns
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
 from gradsift.pipelines.local.fidelity_steps import LiveStudySteps
@@ -53,6 +54,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> GradientStore:
         parameters=["weight"],
         base_model_digest="base",
         model_digest="theta",
+        squared_step_norm=1.0,
         tokenizer_digest="tokenizer",
         data_digest="data",
         target="target",
@@ -85,6 +87,7 @@ def linear_shards(generator: np.random.Generator) -> Iterator[tuple[str, str, Sh
                 example_id=[f"{task}-{split}-{row}" for row in range(30)],
                 loss=-np.log(chance).astype(np.float32),
                 margin=margin.astype(np.float32),
+                base_margin=np.zeros(30, np.float32),
                 gradient=gradient.astype(np.float32),
                 probe=probe[:, None].astype(np.float32),
             ),

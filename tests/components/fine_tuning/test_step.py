@@ -47,16 +47,15 @@ class Runs:
     def group(
         self, runs: list[PlannedRun], meta: StepOutput | None = None, recipe: TrainingRecipe = RECIPE
     ) -> RunGroup:
-        start, weights = ("base", self.weights) if meta is None else ("meta", [meta.digest])
-        settings = GroupSettings.of(self.data, self.prepared, start, weights, self.model, recipe)  # type: ignore[arg-type]
+        settings = GroupSettings.of(self.data, self.prepared, self.weights, self.model, recipe, meta)
         return RunGroup(purpose="calibration", number=0, settings=settings, runs=runs)
 
     def on(self, subset: list[str], recipe: TrainingRecipe = RECIPE) -> PlannedRun:
         return PlannedRun.of(self.prepared, subset, recipe)
 
-    def train(self, group: RunGroup, meta: StepOutput | None = None) -> list[StepOutput]:
+    def train(self, group: RunGroup) -> list[StepOutput]:
         with forked_training(), track_step("calibration-0", str(self.root), {}) as tracker:
-            return train_runs(group, self.data, str(self.root), tracker, meta)
+            return train_runs(group, self.data, str(self.root), tracker)
 
     def records(self, group: RunGroup) -> FineTuningRuns:
         found = read_runs([group], str(self.root))
@@ -166,7 +165,7 @@ def test_runs_can_start_from_theta(
     runs: Runs, group: RunGroup, outputs: list[StepOutput], meta: StepOutput
 ) -> None:
     onward = runs.group(group.runs[:1], meta)
-    runs.train(onward, meta)
+    runs.train(onward)
     found = runs.records(onward)
     assert found.start == found.runs[0].start == "meta"
     assert found.runs[0].val_loss != runs.records(group).runs[0].val_loss
@@ -192,9 +191,7 @@ def test_a_job_that_a_kill_left_finished_is_published_without_training(
 def test_another_base_model_than_the_planned_one_is_an_error(runs: Runs) -> None:
     group = runs.group([runs.on(["mr"])])
     changed = group.settings.model_copy(update={"weights": ["0123456789abcdef", "tokenizer"]})
-    with pytest.raises(
-        InputError, match="not the one that the runs were planned for: expected weights with dig"
-    ):
+    with pytest.raises(InputError, match="is another one than before: expected weights with digest"):
         runs.train(group.model_copy(update={"settings": changed}))
 
 

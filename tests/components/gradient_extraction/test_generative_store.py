@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from gradsift.components.gradient_extraction.gradients import extraction
 from gradsift.components.gradient_extraction.gradients.extraction import GradientExtractor, token_count
 from gradsift.components.gradient_extraction.projection.counter_hash import uniforms
 from gradsift.components.gradient_extraction.projection.projection import Projection
@@ -23,12 +24,13 @@ from gradsift.components.shared.gradient_store.gradient_store import GradientSto
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.language_model import LanguageModel
-from gradsift.components.shared.models.model_loading import open_model
+from gradsift.components.shared.models.model_loading import before_training, open_model
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.shared.tracking.tracking import track_step
+from gradsift.components.shared.training.trained_model import training_result
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
 from gradsift.components.subset_estimation.step import estimate_subsets
 from tests.tiny_language_models import make_base
@@ -37,6 +39,7 @@ CONFIG = GradientExtractionConfig(
     dimension=16, blocks=2, projection_width=256, shard_rows=8, precision="float32", hidden_states=True
 )
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+SEED = 3
 FORMS = [("qwen2", 0), ("gpt2", 4), ("t5", 0), ("flan_t5", 4)]
 
 
@@ -95,13 +98,17 @@ def trained(root: Path, data: StepOutput, family: str, lora_rank: int, embedding
     )
 
     def work(folder: Path) -> dict[str, Any]:
+        model = before_training(config, PreparedData(Path(data.uri)), SEED)
+        if not embeddings:
+            model.freeze_embeddings()
         torch.manual_seed(1)
-        model = LanguageModel.from_base(base, config, PreparedData(Path(data.uri)))
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data += 0.02 * torch.randn_like(parameter)
         model.save(folder)
-        (folder / "training.json").write_text(json.dumps({"model": config.model_dump()}))
+        (folder / "training.json").write_text(
+            json.dumps({"model": config.model_dump(), "recipe": {"seed": SEED}})
+        )
         digests = {"base_model_digest": base.digest, "tokenizer_digest": base.tokenizer_digest}
         return {"train_embeddings": embeddings, **digests}
 
@@ -119,12 +126,11 @@ def shards_of(store: GradientStore) -> dict[tuple[str, str], list[Shard]]:
     return {part: list(store.read(*part)) for part in parts}
 
 
-def expected_row(
-    model: LanguageModel, names: list[str], data: PreparedData, task: str, row: int
-) -> dict[str, Any]:
-    """What a shard holds of a row, from plain unpadded passes with all the model's scores, token by token."""
-    rows = data.split(task, "train")
-    example = model.encode(rows, task)[row]
+def scored_row(
+    model: LanguageModel, data: PreparedData, task: str, row: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Losses [T], scores [T, V] and hidden states of a row, from a plain unpadded pass with all scores."""
+    example = model.encode(data.split(task, "train"), task)[row]
     read, written = torch.tensor([example["input_ids"]]), torch.tensor(example["label"])
     if model.settings.encoder_decoder:
         start = torch.tensor([[model.lm.config.decoder_start_token_id, *example["label"][:-1]]])
@@ -134,13 +140,21 @@ def expected_row(
         whole = torch.cat([read, written[None]], 1)[:, :-1]
         outputs = model.lm(input_ids=whole, use_cache=False, output_hidden_states=True)
         logits, states = outputs.logits[0, read.shape[1] - 1 :], outputs.hidden_states[-1][0]
-    losses = functional.cross_entropy(logits, written, reduction="none")
-    draws = uniforms(0, f"label/{task}/{rows[row]['id']}/0", len(written))
+    return functional.cross_entropy(logits, written, reduction="none"), logits, states
+
+
+def expected_row(
+    model: LanguageModel, names: list[str], data: PreparedData, task: str, row: int
+) -> dict[str, Any]:
+    """What a shard holds of a row, token by token."""
+    losses, logits, states = scored_row(model, data, task, row)
+    row_id = data.split(task, "train")[row]["id"]
+    draws = uniforms(0, f"label/{task}/{row_id}/0", len(losses))
     cumulative = logits.detach().double().softmax(1).cumsum(1)
     sampled = torch.tensor(
         [int(torch.searchsorted(c, d, right=True)) for c, d in zip(cumulative, draws, strict=True)]
     )
-    probe = functional.cross_entropy(logits, sampled, reduction="none").sum() / len(written) ** 0.5
+    probe = functional.cross_entropy(logits, sampled, reduction="none").sum() / len(losses) ** 0.5
     parameters = [model.get_parameter(name) for name in names]
     shapes = {name: tuple(parameter.shape) for name, parameter in zip(names, parameters, strict=True)}
     projection = Projection(shapes, CONFIG.dimension, CONFIG.projection_width, 0, torch.device("cpu"))
@@ -156,11 +170,17 @@ def expected_row(
     return {
         "loss": losses.mean().item(),
         "margin": -np.log(np.expm1(total)),
-        "positions": len(written),
+        "positions": len(losses),
         "gradient": projected(losses.mean()),
         "probe": projected(probe)[None],
         "hidden": states.detach().mean(0).numpy(),
     }
+
+
+def squared_step_norm(one: LanguageModel, other: Any) -> float:
+    """The squared distance of the parameters that differ: frozen ones do not."""
+    start = dict(other.named_parameters())
+    return sum((value - start[name]).detach().square().sum().item() for name, value in one.named_parameters())
 
 
 @pytest.mark.parametrize(("family", "lora_rank"), FORMS)
@@ -176,6 +196,13 @@ def test_from_rows_to_a_selection(family: str, lora_rank: int, target: str, tmp_
     opened = open_model(fetch(model))
     assert isinstance(opened, LanguageModel)
     assert store.header.hidden == opened.hidden_size
+    config = ModelConfig(**training_result(model)["model"])
+    plain = config.model_copy(update={"lora_rank": 0})
+    pretrained = LanguageModel.from_base(
+        find_base_model(config.base_model), plain, PreparedData(Path(data.uri))
+    )
+    step = squared_step_norm(opened, before_training(config, PreparedData(Path(data.uri)), SEED))
+    assert store.header.squared_step_norm == pytest.approx(step, rel=1e-5)
     trainable = {name for name, parameter in opened.named_parameters() if parameter.requires_grad}
     assert set(store.header.parameters) <= trainable
     assert (set(store.header.parameters) == trainable) == (target == "sums" or lora_rank > 0)
@@ -185,6 +212,9 @@ def test_from_rows_to_a_selection(family: str, lora_rank: int, target: str, tmp_
         first = shards[task, "train"][0]
         for row in (0, 3, 7):
             expected = expected_row(opened, store.header.parameters, PreparedData(Path(data.uri)), task, row)
+            losses, _, _ = scored_row(pretrained, PreparedData(Path(data.uri)), task, row)
+            expected["base_margin"] = -np.log(np.expm1(losses.sum().item()))
+            assert abs(expected["base_margin"] - expected["margin"]) > 0.01
             for name, value in expected.items():
                 found = getattr(first, name)[row]
                 assert np.linalg.norm(found - value) < 2e-3 * np.linalg.norm(value), (task, row, name)
@@ -241,6 +271,25 @@ def test_batches_make_no_difference(family: str, tmp_path: Path) -> None:
             assert np.linalg.norm(first - second) < 1e-5 * np.linalg.norm(second), (tokens, name)
     other = whole.shard(rows.select([4, 1]), "sums", lambda count: None)
     assert np.linalg.norm(other.probe - expected.probe[[4, 1]]) < 1e-5 * np.linalg.norm(other.probe)
+
+
+def test_a_probe_of_the_right_answer_is_its_gradient_times_the_root_of_its_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Answers.sample
+
+    def sample_right_in_every_other_row(answers: Answers, draws: torch.Tensor) -> torch.Tensor:
+        label = sample(answers, draws)
+        label[::2] = answers.label[::2]
+        return label
+
+    monkeypatch.setattr(Answers, "sample", sample_right_in_every_other_row)
+    probes = []
+    for share in (-1.0, 1.0):
+        monkeypatch.setattr(extraction, "FEW_ROWS", share)
+        own, rows = extractor(tmp_path / str(share), "llama")
+        probes.append(own.shard(rows, "sums", lambda count: None).probe)
+    assert np.linalg.norm(probes[0] - probes[1]) < 1e-5 * np.linalg.norm(probes[0])
 
 
 def test_scores_are_computed_at_answer_positions_alone(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.models.task_model import Example, TaskModel
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
-from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.model import HeadKind, ModelConfig
 from gradsift.components.shared.process import gpus, outages
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.tracking.event_log import read_events
@@ -57,24 +57,30 @@ def data(prepared_data: StepOutput, tmp_path_factory: pytest.TempPathFactory) ->
     return replace(prepared_data, uri=str(folder))
 
 
-def trained_model(root: Path, encoder: Path, data: StepOutput, change: float = 0.0) -> StepOutput:
-    """What training leaves, without the training; `change` makes other weights."""
+def trained_model(
+    root: Path, encoder: Path, data: StepOutput, change: float = 0.0, head: HeadKind = "label_embedding"
+) -> StepOutput:
+    """What training leaves, without the training: every trained weight is `change` larger or smaller."""
     prepared = PreparedData(Path(data.uri))
     base = find_base_model(str(encoder))
 
     def work(folder: Path) -> dict[str, object]:
-        labels = {task.name: task.labels for task in prepared.tasks}
-        head = Head.for_tasks("label_embedding", 15.0, 32, prepared.target, labels)
-        model = EncoderClassifier.from_base(base, head)
+        settings = ModelConfig(base_model=str(encoder), head=head, max_length=32)
+        model = EncoderClassifier.from_base(base, Head.of_config(settings, prepared))
+        model.freeze_embeddings()
+        draws = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            next(iter(model.encoder.parameters())).add_(change)
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(change * (2 * torch.randint(2, parameter.shape, generator=draws) - 1))
         model.save(folder)
-        settings = ModelConfig(base_model=str(encoder))
-        (folder / "training.json").write_text(json.dumps({"model": settings.model_dump()}))
+        (folder / "training.json").write_text(
+            json.dumps({"model": settings.model_dump(), "recipe": {"seed": 0}})
+        )
         digests = {"base_model_digest": base.digest, "tokenizer_digest": base.tokenizer_digest}
         return {"train_embeddings": False, **digests}
 
-    return produce(str(root), "meta_training", {"change": change}, work)
+    return produce(str(root), "meta_training", {"change": change, "head": head}, work)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +125,47 @@ def test_a_second_store_holds_the_gradients_at_the_pretrained_weights(
         assert all((one.gradient == other.gradient).all() for one, other in pairs)
     assert stores[0].header.base_model_digest == stores[1].header.base_model_digest
     assert stores[0].header.model_digest == trained.digest != stores[1].header.model_digest
+    assert stores[0].header.squared_step_norm > stores[1].header.squared_step_norm == 0
+    (meta,), (base,) = ([next(store.read("mr", "train"))] for store in stores)
+    np.testing.assert_array_equal(base.base_margin, base.margin)
+    np.testing.assert_allclose(meta.base_margin, base.margin, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["label_embedding", "linear"])
+def test_base_margins_and_the_step_are_those_of_the_model_before_training(
+    head: HeadKind, data: StepOutput, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Against plain forward passes of the pretrained encoder; a linear head starts at zero, so that it guesses."""
+    trained, prepared = trained_model(tmp_path, tiny_encoder, data, 0.05, head), PreparedData(Path(data.uri))
+    store = GradientStore(extract(data, trained, tmp_path).uri)
+    settings = ModelConfig(base_model=str(tiny_encoder), head=head, max_length=32)
+    untrained = EncoderClassifier.from_base(
+        find_base_model(str(tiny_encoder)), Head.of_config(settings, prepared)
+    )
+    for task, split in (("trec", "train"), ("sst2", "val")):
+        rows = prepared.split(task, split)  # type: ignore[arg-type]
+        p = untrained.log_probabilities(rows, task).double().exp()[range(len(rows)), rows["label"][:]].numpy()
+        shards = list(store.read(task, split))  # type: ignore[arg-type]
+        base_margins = np.concatenate([shard.base_margin for shard in shards])
+        np.testing.assert_allclose(base_margins, np.log(p / (1 - p)), rtol=1e-4, atol=1e-4)
+        assert np.abs(base_margins - np.concatenate([shard.margin for shard in shards])).max() > 0.01
+    untrained.freeze_embeddings()
+    weights = sum(each.numel() for each in untrained.parameters() if each.requires_grad)
+    assert store.header.squared_step_norm == pytest.approx(0.05**2 * weights, rel=1e-4)
+
+
+def test_another_base_model_than_meta_training_started_from_is_an_error(
+    data: StepOutput, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_encoder, base)
+    trained = trained_model(tmp_path, base, data)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 0.5}))
+    message = rf"^The base model '{base}' in {base} is another one than before: expected weights with digest "
+    with pytest.raises(InputError, match=message):
+        extract(data, trained, tmp_path)
+    assert not (tmp_path / STEP).exists()
 
 
 def test_the_store_holds_every_train_row_and_the_targets_validation_rows(

@@ -32,6 +32,11 @@ class LinearRows:
     feature: FloatArray
 
     @property
+    def base_margin(self) -> FloatArray:
+        """Margins before a step of weights that raised each margin by the sum of the row's features."""
+        return self.margin - self.feature.sum(axis=1)
+
+    @property
     def gradient(self) -> FloatArray:
         return -expit(-self.margin)[:, None] * self.feature
 
@@ -69,7 +74,9 @@ class LinearProblem:
             rows=np.array([len(rows.margin) for rows in self.train], float),
             gradient=np.stack([rows.gradient.sum(axis=0) for rows in self.train]),
             curvature=np.stack([rows.curvature for rows in self.train]),
+            squared_step_norm=float(self.target.feature.shape[1]),
             validation_margin=self.validation.margin,
+            validation_base_margins=self.validation.base_margin,
             validation_positions=np.ones(len(self.validation.margin)),
             validation_gradient=self.validation.gradient,
         )
@@ -79,6 +86,7 @@ class LinearProblem:
         return TrainRows(
             starts=np.cumsum([0, *(len(rows.margin) for rows in self.train)]),
             offset=np.concatenate([offset for offset, _ in margins]).astype(dtype),
+            base_margins=np.concatenate([rows.base_margin for rows in self.train]).astype(dtype),
             feature=np.concatenate([feature for _, feature in margins]).astype(dtype),
             blocks=self.blocks,
         )
@@ -102,6 +110,7 @@ class LinearProblem:
             parameters=["weight"],
             base_model_digest="base",
             model_digest="theta",
+            squared_step_norm=float(dimension),
             tokenizer_digest="tokenizer",
             data_digest="data",
             target="target",
@@ -132,6 +141,7 @@ def _shards(
                 example_id=[f"{task}-{split}-{row}" for row in range(len(rows.margin))][part],
                 loss=np.logaddexp(0, -rows.margin[part]).astype(np.float32) / tokens,
                 margin=rows.margin[part].astype(np.float32),
+                base_margin=rows.base_margin[part].astype(np.float32),
                 gradient=rows.gradient[part].astype(np.float32) / tokens,
                 probe=rows.probe[part].astype(np.float32) / np.float32(tokens**0.5),
                 positions=np.full(len(rows.margin[part]), tokens, np.float32),

@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
+from gradsift.components.gradient_extraction.gradients import extraction
 from gradsift.components.gradient_extraction.gradients.extraction import (
     GradientExtractor,
     batches_by_tokens,
@@ -16,8 +17,10 @@ from gradsift.components.gradient_extraction.gradients.extraction import (
 from gradsift.components.gradient_extraction.projection.projection import Projection
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_format import Shard
+from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
+from gradsift.components.shared.models.task_model import Batch
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 
 LABELS = {"topic": ["sports", "science", "world"], "mood": ["negative", "positive"]}
@@ -112,6 +115,30 @@ def test_several_probes_are_different_draws(tiny_encoder: Path) -> None:
     assert not close(probe[:, 0], probe[:, 1], 0.1)
     assert not close(probe[:, 1], probe[:, 2], 0.1)
     assert close(extract(tiny_encoder, copies, probes=1).probe[:, 0], probe[:, 0])
+
+
+def test_rows_whose_drawn_answer_is_right_need_no_pass_of_their_own(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the share of rows up to which the others are computed apart, probes are those of whole batches."""
+    copies = rows(TEXTS * 4, ids=[f"row-{index}" for index in range(4 * len(TEXTS))])
+    probes, passes, computed = {}, {}, []
+    answers = EncoderClassifier.answers
+
+    def counted(model: EncoderClassifier, batch: Batch, with_hidden: bool) -> Answers:
+        computed.append(len(batch["label"]))
+        return answers(model, batch, with_hidden)
+
+    monkeypatch.setattr(EncoderClassifier, "answers", counted)
+    for share in (-1.0, 0.0, 0.5, 1.0):
+        monkeypatch.setattr(extraction, "FEW_ROWS", share)
+        computed.clear()
+        probes[share] = extract(tiny_encoder, copies, probes=2).probe
+        passes[share] = [*computed]
+    assert all(close(each, probes[-1.0]) for each in probes.values())
+    whole, apart = passes[1.0]
+    assert whole == len(copies) > apart > 0
+    assert passes[-1.0] == passes[0.0] == [whole]
 
 
 @pytest.mark.parametrize("settings", [{"tokens_per_batch": 1}, {"tokens_per_batch": 40}])

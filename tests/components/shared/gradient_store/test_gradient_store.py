@@ -19,7 +19,7 @@ from gradsift.components.shared.gradient_store.gradient_format import Shard, Sha
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore, GradientStoreWriter
 from gradsift.components.shared.storage.storage import open_storage
 
-ARRAYS = ("loss", "margin", "gradient", "probe")
+ARRAYS = ("loss", "margin", "base_margin", "gradient", "probe")
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_another_manifest_than_the_extraction_wrote_is_refused(store: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "7", "{}", '{"format": 1}', "\udc80", '{"format": 1, "shards": [1]}']
+    "content", ["", "[]", "7", "{}", '{"format": 2}', "\udc80", '{"format": 2, "shards": [1]}']
 )
 def test_a_file_that_is_no_manifest_is_refused(store: Path, content: str) -> None:
     (store / "manifest.json").write_bytes(content.encode(errors="surrogateescape"))
@@ -103,10 +103,15 @@ def test_a_field_that_is_not_the_headers_is_refused(store: Path) -> None:
         GradientStore(str(store))
 
 
-def test_another_format_is_refused(store: Path) -> None:
+@pytest.mark.parametrize("found", [1, 3])
+def test_another_format_is_refused(store: Path, found: int) -> None:
     manifest = json.loads((store / "manifest.json").read_text())
-    (store / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
-    with pytest.raises(GradientStoreError, match="has format 2: this version reads format 1"):
+    (store / "manifest.json").write_text(json.dumps(manifest | {"format": found}))
+    message = (
+        rf"^{store}/manifest\.json has format {found}: expected format 2, which this version of gradsift writes; "
+        r"run the extraction again\.$"
+    )
+    with pytest.raises(GradientStoreError, match=message):
         GradientStore(str(store))
 
 

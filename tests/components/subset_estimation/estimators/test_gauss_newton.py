@@ -66,7 +66,9 @@ def test_with_exact_probes_it_is_the_first_newton_step_of_the_softmax_objective(
         rows=np.array([0.0, rows]),
         gradient=np.stack([np.zeros(dimension), gradient]),
         curvature=np.stack([np.zeros((dimension, dimension)), curvature]),
+        squared_step_norm=0.0,
         validation_margin=np.zeros(1),
+        validation_base_margins=np.zeros(1),
         validation_positions=np.ones(1),
         validation_gradient=np.zeros((1, dimension)),
     )

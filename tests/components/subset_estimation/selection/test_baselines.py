@@ -173,6 +173,14 @@ def _store_with_hidden(folder: Path, store: GradientStore, hidden: dict[str, lis
         state = np.array(hidden[task]) * (-1 if (task, split) == ("target", "train") else 1)
         for index, shard in enumerate(store.read(task, split)):
             rows = np.tile(state, (len(shard.loss), 1)).astype(np.float32)
-            copy = Shard(shard.example_id, shard.loss, shard.margin, shard.gradient, shard.probe, rows)
+            copy = Shard(
+                shard.example_id,
+                shard.loss,
+                shard.margin,
+                shard.base_margin,
+                shard.gradient,
+                shard.probe,
+                rows,
+            )
             records.append(writer.write_shard(task, split, index, copy))
     return GradientStore(str(folder), writer.seal(records))

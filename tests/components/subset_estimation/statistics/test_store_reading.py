@@ -20,7 +20,16 @@ def test_sums_over_shards_are_sums_over_rows(synthetic: Any, tmp_path: Path) -> 
     found = read_statistics(GradientStore(problem.write(tmp_path).uri))
     expected = problem.statistics()
     assert (found.target, found.tasks, found.blocks) == ("target", tuple(problem.tasks), 2)
-    for name in ("rows", "gradient", "curvature", "validation_margin", "validation_gradient"):
+    assert found.squared_step_norm == expected.squared_step_norm == 8
+    names = (
+        "rows",
+        "gradient",
+        "curvature",
+        "validation_margin",
+        "validation_base_margins",
+        "validation_gradient",
+    )
+    for name in names:
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-5, atol=1e-5)
 
 
@@ -30,6 +39,7 @@ def test_train_rows_come_in_the_order_of_the_sums(synthetic: Any, tmp_path: Path
     expected = problem.train_rows()
     np.testing.assert_array_equal(found.starts, expected.starts)
     np.testing.assert_allclose(found.offset, expected.offset, rtol=1e-6)
+    np.testing.assert_array_equal(found.base_margins, expected.base_margins.astype(np.float32))
     np.testing.assert_allclose(found.feature, expected.feature, rtol=1e-5)
     assert found.feature.dtype == np.float32
 
@@ -39,6 +49,17 @@ def test_a_number_that_is_not_finite_is_refused(synthetic: Any, tmp_path: Path, 
     store = _store_with(synthetic.problem(), tmp_path, "task1/train/00000", {name: np.nan})
     with pytest.raises(GradientStoreError, match=rf"Task 'task1', train split .*{name} is not finite"):
         read_statistics(store)
+
+
+def test_base_margins_that_are_not_finite_are_refused(synthetic: Any, tmp_path: Path) -> None:
+    problem = synthetic.problem()
+    for place, split, read in (
+        ("task1/train", "train", read_train_rows),
+        ("target/val", "val", read_statistics),
+    ):
+        store = _store_with(problem, tmp_path / split, f"{place}/00000", {"base_margin": np.inf})
+        with pytest.raises(GradientStoreError, match=rf"{split} split .* base_margin is not finite in row '"):
+            read(store)
 
 
 def test_numbers_whose_squares_overflow_are_refused(synthetic: Any, tmp_path: Path) -> None:
