@@ -26,8 +26,8 @@ from gradsift.components.subset_estimation.statistics.task_statistics import Sec
 from gradsift.components.subset_estimation.statistics.threads import in_threads
 
 Start = Literal["base", "meta"]
-SAMPLED_ROWS = 4096
-"""Rows that are simulated one by one, over all tasks: a task keeps at most so many that they suffice for all."""
+SAMPLED_ROWS, TARGET_ROWS = 12288, 4096
+"""Most rows that are simulated one by one, over all tasks, and of the target, which every subset holds."""
 SAMPLE_SEED = 0
 ONE_COLUMN_MORE = ((0, 0), (0, 0), (0, 1))
 """What `np.pad` adds to probes: their derivative along meta-training's step, which is unknown."""
@@ -106,12 +106,14 @@ def read_run_start(store: GradientStore, statistics: TaskStatistics, start: Star
 
 
 def sample_sizes(rows: FloatArray) -> npt.NDArray[np.intp]:
-    """Return how many rows of each task [n + 1] are kept: all, or one number that makes the sum `SAMPLED_ROWS`."""
+    """Return how many rows of each task [n + 1] are kept: all, or as many of each source as there is room for."""
+    target = min(rows[-1], TARGET_ROWS)
     low, high = 1, int(rows.max())
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if np.minimum(rows, middle).sum() <= SAMPLED_ROWS else (low, middle - 1)
-    return np.minimum(rows, low).astype(np.intp)
+        fits = np.minimum(rows[:-1], middle).sum() + target <= SAMPLED_ROWS
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return np.append(np.minimum(rows[:-1], low), target).astype(np.intp)
 
 
 def _sampled(count: int, kept: int) -> npt.NDArray[np.intp]:
