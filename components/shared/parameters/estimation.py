@@ -119,6 +119,9 @@ class SubsetEstimationConfig(EstimationSettings):
         strict=False,
         description="the recipe of the runs whose losses are estimated.",
     )
+    start: Literal["base", "meta"] = Field(
+        "base", description="the weights that the runs start from: the base weights or theta* (`meta`)."
+    )
     meta_training: TrainingRecipe = Field(
         TrainingRecipe.model_validate({}),
         strict=False,

@@ -184,7 +184,7 @@ def open_simulated(config: SubsetEstimationConfig, store: GradientStore) -> Simu
         GradientStoreError: the store cannot be used (see `read_statistics` and `simulated_estimator`).
     """
     statistics = read_statistics(store)
-    return simulated_estimator(config, statistics, read_run_start(store, statistics, "base"))
+    return simulated_estimator(config, statistics, read_run_start(store, statistics, config.start))
 
 
 def simulated_estimator(

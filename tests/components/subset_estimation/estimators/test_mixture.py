@@ -14,6 +14,7 @@ from gradsift.components.subset_estimation.estimators.learning_rates import lear
 from gradsift.components.subset_estimation.estimators.loss_estimator import (
     SHORTLIST,
     open_estimator,
+    open_simulated,
     simulated_estimator,
 )
 from gradsift.components.subset_estimation.estimators.mixture import MEMBERS, RIDGES
@@ -133,3 +134,12 @@ def test_a_recipe_by_epochs_takes_more_steps_on_more_rows(synthetic: Any) -> Non
     alone, both = estimator.member_losses(masks).T
     assert alone[2] == pytest.approx(_reference(problem, [False], rates[2], 20), rel=1e-6)
     assert both[2] == pytest.approx(_reference(problem, [True], rates[2], 40), rel=1e-6)
+
+
+def test_runs_from_theta_star_start_at_its_loss(synthetic: Any, tmp_path: Path) -> None:
+    problem, masks = synthetic.problem(), synthetic.subsets(4)
+    store = GradientStore(problem.write(tmp_path).uri)
+    recipe = TrainingRecipe(steps=40, learning_rate=1e-15)
+    config = CONFIG.model_copy(update={"start": "meta", "fine_tuning": recipe})
+    members = open_simulated(config, store).member_losses(masks)[: -len(RIDGES)]
+    np.testing.assert_allclose(members, np.logaddexp(0, -problem.validation.margin).mean(), rtol=1e-5)
