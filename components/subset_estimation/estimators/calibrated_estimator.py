@@ -137,9 +137,10 @@ def _masks(estimator: LossEstimator, target: str, subsets: Iterable[frozenset[st
 def open_candidates(
     config: SubsetEstimationConfig, store: GradientStore
 ) -> Iterator[tuple[SubsetEstimationConfig, LossEstimator]]:
-    """Yield both ridge estimators with every ridge and their settings, the configured ones first, from one reading.
+    """Yield both ridge estimators with every ridge and their settings, from one reading.
 
-    Where losses are not those of margins, as where answers are several tokens, `logistic` is left out.
+    A configured ridge estimator comes first. Where losses are not those of margins, as where answers are several
+    tokens, `logistic` is left out.
 
     Raises:
         GradientStoreError: the store cannot be used.
@@ -160,7 +161,8 @@ def open_candidates(
         for name in estimators
         for ridge in ridges
     ]
-    for own in [config, *(other for other in others if other != config)]:
+    configured = [config] if config.estimator in RIDGE_ESTIMATORS else []
+    for own in [*configured, *(other for other in others if other != config)]:
         yield own, solved_estimator(own, statistics, train if own.estimator == "logistic" else None)
 
 
