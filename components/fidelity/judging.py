@@ -21,7 +21,7 @@ from gradsift.components.shared.parameters.estimation import SubsetEstimationCon
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.subset_estimation.estimators.calibrated_estimator import open_candidates
 from gradsift.components.subset_estimation.estimators.calibration import relative_error
-from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
+from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator, open_simulated
 from gradsift.components.subset_estimation.estimators.ridge import ridge_of
 from gradsift.components.subset_estimation.selection.baselines import SCORES, BaselineInputs
 from gradsift.components.subset_estimation.selection.constraints import Constraints
@@ -104,6 +104,9 @@ def _judged(
         statistics = estimator.statistics
         masks = np.stack([statistics.mask(list(subset)) for subset in subsets])
         yield Judged(own.estimator, "estimator", expansion, estimator.mean_losses(masks), own.ridge)
+    if expansion == "meta":
+        simulated = open_simulated(config, store).mean_losses(masks)
+        yield Judged("simulated", "estimator", expansion, simulated)
     for name, scores in _scores(config, store, statistics).items():
         yield Judged(name, "baseline", expansion, additive_estimates(masks, scores))
         yield Judged(f"{name}_mean", "baseline", expansion, mean_score_estimates(masks, scores))
@@ -131,7 +134,7 @@ def _against(
     losses = _losses(true, subsets)
     mean = losses.mean(axis=0)
     ceiling = noise_ceiling(losses)
-    estimates = np.stack([each.estimates for each in judged if each.kind == "estimator"])
+    estimates = np.stack([each.estimates for each in judged if each.ridge is not None])
     choice = calibrated(estimates, mean, calibration_runs)
     chosen = MethodFidelity(
         method=CHOSEN,

@@ -128,4 +128,5 @@ class Fidelity(ResultFile):
 
     def is_default(self, method: MethodFidelity) -> bool:
         """Say whether a method is what the settings take without calibration."""
-        return (method.method, method.expansion, method.ridge) == (self.estimator, "meta", self.ridge)
+        chosen = (method.method, method.expansion) == (self.estimator, "meta")
+        return chosen and method.ridge in (None, self.ridge)

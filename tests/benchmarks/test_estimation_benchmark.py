@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from os import cpu_count
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from sklearn.linear_model import LogisticRegression
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.estimators.logistic import GRADIENT_TOLERANCE
-from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
+from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator, open_simulated
 from gradsift.components.subset_estimation.estimators.ridge import ridge_of
+from gradsift.components.subset_estimation.statistics import start_reading
 from gradsift.components.subset_estimation.statistics.margins import cross_entropy, linear_margins
 from gradsift.components.subset_estimation.statistics.store_reading import read_train_rows
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, TaskStatistics
@@ -69,6 +71,40 @@ def test_thousands_of_subsets_from_a_store(
     figures["seconds"] = benchmark.stats.stats.mean
     _report(benchmark, capsys, **figures, subsets_per_second=subsets / figures["seconds"])
     assert np.isfinite(losses).all()
+
+
+@pytest.mark.slow
+def test_simulated_runs_of_thousands_of_subsets(benchmark: Any, capsys: Any, learned: GradientStore) -> None:
+    """The search form of 10,000 subsets, the exact form of some, and what the sample of rows changes."""
+    masks = half_subsets(TASKS, 10_000)
+    config = SubsetEstimationConfig(estimator="simulated")
+    estimator, opening = _timed(lambda: open_simulated(config, learned))
+    mixture = estimator.mixtures[0]
+    processor = time.process_time()
+    search = benchmark.pedantic(lambda: mixture.search_losses(masks), rounds=1)
+    searched = time.process_time()
+    exact = estimator.mean_losses(masks[:COMPARED])
+    exact_seconds = (time.process_time() - searched) / cpu_count() / COMPARED
+    few = masks[:PEERS]
+    errors = np.abs(_all_rows(config, learned, few) - exact[:PEERS])
+    _report(
+        benchmark,
+        capsys,
+        opening_seconds=opening,
+        search_seconds=(searched - processor) / cpu_count(),
+        exact_seconds_per_subset=exact_seconds,
+        rank_correlation_of_search_and_exact=float(spearmanr(search[:COMPARED], exact).statistic),
+        largest_change_by_sampling_rows=float(errors.max()),
+        deviation_of_subsets=float(exact.std()),
+    )
+    assert np.isfinite(search).all()
+
+
+def _all_rows(config: SubsetEstimationConfig, store: GradientStore, masks: BoolArray) -> Any:
+    """Return the same estimates with every train row simulated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start_reading, "SAMPLED_ROWS", 10**9)
+        return open_simulated(config, store).mean_losses(masks)
 
 
 @pytest.mark.slow

@@ -1,16 +1,21 @@
 """How losses of subsets are estimated, and how one subset is chosen."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, Self, get_args
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
 from gradsift.components.shared.parameters.settings import MAX_COUNT, MAX_SEED, Settings, repeated
+from gradsift.components.shared.parameters.training import (
+    FineTuningSettings,
+    TrainingRecipe,
+    TrainingSettings,
+)
 
-Estimator = Literal["gauss_newton", "logistic"]
+Estimator = Literal["simulated", "gauss_newton", "logistic"]
 RidgeScaling = Literal["per_row", "absolute"]
 Method = Literal["forward_stepwise", "random_ensemble", "best_of_m"]
-ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
+RIDGE_ESTIMATORS: tuple[Estimator, ...] = ("gauss_newton", "logistic")
 MIN_RIDGE = 1e-8
 
 
@@ -21,9 +26,10 @@ class EstimationSettings(Settings):
 
     estimator: Estimator = Field(
         "gauss_newton",
-        description="`gauss_newton` (one damped Gauss-Newton step, its cost independent of the number of "
-        "rows) or `logistic` (the paper's logistic regression with margins as offsets, "
-        "converged).",
+        description="`simulated` (fine-tuning as the recipe does it, in the linear model, averaged over learning "
+        "rates, with ridge regressions beside it), `gauss_newton` (one damped Gauss-Newton step, its cost "
+        "independent of the number of rows) or `logistic` (the paper's logistic regression with margins as "
+        "offsets, converged).",
     )
     method: Method = Field(
         "forward_stepwise",
@@ -106,7 +112,21 @@ class EstimationSettings(Settings):
 
 
 class SubsetEstimationConfig(EstimationSettings):
-    """The estimation's settings, with what follows from those of fine-tuning."""
+    """The estimation's settings, with what follows from those of training."""
+
+    fine_tuning: TrainingRecipe = Field(
+        TrainingRecipe.of(TrainingSettings.model_validate({}), FineTuningSettings.model_validate({})),
+        strict=False,
+        description="the recipe of the runs whose losses are estimated.",
+    )
+    start: Literal["base", "meta"] = Field(
+        "base", description="the weights that the runs start from: the base weights or theta* (`meta`)."
+    )
+    meta_training: TrainingRecipe = Field(
+        TrainingRecipe.model_validate({}),
+        strict=False,
+        description="the recipe that the weights of the store were trained by.",
+    )
 
     ridge_scaling: RidgeScaling = Field(
         "per_row",
@@ -116,7 +136,14 @@ class SubsetEstimationConfig(EstimationSettings):
     )
 
     @classmethod
-    def of(cls, settings: EstimationSettings, fine_tune_steps: int) -> Self:
-        """Return the settings with the scaling of the ridge that fits a recipe of so many steps; 0 means epochs."""
-        scaling: RidgeScaling = "per_row" if fine_tune_steps else "absolute"
-        return cls(**settings.model_dump(), ridge_scaling=scaling)
+    def of(
+        cls, settings: EstimationSettings, fine_tuning: TrainingRecipe, meta_training: TrainingRecipe
+    ) -> Self:
+        """Return the settings with the recipes of the runs and of meta-training, and the ridge's scaling."""
+        scaling: RidgeScaling = "per_row" if fine_tuning.steps else "absolute"
+        return cls(
+            **settings.model_dump(),
+            fine_tuning=fine_tuning,
+            meta_training=meta_training,
+            ridge_scaling=scaling,
+        )

@@ -157,6 +157,7 @@ class Calibration(Record):
         error_calibrated: error after calibration on the other runs.
         error_constant: error of predicting the mean of the other runs.
         noise: standard deviation of the true loss between seeds in nats, where subsets were run twice.
+        weights: weight of each member where a mixture of estimates was corrected; they sum to 1.
     """
 
     runs: list[CalibrationRun]
@@ -171,6 +172,7 @@ class Calibration(Record):
     error_calibrated: NonNegative
     error_constant: NonNegative
     noise: NonNegative | None = None
+    weights: dict[str, FiniteFloat] = {}
 
 
 class Selection(ResultFile):

@@ -1,7 +1,7 @@
 """The estimator that calibration runs choose: its kind, its ridge, its expansion point, and its scale."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,16 +9,22 @@ from scipy.stats import kendalltau, spearmanr
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
-from gradsift.components.shared.parameters.estimation import ESTIMATORS, SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import RIDGE_ESTIMATORS, SubsetEstimationConfig
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, FineTuningRuns
 from gradsift.components.shared.records.selection_results import Calibration, CalibrationRun
 from gradsift.components.subset_estimation.estimators.calibration import (
-    Calibrated,
+    Line,
     calibrate,
     missed_effects,
     relative_error,
 )
-from gradsift.components.subset_estimation.estimators.loss_estimator import LossEstimator
+from gradsift.components.subset_estimation.estimators.loss_estimator import (
+    LossEstimator,
+    open_simulated,
+    solved_estimator,
+)
+from gradsift.components.subset_estimation.estimators.mixture import MEMBERS
+from gradsift.components.subset_estimation.estimators.mixture_fit import fit_mixture, left_out_losses
 from gradsift.components.subset_estimation.estimators.uncertainty import Estimates
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.store_reading import (
@@ -29,6 +35,9 @@ from gradsift.components.subset_estimation.statistics.store_reading import (
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
 logger = logging.getLogger(__name__)
+
+META = "meta"
+"""Name of the store at theta*."""
 
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
 """The ridges c that the runs choose among, beside the configured one."""
@@ -63,10 +72,12 @@ class CalibratedEstimator:
 def open_calibrated(
     config: SubsetEstimationConfig, stores: Mapping[str, GradientStore], true: FineTuningRuns
 ) -> CalibratedEstimator:
-    """Choose the configured estimator, or another one that predicts left-out runs clearly better.
+    """Correct the mixture of simulated runs, or choose the ridge estimator that predicts left-out runs best.
+
+    Of ridge estimators the configured one stands unless another predicts left-out runs clearly better.
 
     Args:
-        config: the settings; estimator and ridge are chosen anew.
+        config: the settings; a ridge estimator and its ridge are chosen anew.
         stores: gradient stores of the same rows by the name of their expansion point.
         true: the runs.
 
@@ -76,33 +87,59 @@ def open_calibrated(
     """
     subsets = _runs_by_subset(true)
     losses = np.array([np.mean([run.val_loss for run in runs]) for runs in subsets.values()])
+    if config.estimator == "simulated":
+        return _corrected_mixture(config, stores[META], true.target, subsets, losses)
     candidates, estimates = [], []
     for expansion, store in stores.items():
         for own, estimator in open_candidates(config, store):
-            statistics = estimator.statistics
-            if statistics.target != true.target:
-                raise InputError(
-                    f"The calibration runs are of the target {true.target!r}: expected runs of "
-                    f"{statistics.target!r}."
-                )
-            masks = np.stack([statistics.mask(list(subset)) for subset in subsets])
+            masks = _masks(estimator, true.target, subsets)
             candidates.append((own, expansion, estimator))
             estimates.append(estimator.mean_losses(masks))
     chosen = calibrate(np.stack(estimates), losses)
     own, expansion, estimator = candidates[chosen.best]
     if chosen.line.slope > 0:
         estimator.line = chosen.line
-    record = _record(own, expansion, chosen, subsets, estimates[chosen.best], losses)
+    record = _record(own, expansion, chosen.line, subsets, estimates[chosen.best], losses, chosen.left_out)
     residuals = losses - chosen.line.of(estimates[chosen.best])
     return CalibratedEstimator(own, estimator, expansion, record, masks, residuals)
+
+
+def _corrected_mixture(
+    config: SubsetEstimationConfig,
+    store: GradientStore,
+    target: str,
+    subsets: dict[frozenset[str], list[FineTuningRun]],
+    losses: FloatArray,
+) -> CalibratedEstimator:
+    estimator = open_simulated(config, store)
+    masks = _masks(estimator, target, subsets)
+    members = estimator.member_losses(masks)
+    estimates = members.mean(axis=0)
+    fit = fit_mixture(members, losses)
+    estimator.correct(fit)
+    line = Line(fit.slope, fit.intercept) if fit.slope > 0 else Line(0.0, float(losses.mean()))
+    record = _record(config, META, line, subsets, estimates, losses, left_out_losses(members, losses))
+    weights = dict(zip(MEMBERS, estimator.mixtures[0].shares.tolist(), strict=True))
+    record = record.model_copy(update={"weights": weights})
+    return CalibratedEstimator(config, estimator, META, record, masks, losses - fit.of(members))
+
+
+def _masks(estimator: LossEstimator, target: str, subsets: Iterable[frozenset[str]]) -> BoolArray:
+    statistics = estimator.statistics
+    if statistics.target != target:
+        raise InputError(
+            f"The calibration runs are of the target {target!r}: expected runs of {statistics.target!r}."
+        )
+    return np.stack([statistics.mask(list(subset)) for subset in subsets])
 
 
 def open_candidates(
     config: SubsetEstimationConfig, store: GradientStore
 ) -> Iterator[tuple[SubsetEstimationConfig, LossEstimator]]:
-    """Yield both estimators with every ridge and their settings, the configured ones first, from one reading.
+    """Yield both ridge estimators with every ridge and their settings, from one reading.
 
-    Where losses are not those of margins, as where answers are several tokens, `logistic` is left out.
+    A configured ridge estimator comes first. Where losses are not those of margins, as where answers are several
+    tokens, `logistic` is left out.
 
     Raises:
         GradientStoreError: the store cannot be used.
@@ -110,7 +147,7 @@ def open_candidates(
     statistics, train = read_statistics(store), None
     estimators: tuple[str, ...] = ("gauss_newton",)
     if has_train_margins(store) or config.estimator == "logistic":
-        train, estimators = read_train_rows(store), ESTIMATORS
+        train, estimators = read_train_rows(store), RIDGE_ESTIMATORS
     else:
         logger.warning(
             "The estimator 'logistic' is left out: the rows of the gradient store at %s are answered by several "
@@ -123,8 +160,9 @@ def open_candidates(
         for name in estimators
         for ridge in ridges
     ]
-    for own in [config, *(other for other in others if other != config)]:
-        yield own, LossEstimator(own, statistics, train if own.estimator == "logistic" else None)
+    configured = [config] if config.estimator in RIDGE_ESTIMATORS else []
+    for own in [*configured, *(other for other in others if other != config)]:
+        yield own, solved_estimator(own, statistics, train if own.estimator == "logistic" else None)
 
 
 def _runs_by_subset(true: FineTuningRuns) -> dict[frozenset[str], list[FineTuningRun]]:
@@ -137,11 +175,14 @@ def _runs_by_subset(true: FineTuningRuns) -> dict[frozenset[str], list[FineTunin
 def _record(
     config: SubsetEstimationConfig,
     expansion: str,
-    chosen: Calibrated,
+    line: Line,
     subsets: dict[frozenset[str], list[FineTuningRun]],
     estimates: FloatArray,
     losses: FloatArray,
+    left_out: FloatArray,
 ) -> Calibration:
+    """Return the record of the runs, with each one's loss as the others predict it, `left_out` [K]."""
+    left_out_mean = (losses.sum() - losses) / max(len(losses) - 1, 1)
     varied = np.ptp(estimates) > 0 and np.ptp(losses) > 0
     return Calibration(
         runs=[
@@ -153,19 +194,19 @@ def _record(
                 estimated_loss=estimate,
                 calibrated_loss=predicted,
             )
-            for runs, estimate, predicted in zip(subsets.values(), estimates, chosen.left_out, strict=True)
+            for runs, estimate, predicted in zip(subsets.values(), estimates, left_out, strict=True)
             for run in runs
         ],
         estimator=config.estimator,
         ridge=config.ridge,
         expansion=expansion,
-        slope=chosen.line.slope,
-        intercept=chosen.line.intercept,
+        slope=line.slope,
+        intercept=line.intercept,
         spearman=float(spearmanr(estimates, losses).statistic) if varied else None,
         kendall=float(kendalltau(estimates, losses).statistic) if varied else None,
         error_raw=relative_error(estimates, losses),
-        error_calibrated=relative_error(chosen.left_out, losses),
-        error_constant=relative_error(chosen.left_out_mean, losses),
+        error_calibrated=relative_error(left_out, losses),
+        error_constant=relative_error(left_out_mean, losses),
         noise=_noise(subsets),
     )
 

@@ -7,7 +7,7 @@ the precision of the store; sums over tasks are in float64.
 import numpy as np
 import numpy.typing as npt
 
-from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray
+from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray, wrongness
 from gradsift.components.subset_estimation.statistics.task_statistics import TrainRows
 
 
@@ -70,9 +70,3 @@ class _HeldTask:
         slope[self.holders] -= self.weight[:, 0] * pull.sum(axis=1)
         pull *= self.change
         curvature[self.holders] += self.weight[:, 0] * np.vecdot(pull, 1 - wrong)
-
-
-def wrongness(margin: StoredArray) -> StoredArray:
-    """Return 1 - p = 1 / (1 + exp(margin)), elementwise in the margin's precision."""
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(margin))

@@ -15,9 +15,9 @@ import numpy as np
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.subset_estimation.estimators.damped_systems import DampedSystems, solve
-from gradsift.components.subset_estimation.estimators.held_rows import HeldRows, wrongness
+from gradsift.components.subset_estimation.estimators.held_rows import HeldRows
 from gradsift.components.subset_estimation.estimators.ridge import Ridge
-from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray
+from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray, wrongness
 from gradsift.components.subset_estimation.statistics.store_reading import outer_products
 from gradsift.components.subset_estimation.statistics.task_statistics import (
     BoolArray,
@@ -87,8 +87,9 @@ class Logistic:
         self.subsets_at_once = max(1, min(SUBSET_BATCH, at_once))
         self._expansion = Expansion.at(np.zeros(train.feature.shape[1]), train)
         self._squares = self._expansion.squares
-        average = np.append(np.full(len(statistics.tasks), 0.5), 1.0)
-        self._expansion = Expansion.at(self._minimum(average[None])[0], train)
+        average = np.append(np.full(len(statistics.tasks), 0.5), 1.0)[None]
+        point = self._minimum((average, ridge.of_rows(average @ statistics.rows)))[0]
+        self._expansion = Expansion.at(point, train)
 
     def weights(self, masks: BoolArray) -> FloatArray:
         """Return w_S [m, d] for subsets [m, n].
@@ -98,13 +99,23 @@ class Logistic:
                 converge.
         """
         memberships = self.statistics.memberships(masks)
-        pieces = [memberships[part] for part in slices(len(masks), self.subsets_at_once)]
-        return np.concatenate(in_threads(self._minimum, pieces))
+        return self.minima(memberships, self.ridge.of_rows(memberships @ self.statistics.rows))
 
-    def _minimum(self, memberships: FloatArray) -> FloatArray:
-        """Return the minimum [m, d] for weights [m, n + 1] of the tasks' losses."""
+    def minima(self, memberships: FloatArray, ridges: FloatArray) -> FloatArray:
+        """Return the minima [m, d] for weights [m, n + 1] of the tasks' summed losses and ridges [m].
+
+        Raises:
+            InputError: a ridge is so small that the solver did not converge.
+        """
+        parts = slices(len(ridges), self.subsets_at_once)
+        return np.concatenate(
+            in_threads(self._minimum, [(memberships[part], ridges[part]) for part in parts])
+        )
+
+    def _minimum(self, weighted: tuple[FloatArray, FloatArray]) -> FloatArray:
+        """Return the minimum [m, d] for weights [m, n + 1] of the tasks' losses and ridges [m]."""
         start = self._expansion
-        ridges = self.ridge.of_rows(memberships @ self.statistics.rows)
+        memberships, ridges = weighted
         factors = DampedSystems(memberships, start.curvature, ridges).factors()
         rows = HeldRows(memberships, self.train, start.margins)
         weights = np.tile(start.point, (len(memberships), 1))

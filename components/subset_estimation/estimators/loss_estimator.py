@@ -1,5 +1,6 @@
 """The estimated target validation loss of any subset: weights from a solver, losses on the validation rows."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -8,20 +9,32 @@ from gradsift.components.shared.gradient_store.gradient_store import GradientSto
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.estimators.calibration import Line
 from gradsift.components.subset_estimation.estimators.gauss_newton import GaussNewton
+from gradsift.components.subset_estimation.estimators.learning_rates import learning_rates
 from gradsift.components.subset_estimation.estimators.logistic import Logistic
+from gradsift.components.subset_estimation.estimators.mixture import RIDGES, Mixture
+from gradsift.components.subset_estimation.estimators.mixture_fit import MixtureFit
 from gradsift.components.subset_estimation.estimators.ridge import Ridge, ridge_of
 from gradsift.components.subset_estimation.estimators.uncertainty import DECIMALS, Losses
-from gradsift.components.subset_estimation.estimators.validation_loss import Form, evaluation_of
+from gradsift.components.subset_estimation.estimators.validation_loss import (
+    Evaluation,
+    Form,
+    evaluation_of,
+)
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
+from gradsift.components.subset_estimation.statistics.run_start import RunStart
+from gradsift.components.subset_estimation.statistics.start_reading import read_run_start
 from gradsift.components.subset_estimation.statistics.store_reading import read_statistics, read_train_rows
 from gradsift.components.subset_estimation.statistics.task_statistics import (
     BoolArray,
+    IntArray,
     TaskStatistics,
     TrainRows,
 )
 from gradsift.components.subset_estimation.statistics.threads import in_threads, slices
 
 SUBSET_BATCH = 64
+SHORTLIST = 64
+"""Candidates of a step of the search whose losses are simulated row by row."""
 
 
 class Solver(Protocol):
@@ -29,6 +42,18 @@ class Solver(Protocol):
 
     def weights(self, masks: BoolArray) -> FloatArray:
         """Return w_S [m, d] for subsets [m, n]."""
+
+
+class Projection(Protocol):
+    """Gives losses of the validation rows after fine-tuning on a subset, in one set of columns."""
+
+    evaluation: Evaluation
+
+    def row_losses(self, masks: BoolArray) -> FloatArray:
+        """Return the loss of every validation row [m, V] for subsets [m, n]."""
+
+    def mean_losses(self, masks: BoolArray) -> FloatArray:
+        """Return the mean loss over the validation rows [m] for subsets [m, n]."""
 
 
 class LossEstimator:
@@ -42,22 +67,12 @@ class LossEstimator:
         line: the scale that losses are given on, that of the linear model itself until calibration sets another.
     """
 
-    def __init__(
-        self, config: SubsetEstimationConfig, statistics: TaskStatistics, train: TrainRows | None
-    ) -> None:
-        """Prepare the solvers; `train` is needed by the logistic estimator and None for Gauss-Newton."""
-        ridge = ridge_of(config, statistics)
+    def __init__(self, statistics: TaskStatistics, whole: Projection, blocks: Sequence[Projection]) -> None:
+        """Take the estimates by all columns, and by each block alone where there are several."""
         self.statistics = statistics
         self.line = Line()
-        self._whole = _Projection(statistics, train, ridge)
-        self._blocks = [
-            _Projection(
-                statistics.block(index),
-                train.block(index) if train else None,
-                ridge.of_block(statistics.blocks),
-            )
-            for index in range(statistics.blocks if statistics.blocks > 1 else 0)
-        ]
+        self._whole = whole
+        self._blocks = blocks
 
     @property
     def evaluation(self) -> Form:
@@ -72,6 +87,10 @@ class LossEstimator:
             blocks=np.stack(blocks, axis=1) if blocks else np.zeros((len(masks), 0)),
         )
 
+    def promising(self, masks: BoolArray) -> IntArray:
+        """Return the indices of the subsets [m, n] that may have the lowest losses, in order: here all."""
+        return np.arange(len(masks))
+
     def mean_losses(self, masks: BoolArray) -> FloatArray:
         """Return the estimated losses [m] of subsets [m, n] without what their standard errors need.
 
@@ -80,14 +99,39 @@ class LossEstimator:
         return np.round(self.line.of(self._whole.mean_losses(masks)), DECIMALS)
 
 
-class _Projection:
+class SimulatedEstimator(LossEstimator):
+    """The mixture of simulated runs and ridge regressions, which runs correct."""
+
+    def __init__(self, statistics: TaskStatistics, whole: Mixture, blocks: Sequence[Mixture]) -> None:
+        """Take the mixture in all columns, and in each block alone where there are several."""
+        super().__init__(statistics, whole, blocks)
+        self.mixtures = [whole, *blocks]
+
+    def member_losses(self, masks: BoolArray) -> FloatArray:
+        """Return each member's estimates, [J, m], for subsets [m, n], on the scale of the linear model."""
+        return self.mixtures[0].member_losses(masks)
+
+    def promising(self, masks: BoolArray) -> IntArray:
+        """Return the indices of the `SHORTLIST` subsets whose quadratic forms are the lowest, in order."""
+        if len(masks) <= SHORTLIST:
+            return super().promising(masks)
+        order = self.mixtures[0].search_losses(masks).argsort(kind="stable")
+        return np.sort(order[:SHORTLIST])
+
+    def correct(self, fit: MixtureFit) -> None:
+        """Give losses from now on as the runs correct them; a slope that is not positive corrects nothing."""
+        if fit.slope > 0:
+            self.line = Line(fit.slope, fit.intercept)
+            for mixture in self.mixtures:
+                mixture.shares = fit.shares
+
+
+class SolvedProjection:
     """A solver and the validation rows it is judged on, in one set of columns."""
 
-    def __init__(self, statistics: TaskStatistics, train: TrainRows | None, ridge: Ridge) -> None:
-        self.solver: Solver = (
-            GaussNewton(statistics, ridge) if train is None else Logistic(statistics, train, ridge)
-        )
-        self.evaluation = evaluation_of(statistics)
+    def __init__(self, solver: Solver, evaluation: Evaluation) -> None:
+        self.solver = solver
+        self.evaluation = evaluation
 
     def row_losses(self, masks: BoolArray) -> FloatArray:
         """Return the loss of every validation row [m, V] for subsets [m, n]."""
@@ -106,8 +150,64 @@ def open_estimator(config: SubsetEstimationConfig, store: GradientStore) -> Loss
     """Read what the configured estimator needs of the store.
 
     Raises:
-        GradientStoreError: the store cannot be used (see `read_statistics` and `read_train_rows`).
+        GradientStoreError: the store cannot be used (see `read_statistics`, `read_train_rows` and
+            `open_simulated`).
     """
+    if config.estimator == "simulated":
+        return open_simulated(config, store)
     statistics = read_statistics(store)
     train = read_train_rows(store) if config.estimator == "logistic" else None
-    return LossEstimator(config, statistics, train)
+    return solved_estimator(config, statistics, train)
+
+
+def solved_estimator(
+    config: SubsetEstimationConfig, statistics: TaskStatistics, train: TrainRows | None
+) -> LossEstimator:
+    """Return the estimator of one ridge regression: `logistic` on the train rows, Gauss-Newton without them."""
+    ridge = ridge_of(config, statistics)
+
+    def projection(statistics: TaskStatistics, train: TrainRows | None, ridge: Ridge) -> Projection:
+        solver = GaussNewton(statistics, ridge) if train is None else Logistic(statistics, train, ridge)
+        return SolvedProjection(solver, evaluation_of(statistics))
+
+    blocks = [
+        projection(statistics.block(index), train and train.block(index), ridge.of_block(statistics.blocks))
+        for index in _blocks(statistics)
+    ]
+    return LossEstimator(statistics, projection(statistics, train, ridge), blocks)
+
+
+def open_simulated(config: SubsetEstimationConfig, store: GradientStore) -> SimulatedEstimator:
+    """Read what the mixture of simulated runs needs of the store.
+
+    Raises:
+        GradientStoreError: the store cannot be used (see `read_statistics` and `simulated_estimator`).
+    """
+    statistics = read_statistics(store)
+    return simulated_estimator(config, statistics, read_run_start(store, statistics, config.start))
+
+
+def simulated_estimator(
+    config: SubsetEstimationConfig, statistics: TaskStatistics, start: RunStart
+) -> SimulatedEstimator:
+    """Return the mixture of simulated fine-tuning runs and ridge regressions from one start.
+
+    Raises:
+        GradientStoreError: meta-training changed no margin, so that nothing is known of how far training goes.
+    """
+    blocks = statistics.blocks
+    rates = learning_rates(start, config.fine_tuning, config.meta_training)
+    ridges = [ridge_of(config.model_copy(update={"ridge": ridge}), statistics) for ridge in RIDGES]
+    narrow = [ridge.of_block(blocks) for ridge in ridges]
+    return SimulatedEstimator(
+        statistics,
+        Mixture(statistics, start, config.fine_tuning, rates, ridges),
+        [
+            Mixture(statistics, start.block(index), config.fine_tuning, rates * blocks, narrow)
+            for index in _blocks(statistics)
+        ],
+    )
+
+
+def _blocks(statistics: TaskStatistics) -> range:
+    return range(statistics.blocks if statistics.blocks > 1 else 0)

@@ -10,7 +10,13 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from gradsift.components.subset_estimation.statistics.margins import FloatArray, cross_entropy, linear_margins
+from gradsift.components.subset_estimation.statistics.margins import (
+    FloatArray,
+    cross_entropy,
+    linear_margins,
+    wrongness,
+)
+from gradsift.components.subset_estimation.statistics.run_start import RunStart
 from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics
 
 Form = Literal["cross_entropy", "quadratic"]
@@ -33,10 +39,9 @@ class CrossEntropy:
 
     form: Form = "cross_entropy"
 
-    def __init__(self, margin: FloatArray, gradient: FloatArray, positions: FloatArray) -> None:
-        """Take the rows' margins [V], loss gradients [V, d] and numbers of answer tokens [V] at theta*."""
-        self.positions = positions
-        self.offset, self.feature = linear_margins(margin, gradient * positions[:, None])
+    def __init__(self, offset: FloatArray, feature: FloatArray, positions: FloatArray) -> None:
+        """Take the rows' margins [V], their gradients [V, d] and numbers of answer tokens [V]."""
+        self.offset, self.feature, self.positions = offset, feature, positions
 
     def row_losses(self, weights: FloatArray) -> FloatArray:
         """Return the loss of every row [m, V] at weights [m, d]."""
@@ -53,7 +58,7 @@ class Quadratic:
     form: Form = "quadratic"
 
     def __init__(self, loss: FloatArray, gradient: FloatArray, probe: FloatArray) -> None:
-        """Take the rows' losses [V], loss gradients [V, d] and probes [V, R, d] at theta*."""
+        """Take the rows' losses [V], loss gradients [V, d] and probes [V, R, d] at the weights 0."""
         self.loss, self.gradient, self.probe = loss, gradient, probe
         flat = probe.reshape(-1, probe.shape[2])
         self.mean_gradient, self.mean_curvature = gradient.mean(axis=0), flat.T @ flat / len(flat)
@@ -73,10 +78,19 @@ class Quadratic:
 
 
 def evaluation_of(statistics: TaskStatistics) -> Evaluation:
-    """Return the form that the validation rows ask for."""
+    """Return the form that the validation rows ask for, around theta*."""
     rows = statistics.validation_rows
     if rows is None:
-        return CrossEntropy(
-            statistics.validation_margin, statistics.validation_gradient, statistics.validation_positions
-        )
+        positions = statistics.validation_positions
+        gradient = statistics.validation_gradient * positions[:, None]
+        offset, feature = linear_margins(statistics.validation_margin, gradient)
+        return CrossEntropy(offset, feature.astype(np.float64), positions)
     return Quadratic(rows.loss, statistics.validation_gradient, rows.probe)
+
+
+def evaluation_at(start: RunStart) -> Evaluation:
+    """Return the form that the validation rows ask for, around the weights that runs start from."""
+    rows, margin = start.validation_rows, start.validation_margin
+    if rows is None:
+        return CrossEntropy(margin, start.validation_feature, start.validation_positions)
+    return Quadratic(rows.loss, -wrongness(margin)[:, None] * start.validation_feature, rows.probe)

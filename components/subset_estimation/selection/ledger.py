@@ -13,7 +13,7 @@ from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.subset_estimation.estimators.loss_estimator import LossEstimator
 from gradsift.components.subset_estimation.estimators.uncertainty import Losses
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
-from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
+from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, IntArray
 from gradsift.components.subset_estimation.statistics.threads import slices
 
 SUBSET_BATCH = 512
@@ -69,6 +69,10 @@ class EstimateLedger:
                 self._estimates[mask.tobytes()] = Estimate(mask, source, float(loss), None)
             self._progress.update(len(some))
         return self._known_losses(masks)
+
+    def promising(self, masks: BoolArray) -> IntArray:
+        """Return the indices of those subsets [m, n] whose losses may be the lowest, in order."""
+        return self.estimator.promising(masks)
 
     def losses(self, masks: BoolArray, source: str) -> Losses:
         """Compute losses of a few subsets [m, n] in full detail, for differences and means of them."""

@@ -13,7 +13,7 @@ from gradsift.components.subset_estimation.estimators.uncertainty import DECIMAL
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.selection.selection import LossSource
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
-from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
+from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, IntArray
 
 RESAMPLES = 50
 MIN_RESAMPLES = 10
@@ -61,6 +61,10 @@ class _ResampledLosses:
         for start in range(0, len(new), SUBSET_BATCH):
             self._compute(np.stack(new[start : start + SUBSET_BATCH]))
         return np.array([self._losses[mask.tobytes()][self.current] for mask in masks])
+
+    def promising(self, masks: BoolArray) -> IntArray:
+        """Return the indices of those subsets [m, n] whose losses may be the lowest, whatever the resample."""
+        return self._ledger.promising(masks)
 
     def _compute(self, masks: BoolArray) -> None:
         losses = self._ledger.losses(masks, "resampling")

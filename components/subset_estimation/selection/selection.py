@@ -9,7 +9,7 @@ import numpy as np
 from gradsift.components.subset_estimation.selection.constraints import Constraints
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
-from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
+from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, IntArray
 
 Action = Literal["start", "add", "drop", "swap"]
 
@@ -24,6 +24,9 @@ class LossSource(Protocol):
 
     def mean_losses(self, masks: BoolArray, source: str) -> FloatArray:
         """Return the estimated losses [m] of subsets [m, n]."""
+
+    def promising(self, masks: BoolArray) -> IntArray:
+        """Return the indices of those subsets [m, n] whose losses may be the lowest, in order."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def _search(
     while len(path) > steps_before_round:
         steps_before_round = len(path)
         for moves in kinds:
-            while candidates := moves(losses, constraints, path[-1].mask):
+            while candidates := _promising(losses, moves(losses, constraints, path[-1].mask)):
                 estimates = losses.mean_losses(_masks(candidates), FORWARD_STEPWISE)
                 best = int(estimates.argmin())
                 if estimates[best] >= lowest:
@@ -159,6 +162,10 @@ def _search(
                 path.append(candidates[best])
                 lowest = estimates[best]
     return path
+
+
+def _promising(losses: LossSource, steps: list[Step]) -> list[Step]:
+    return [steps[index] for index in losses.promising(_masks(steps))] if steps else []
 
 
 def _outside(constraints: Constraints, mask: BoolArray) -> list[int]:

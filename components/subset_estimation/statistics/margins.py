@@ -33,3 +33,9 @@ def linear_margins(margin: StoredArray, gradient: StoredArray) -> tuple[FloatArr
 def cross_entropy(margin: StoredArray) -> FloatArray:
     """Return softplus(-margin) = -log p in nats, elementwise and without overflow."""
     return np.maximum(-margin, 0) + np.log1p(np.exp(-np.abs(margin)))
+
+
+def wrongness(margin: StoredArray) -> StoredArray:
+    """Return 1 - p = 1 / (1 + exp(margin)), elementwise in the margin's precision."""
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(margin))

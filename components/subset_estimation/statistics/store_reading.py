@@ -92,7 +92,7 @@ def read_train_rows(store: GradientStore) -> TrainRows:
     def read(index: int) -> None:
         first = starts[index]
         for shard in store.read(tasks[index], "train"):
-            _check_finite(store, tasks[index], "train", shard, ("loss", "margin", "base_margin", "gradient"))
+            check_finite(store, tasks[index], "train", shard, ("loss", "margin", "base_margin", "gradient"))
             _check_margins(store, tasks[index], "train", shard)
             rows = slice(first, first + len(shard.margin))
             base_margins[rows] = shard.base_margin
@@ -130,6 +130,18 @@ def auxiliary_tasks(store: GradientStore) -> tuple[str, ...]:
     return auxiliary
 
 
+def check_finite(store: GradientStore, task: str, split: Split, shard: Shard, names: tuple[str, ...]) -> None:
+    """Raise GradientStoreError naming the row in which one of these arrays of a shard is not finite."""
+    for name in names:
+        finite = np.isfinite(getattr(shard, name))
+        if not finite.all():
+            row = shard.example_id[int(np.argwhere(~finite)[0][0])]
+            raise GradientStoreError(
+                f"Task {task!r}, {split} split of the gradient store at {store.storage.uri}: "
+                f"{name} is not finite in row {row!r}."
+            )
+
+
 def outer_products(rows: StoredArray) -> FloatArray:
     """Return the sum over rows [N, d] of x x^T, [d, d]."""
     d = rows.shape[1]
@@ -147,7 +159,7 @@ def _task_sums(store: GradientStore, task: str) -> tuple[FloatArray, FloatArray]
             shard_curvature = outer_products(shard.probe.reshape(-1, dimension)) / probes
         sums = (shard.loss, shard.margin, shard_gradient, shard_curvature)
         if not all(np.isfinite(numbers).all() for numbers in sums):
-            _check_finite(store, task, "train", shard, ("loss", "margin", "gradient", "probe"))
+            check_finite(store, task, "train", shard, ("loss", "margin", "gradient", "probe"))
             raise GradientStoreError(
                 f"Task {task!r} of the gradient store at {store.storage.uri} has gradients whose squares "
                 "are above the largest float32."
@@ -173,23 +185,10 @@ def _validation_rows(store: GradientStore) -> dict[str, FloatArray]:
 
 def _validation_shards(store: GradientStore) -> Iterator[Shard]:
     for shard in store.read(store.header.target, "val"):
-        _check_finite(store, store.header.target, "val", shard, VALIDATION_ARRAYS)
+        check_finite(store, store.header.target, "val", shard, VALIDATION_ARRAYS)
         if store.header.answer != "text":
             _check_margins(store, store.header.target, "val", shard)
         yield shard
-
-
-def _check_finite(
-    store: GradientStore, task: str, split: Split, shard: Shard, names: tuple[str, ...]
-) -> None:
-    for name in names:
-        finite = np.isfinite(getattr(shard, name))
-        if not finite.all():
-            row = shard.example_id[int(np.argwhere(~finite)[0][0])]
-            raise GradientStoreError(
-                f"Task {task!r}, {split} split of the gradient store at {store.storage.uri}: "
-                f"{name} is not finite in row {row!r}."
-            )
 
 
 def _check_margins(store: GradientStore, task: str, split: Split, shard: Shard) -> None:

@@ -10,6 +10,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray
 
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)

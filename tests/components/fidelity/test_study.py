@@ -169,7 +169,7 @@ def test_every_estimator_ridge_baseline_and_expansion_is_judged(judged: list[Tru
         for name in (baseline, f"{baseline}_mean")
         for at in ("meta", "base")
     }
-    assert found == estimators | baselines | {(CHOSEN, None, None)}
+    assert found == estimators | baselines | {("simulated", "meta", None), (CHOSEN, None, None)}
     ranks = [each.spearman for each in judged[0].methods]
     assert ranks == sorted(ranks, key=lambda rank: -(rank or 0))
 

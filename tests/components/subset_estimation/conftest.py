@@ -15,9 +15,14 @@ from gradsift.components.shared.gradient_store.gradient_format import Answer, Sh
 from gradsift.components.shared.gradient_store.gradient_store import GradientStoreWriter
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.storage.storage import open_storage
-from gradsift.components.subset_estimation.estimators.loss_estimator import LossEstimator
+from gradsift.components.subset_estimation.estimators.loss_estimator import (
+    LossEstimator,
+    simulated_estimator,
+    solved_estimator,
+)
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.statistics.margins import linear_margins
+from gradsift.components.subset_estimation.statistics.run_start import RunStart, StartRows
 from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics, TrainRows
 
 FloatArray = npt.NDArray[np.float64]
@@ -91,10 +96,37 @@ class LinearProblem:
             blocks=self.blocks,
         )
 
+    def start(self, dtype: Any = np.float64) -> RunStart:
+        """Return what runs from the base weights find, in arrays of this type."""
+        rows = self.train
+        features = [_with_step(each) for each in rows]
+        wrong = [expit(-each.base_margin)[:, None] for each in rows]
+        weighted = [f * np.sqrt(w * (1 - w)) for f, w in zip(features, wrong, strict=True)]
+        base = np.concatenate([each.base_margin for each in rows]).astype(dtype)
+        return RunStart(
+            blocks=self.blocks,
+            counts=np.array([len(each.margin) for each in rows], float),
+            rows=StartRows(
+                starts=np.cumsum([0, *(len(each.margin) for each in rows)]),
+                margin=base,
+                base_margin=base,
+                meta_margin=np.concatenate([each.margin for each in rows]).astype(dtype),
+                feature=np.concatenate(features).astype(dtype),
+                positions=np.ones(len(base), dtype),
+            ),
+            gradient=np.stack([-(w * f).mean(axis=0) for f, w in zip(features, wrong, strict=True)]),
+            curvature=np.stack([w.T @ w / len(w) for w in weighted]).astype(dtype),
+            validation_margin=self.validation.base_margin,
+            validation_feature=_with_step(self.validation),
+            validation_positions=np.ones(len(self.validation.margin)),
+        )
+
     def estimator(self, **settings: Any) -> LossEstimator:
         config = SubsetEstimationConfig(**({"ridge": 1.0} | settings))
+        if config.estimator == "simulated":
+            return simulated_estimator(config, self.statistics(), self.start())
         rows = self.train_rows() if config.estimator == "logistic" else None
-        return LossEstimator(config, self.statistics(), rows)
+        return solved_estimator(config, self.statistics(), rows)
 
     def ledger(self, **settings: Any) -> EstimateLedger:
         return EstimateLedger(self.estimator(**settings), tqdm(disable=True))
@@ -127,6 +159,12 @@ class LinearProblem:
         records += _shards(writer, "target", "train", self.target, tokens)
         records += _shards(writer, "target", "val", self.validation, tokens)
         return StepOutput(str(folder), writer.seal(records), {"suite": "synthetic"})
+
+
+def _with_step(rows: LinearRows) -> FloatArray:
+    """Return features and the margins' change along the unit vector of the step from the base weights."""
+    step = (rows.margin - rows.base_margin) / np.sqrt(rows.feature.shape[1])
+    return np.column_stack([rows.feature, step])
 
 
 def _shards(

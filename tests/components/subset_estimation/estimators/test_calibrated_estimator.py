@@ -15,6 +15,8 @@ from gradsift.components.subset_estimation.estimators.calibrated_estimator impor
     CalibratedEstimator,
     open_calibrated,
 )
+from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
+from gradsift.components.subset_estimation.estimators.mixture import MEMBERS
 
 TASKS = 5
 
@@ -167,3 +169,24 @@ def test_where_answers_are_several_tokens_calibration_goes_without_the_logistic_
     assert "The estimator 'logistic' is left out" in message
     with pytest.raises(GradientStoreError, match="expected the estimator 'gauss_newton'"):
         calibrated(store, true_losses(problem, masks, estimates), estimator="logistic")
+
+
+def test_runs_correct_the_mixture_of_simulated_runs(problem: Any, store: GradientStore, masks: Any) -> None:
+    raw = open_estimator(SubsetEstimationConfig(estimator="simulated"), store).mean_losses(masks)
+    true = 0.3 + 0.9 * raw
+    found = calibrated(store, true_losses(problem, masks, true), estimator="simulated")
+    assert (found.config.estimator, found.expansion) == ("simulated", "meta")
+    corrected = found.estimator.mean_losses(masks)
+    assert np.abs(corrected - true).max() < 0.1 * np.abs(raw - true).max()
+    np.testing.assert_allclose(found.residuals, true - corrected, atol=1e-8)
+    assert found.record.slope > 0
+    assert sum(found.record.weights.values()) == pytest.approx(1)
+    assert set(found.record.weights) == set(MEMBERS)
+    assert found.record.error_calibrated < found.record.error_raw
+
+
+def test_two_runs_are_enough_to_set_the_mixtures_level(problem: Any, store: GradientStore) -> None:
+    ends = np.array([[False] * TASKS, [True] * TASKS])
+    raw = open_estimator(SubsetEstimationConfig(estimator="simulated"), store).mean_losses(ends)
+    found = calibrated(store, true_losses(problem, ends, 1 + raw), estimator="simulated")
+    np.testing.assert_allclose(found.estimator.mean_losses(ends), 1 + raw, rtol=0.02)

@@ -9,7 +9,7 @@ import pytest
 
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-from gradsift.components.subset_estimation.estimators.loss_estimator import LossEstimator, open_estimator
+from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator, solved_estimator
 from gradsift.components.subset_estimation.estimators.validation_loss import CrossEntropy, Quadratic
 from gradsift.components.subset_estimation.statistics.task_statistics import SecondOrderRows
 
@@ -17,7 +17,7 @@ from gradsift.components.subset_estimation.statistics.task_statistics import Sec
 def test_cross_entropy_is_exact_for_linear_margins(synthetic: Any) -> None:
     rows, weights = synthetic.problem().validation, np.random.default_rng(0).normal(size=(5, 8))
     expected = np.logaddexp(0, -(rows.margin + weights @ rows.feature.T))
-    evaluation = CrossEntropy(rows.margin, rows.gradient, np.ones(len(rows.margin)))
+    evaluation = CrossEntropy(rows.margin, rows.feature, np.ones(len(rows.margin)))
     np.testing.assert_allclose(evaluation.row_losses(weights), expected, rtol=1e-9)
     np.testing.assert_allclose(evaluation.mean_losses(weights), expected.mean(axis=1), rtol=1e-9)
 
@@ -53,7 +53,7 @@ def test_the_quadratic_form_is_the_sum_of_its_terms_row_by_row() -> None:
 
 def test_with_exact_probes_both_forms_agree_to_third_order(synthetic: Any) -> None:
     rows = synthetic.problem().validation
-    exact = CrossEntropy(rows.margin, rows.gradient, np.ones(len(rows.margin)))
+    exact = CrossEntropy(rows.margin, rows.feature, np.ones(len(rows.margin)))
     quadratic = Quadratic(np.logaddexp(0, -rows.margin), rows.gradient, rows.probe)
     direction = np.random.default_rng(0).normal(size=(1, 8))
     errors = [
@@ -69,8 +69,8 @@ def test_the_estimator_takes_the_form_that_the_rows_ask_for(synthetic: Any, bloc
     statistics, masks = problem.statistics(), synthetic.subsets(4)
     rows = SecondOrderRows(np.logaddexp(0, -problem.validation.margin), problem.validation.probe)
     config = SubsetEstimationConfig(ridge=100.0)
-    exact = LossEstimator(config, statistics, None)
-    quadratic = LossEstimator(config, replace(statistics, validation_rows=rows), None)
+    exact = solved_estimator(config, statistics, None)
+    quadratic = solved_estimator(config, replace(statistics, validation_rows=rows), None)
     assert (exact.evaluation, quadratic.evaluation) == ("cross_entropy", "quadratic")
     np.testing.assert_allclose(quadratic.losses(masks).rows, exact.losses(masks).rows, atol=1e-3)
     np.testing.assert_allclose(quadratic.losses(masks).blocks, exact.losses(masks).blocks, atol=1e-3)

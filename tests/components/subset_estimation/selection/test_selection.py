@@ -29,6 +29,9 @@ class KnownLosses:
     def mean_losses(self, masks: Any, source: str) -> Any:
         return np.array([self.loss(mask) for mask in masks])
 
+    def promising(self, masks: Any) -> Any:
+        return np.arange(len(masks))
+
 
 def _known(tasks: int, loss: Any) -> Any:
     return KnownLosses(tasks, loss)

@@ -1,0 +1,142 @@
+"""Reading what a fine-tuning run starts from off a gradient store, in one pass over its train shards.
+
+Memory is that of the sums, of the sampled rows and of a few shards per core, whatever the number of rows.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logit
+
+from gradsift.components.shared.gradient_store.gradient_format import Shard
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.subset_estimation.statistics.margins import (
+    MIN_ERROR,
+    FloatArray,
+    StoredArray,
+    cross_entropy,
+    linear_margins,
+    wrongness,
+)
+from gradsift.components.subset_estimation.statistics.run_start import RunStart, StartRows
+from gradsift.components.subset_estimation.statistics.store_reading import check_finite, outer_products
+from gradsift.components.subset_estimation.statistics.task_statistics import SecondOrderRows, TaskStatistics
+from gradsift.components.subset_estimation.statistics.threads import in_threads
+
+Start = Literal["base", "meta"]
+SAMPLED_ROWS, TARGET_ROWS = 12288, 4096
+"""Most rows that are simulated one by one, over all tasks, and of the target, which every subset holds."""
+SAMPLE_SEED = 0
+ONE_COLUMN_MORE = ((0, 0), (0, 0), (0, 1))
+"""What `np.pad` adds to probes: their derivative along meta-training's step, which is unknown."""
+
+
+@dataclass(frozen=True)
+class _Margins:
+    """Margins of a shard's rows at the base weights and at theta*, and how they change with the weights."""
+
+    base: FloatArray
+    meta: FloatArray
+    feature: StoredArray
+    positions: StoredArray
+
+    def at(self, start: Start) -> FloatArray:
+        return self.base if start == "base" else self.meta
+
+
+def read_run_start(store: GradientStore, statistics: TaskStatistics, start: Start) -> RunStart:
+    """Read the margins and features of train and validation rows at the weights that runs start from.
+
+    Args:
+        store: the gradient store, whose rows were checked when `statistics` was read.
+        statistics: the same store's sums, whose curvature stands for that of free text.
+        start: `base` for the base weights, `meta` for theta*.
+
+    Raises:
+        GradientStoreError: the store cannot be read.
+    """
+    tasks = [*statistics.tasks, statistics.target]
+    text = store.header.answer == "text"
+    columns = store.header.dimension + 1
+    kept = sample_sizes(statistics.rows)
+    starts = np.cumsum([0, *kept])
+    base_margin, meta_margin, positions = np.empty((3, starts[-1]), np.float32)
+    feature = np.empty((starts[-1], columns), np.float32)
+    gradient = np.zeros((len(tasks), columns))
+    curvature = np.zeros((len(tasks), columns, columns), np.float32)
+
+    def read(index: int) -> None:
+        count, first, to = int(statistics.rows[index]), 0, starts[index]
+        wanted = _sampled(count, kept[index])
+        for shard in store.read(tasks[index], "train"):
+            check_finite(store, tasks[index], "train", shard, ("base_margin",))
+            margins = _margins(store, shard)
+            wrong = wrongness(margins.at(start))
+            gradient[index] -= (wrong / margins.positions) @ margins.feature / count
+            if not text:
+                weight = np.sqrt(wrong * (1 - wrong) / margins.positions / count)
+                curvature[index] += outer_products(margins.feature * weight[:, None].astype(np.float32))
+            own = wanted[(wanted >= first) & (wanted < first + len(wrong))] - first
+            part = slice(to, to + len(own))
+            base_margin[part], meta_margin[part] = margins.base[own], margins.meta[own]
+            positions[part], feature[part] = margins.positions[own], margins.feature[own]
+            first, to = first + len(wrong), part.stop
+        if text:
+            curvature[index, :-1, :-1] = statistics.curvature[index] / count
+
+    in_threads(read, range(len(tasks)))
+    validation = [_margins(store, shard) for shard in store.read(statistics.target, "val")]
+    second = statistics.validation_rows
+    margin = np.concatenate([each.at(start) for each in validation])
+    at_start = base_margin if start == "base" else meta_margin
+    return RunStart(
+        blocks=store.header.blocks,
+        counts=statistics.rows,
+        rows=StartRows(starts, at_start, base_margin, meta_margin, feature, positions),
+        gradient=gradient,
+        curvature=curvature,
+        validation_margin=margin,
+        validation_feature=np.concatenate([each.feature for each in validation]).astype(np.float64),
+        validation_positions=np.concatenate([each.positions for each in validation]).astype(np.float64),
+        validation_rows=second
+        and SecondOrderRows(cross_entropy(margin), np.pad(second.probe, ONE_COLUMN_MORE)),
+    )
+
+
+def sample_sizes(rows: FloatArray) -> npt.NDArray[np.intp]:
+    """Return how many rows of each task [n + 1] are kept: all, or as many of each source as there is room for."""
+    target = min(rows[-1], TARGET_ROWS)
+    low, high = 1, int(rows.max())
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = np.minimum(rows[:-1], middle).sum() + target <= SAMPLED_ROWS
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return np.append(np.minimum(rows[:-1], low), target).astype(np.intp)
+
+
+def _sampled(count: int, kept: int) -> npt.NDArray[np.intp]:
+    """Return the sorted indices of the rows that are kept of a task."""
+    return np.sort(np.random.default_rng(SAMPLE_SEED).permutation(count)[:kept])
+
+
+def _margins(store: GradientStore, shard: Shard) -> _Margins:
+    text = store.header.answer == "text"
+    positions = np.ones_like(shard.positions) if text else shard.positions
+    meta, base = (
+        _token_margin(margin, shard.positions) if text else margin.astype(np.float64)
+        for margin in (shard.margin, shard.base_margin)
+    )
+    offset, gradient = linear_margins(meta, shard.gradient * positions[:, None])
+    start = np.clip(base, logit(MIN_ERROR), -logit(MIN_ERROR))
+    norm = np.sqrt(store.header.squared_step_norm)
+    along = np.zeros(len(start)) if text or norm == 0 else (offset - start) / norm
+    feature = np.column_stack([gradient, along.astype(gradient.dtype)])
+    return _Margins(start, offset, feature, positions)
+
+
+def _token_margin(margin: StoredArray, positions: StoredArray) -> FloatArray:
+    """Return log q/(1-q), q the geometric mean of an answer's token probabilities, for margins of answers [n]."""
+    loss = cross_entropy(margin.astype(np.float64)) / positions
+    return -np.log(np.maximum(np.expm1(loss), MIN_ERROR))
