@@ -1,10 +1,11 @@
-"""Checks that both `gradsift doctor` and the preflight step make: of an MLflow server and of a run root."""
+"""Checks that both `gradsift doctor` and the preflight step make: of credentials, an MLflow server, a run root."""
 
 import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gradsift.components.shared.credentials import PAIRS, VARIABLES, redacted, with_white_space
 from gradsift.components.shared.errors import GradsiftError, InputError
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.tracking.mlflow_connection import contact, mlflow_errors
@@ -25,6 +26,24 @@ class Finding:
 def make_checks(checks: dict[str, Check]) -> list[Finding]:
     """Make every check, whatever the others find; a check returns its words or raises a `GradsiftError`."""
     return [_finding(name, check) for name, check in checks.items()]
+
+
+def check_secrets() -> str:
+    """Say which credentials the environment holds.
+
+    Raises:
+        InputError: one of a pair is missing, or some have white space around them.
+    """
+    for one, other in [*PAIRS, *((second, first) for first, second in PAIRS)]:
+        if os.environ.get(one) and not os.environ.get(other):
+            raise InputError(f"The secret that holds {one} does not hold {other}: expected both or neither.")
+    if spaced := with_white_space():
+        raise InputError(
+            f"White space stands before or after the value of {', '.join(spaced)}: expected the credential alone, "
+            "without a line break at its end."
+        )
+    present = [name for name in VARIABLES if os.environ.get(name)]
+    return f"{', '.join(present)} given" if present else "none given in the environment"
 
 
 def check_mlflow() -> str:
@@ -60,6 +79,6 @@ def check_run_root(uri: str) -> str:
 
 def _finding(name: str, check: Check) -> Finding:
     try:
-        return Finding(name, True, check())
+        return Finding(name, True, redacted(check()))
     except GradsiftError as error:
         return Finding(name, False, str(error))

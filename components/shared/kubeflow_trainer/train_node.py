@@ -21,6 +21,7 @@ from gradsift.components.shared.process.gpus import check_gpus
 from gradsift.components.shared.process.lifeline import exit_on_sigterm
 from gradsift.components.shared.process.outages import wait_through_outages
 from gradsift.components.shared.process.pod_environment import given_gpus
+from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.training.job import TrainingJob
 from gradsift.components.shared.training.processes import LOG, failure_of, run_processes
@@ -129,5 +130,6 @@ def _end_of(path: Path) -> bytes:
 
 
 if __name__ == "__main__":
+    protect_process()
     wait_through_outages()
     main(sys.argv[1], sys.argv[2])

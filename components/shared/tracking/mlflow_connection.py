@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from gradsift.components.shared.credentials import redacted
 from gradsift.components.shared.errors import GradsiftError, TrackingError, TrackingOutageError
 from gradsift.components.shared.storage.addresses import is_remote
 
@@ -79,11 +80,8 @@ def mlflow_errors(uri: str, failure: str) -> Iterator[None]:
         raise
     except Exception as error:
         address = urlsplit(uri)
-        login, _, host = address.netloc.rpartition("@")
-        reason = " ".join(_reason(error).split())
-        if login:
-            reason = reason.replace(login, "***")
-        shown = f"{address.scheme}://{host}{address.path}"
+        shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+        reason = redacted(" ".join(_reason(error).split()))
         kind = TrackingOutageError if _is_outage(error) else TrackingError
         raise kind(f"MLflow at {shown} {failure}: {reason[:300].rstrip('.')}.") from error
 

@@ -34,6 +34,7 @@ from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.process import outages
 from gradsift.components.shared.process.gpus import gpu_memory_errors
 from gradsift.components.shared.process.lifeline import hold_lifeline
+from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.training.checkpoints import CheckpointCallback
 from gradsift.components.shared.training.events import (
@@ -334,5 +335,6 @@ def loss_curve(log_history: list[dict[str, float]], every: int, steps: int) -> l
 
 
 if __name__ == "__main__":
+    protect_process()
     hold_lifeline()
     main(Path(sys.argv[1]), TrainingProgress(sys.argv[2]) if len(sys.argv) > 2 else None)
