@@ -8,11 +8,9 @@ unfinished, and the sidecars say which of its shards need not be computed again.
 
 import hashlib
 import json
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -40,6 +38,7 @@ from gradsift.components.shared.gradient_store.gradient_format import (
 )
 from gradsift.components.shared.storage.addresses import checked_key, join_uri
 from gradsift.components.shared.storage.local import LocalStorage
+from gradsift.components.shared.storage.scratch import scratch_path
 from gradsift.components.shared.storage.storage import Storage, open_storage
 
 FORMAT = 1
@@ -278,7 +277,7 @@ class GradientStore:
         """Return a shard's content, checked; one in object storage is kept on the local disk."""
         if isinstance(self.storage, LocalStorage):
             return self._content(record)
-        cache = LocalStorage(Path(tempfile.gettempdir()) / "gradsift" / "fetched" / self.digest[:32])
+        cache = LocalStorage(scratch_path("fetched", self.digest[:32]))
         try:
             content = cache.read(record.key)
         except NotFoundError:
