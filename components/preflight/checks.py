@@ -2,15 +2,20 @@
 
 import os
 import secrets
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from gradsift.components.shared.credentials import PAIRS, VARIABLES, redacted, with_white_space
 from gradsift.components.shared.errors import GradsiftError, InputError
+from gradsift.components.shared.storage.addresses import is_remote
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.tracking.mlflow_connection import contact, mlflow_errors
 
 TRACKING = "MLFLOW_TRACKING_URI"
+IN_PARTS = 9 * 2**20
+"""Bytes of a file that boto3 uploads in parts, as it does with models and shards."""
 Check = Callable[[], str]
 
 
@@ -61,19 +66,30 @@ def check_mlflow() -> str:
 
 
 def check_run_root(uri: str) -> str:
-    """Write, read and delete a file of random content.
+    """Do with files of random content what a run does: create, replace, list, copy there and back, and delete.
 
     Raises:
         GradsiftError: that cannot be done, or other bytes come back.
     """
     storage = open_storage(uri)
-    key, content = f"doctor-{secrets.token_hex(8)}", secrets.token_bytes(1024)
-    storage.write(key, content)
-    try:
-        if storage.read(key) != content:
-            raise InputError(f"{uri} gives back other bytes than were written.")
-    finally:
-        storage.delete(key)
+    prefix, content = f"doctor-{secrets.token_hex(8)}", secrets.token_bytes(1024)
+    created, copied = f"{prefix}-created", f"{prefix}-copied"
+    storage.create(created, content)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "file"
+        file.write_bytes(secrets.token_bytes(IN_PARTS if is_remote(uri) else 1024))
+        try:
+            storage.write(created, content)
+            storage.upload(file, copied)
+            storage.download(copied, file.with_name("copy"))
+            same = (
+                storage.read(created) == content and file.with_name("copy").read_bytes() == file.read_bytes()
+            )
+            if not same or storage.keys(prefix) != [copied, created]:
+                raise InputError(f"{uri} gives back other bytes or names than were written.")
+        finally:
+            for key in (created, copied):
+                storage.delete(key)
     return f"{uri} can be written, read and deleted from"
 
 

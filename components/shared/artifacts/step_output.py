@@ -21,6 +21,8 @@ from gradsift.components.shared.storage.scratch import scratch_path
 from gradsift.components.shared.storage.storage import Storage, delete_below, open_storage
 
 MANIFEST = "manifest.json"
+DOWNLOADS = 2
+"""Times that a file is downloaded until it is called altered: one download may be spoilt on its way."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,9 @@ def fetch(output: StepOutput, names: list[str] | None = None) -> Path:
         if names is not None and entry["name"] not in names:
             continue
         path = folder / checked_key(entry["name"])
-        if not isinstance(storage, LocalStorage) and not _is_whole(path, entry):
-            storage.download(entry["name"], path)
+        for _ in range(DOWNLOADS):
+            if not isinstance(storage, LocalStorage) and not _is_whole(path, entry):
+                storage.download(entry["name"], path)
         if not _is_whole(path, entry):
             where = join_uri(output.uri, entry["name"])
             raise StorageError(

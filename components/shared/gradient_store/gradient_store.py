@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import ValidationError
 
-from gradsift.components.shared.artifacts.step_output import canonical_json
+from gradsift.components.shared.artifacts.step_output import DOWNLOADS, canonical_json
 from gradsift.components.shared.errors import (
     ExistsError,
     GradientStoreError,
@@ -289,16 +289,17 @@ class GradientStore:
 
     def _content(self, record: ShardRecord) -> bytes:
         """Return a shard's content from where the store is, checked against the manifest."""
-        try:
-            content = self.storage.read(record.key)
-        except NotFoundError as error:
-            raise GradientStoreError(
-                f"The gradient store's shard {self._where(record.key)} is missing."
-            ) from error
-        damage = _damage(content, record)
-        if damage is not None:
-            raise GradientStoreError(f"The gradient store's shard {self._where(record.key)} {damage}.")
-        return content
+        for _ in range(DOWNLOADS):
+            try:
+                content = self.storage.read(record.key)
+            except NotFoundError as error:
+                raise GradientStoreError(
+                    f"The gradient store's shard {self._where(record.key)} is missing."
+                ) from error
+            damage = _damage(content, record)
+            if damage is None:
+                return content
+        raise GradientStoreError(f"The gradient store's shard {self._where(record.key)} {damage}.")
 
     def _check_numbers(self, record: ShardRecord, shard: Shard) -> None:
         for name in self.header.shapes(record.rows):
