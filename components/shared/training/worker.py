@@ -36,7 +36,7 @@ from gradsift.components.shared.process.gpus import gpu_memory_errors
 from gradsift.components.shared.process.lifeline import hold_lifeline
 from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.local import atomic_file
-from gradsift.components.shared.training.checkpoints import CheckpointCallback
+from gradsift.components.shared.training.checkpoints import CheckpointCallback, refuse_pickled_code
 from gradsift.components.shared.training.events import (
     EventCallback,
     EventHandler,
@@ -99,6 +99,7 @@ def main(scratch: Path, progress: TrainingProgress | None) -> None:
     gc.freeze()  # what was imported is no garbage: every collection between jobs would look through it
     jobs = [TrainingJob.from_json(job) for job in json.loads((scratch / JOBS).read_text())]
     _use_gloo_between_cpu_processes()
+    refuse_pickled_code()
     handler = EventHandler(scratch / EVENTS)
     outages.logger.addHandler(handler)
     try:
