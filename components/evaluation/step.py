@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 from gradsift.components.evaluation.answers.answered_runs import AnsweredRun, AnsweredRuns, read_answered_runs
 from gradsift.components.evaluation.answers.samples import draw_samples
+from gradsift.components.evaluation.report.doubts import cautions, objections
 from gradsift.components.evaluation.report.report import ReportContent, RunFacts, render_report
 from gradsift.components.evaluation.report.verdict import judge
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
@@ -139,7 +140,8 @@ def _evaluate(
             else []
         ),
         spearman=rank_correlation(list(models.values())),
-        verdict=judge(differences, len(runs[CHOSEN])),
+        verdict=judge(differences, len(runs[CHOSEN]), objections(models[CHOSEN], differences, len(rows))),
+        cautions=cautions(list(models.values()), data.task(data.target).rows["val"]),
         difference_to=differences,
     )
 

@@ -12,6 +12,7 @@ from gradsift.components.preflight.checks import (
     Finding,
     check_mlflow,
     check_run_root,
+    check_secrets,
     make_checks,
 )
 from gradsift.components.shared.data.suites.task_suite import find_tasks
@@ -26,17 +27,13 @@ from gradsift.components.shared.parameters.pipeline_settings import (
 )
 from gradsift.components.shared.parameters.settings import SettingsError
 from gradsift.components.shared.process.lifeline import hold_lifeline
+from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.addresses import is_remote
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.tracking.run_record import PREFLIGHT
 from gradsift.components.shared.tracking.tracking import track_step
 
 RUN_ROOT, MLFLOW = "run root", "MLflow"
-PAIRS = [
-    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
-    ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
-]
-SECRETS = [*(name for pair in PAIRS for name in pair), "MLFLOW_TRACKING_TOKEN", "HF_TOKEN"]
 
 
 def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
@@ -55,6 +52,7 @@ def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
     Raises:
         InputError: things are wrong; the message has a sentence for each.
     """
+    protect_process()
     hold_lifeline()
     parameters = {**defaults(), **parameters_of(form)}
     root = parameters["output_uri"]
@@ -74,7 +72,7 @@ def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
 
 def examine(parameters: Mapping[str, Any]) -> list[Finding]:
     """Make every check but that of the run root."""
-    checks: dict[str, Check] = {"secrets": _check_secrets, MLFLOW: lambda: _check_mlflow(parameters)}
+    checks: dict[str, Check] = {"secrets": check_secrets, MLFLOW: lambda: _check_mlflow(parameters)}
     with suppress(SettingsError):  # reported below
         data = DataPreparationConfig(**values_of(DataPreparationConfig, parameters))
         checks["suite"] = lambda: find_tasks(data)
@@ -117,15 +115,6 @@ def _check_run_root(parameters: Mapping[str, Any]) -> str:
             f"{error} On Kubernetes, credentials come from the Secret {secret!r} (parameter platform_secret), "
             "or from the pod's identity."
         ) from error
-
-
-def _check_secrets() -> str:
-    """Say which credentials the environment holds; their values are not looked at."""
-    for one, other in [*PAIRS, *((second, first) for first, second in PAIRS)]:
-        if os.environ.get(one) and not os.environ.get(other):
-            raise InputError(f"The secret that holds {one} does not hold {other}: expected both or neither.")
-    present = [name for name in SECRETS if os.environ.get(name)]
-    return f"{', '.join(present)} given" if present else "none given in the environment"
 
 
 def _check_mlflow(parameters: Mapping[str, Any]) -> str:

@@ -3,7 +3,12 @@
 import json
 from dataclasses import dataclass
 
-from gradsift.components.shared.metrics.held_out_metrics import bootstrap_metrics, interval, metrics
+from gradsift.components.shared.metrics.held_out_metrics import (
+    MIN_ROWS,
+    bootstrap_metrics,
+    interval,
+    metrics,
+)
 from gradsift.components.shared.metrics.scores import Scores
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.records.evaluation_results import Interval
@@ -41,8 +46,8 @@ class Comparison:
 
     @property
     def promoted(self) -> bool:
-        """Whether the candidate is better, by `min_gain` at least, and its interval lies above zero."""
-        sure = self.interval is None or self.interval.low > 0
+        """Whether the candidate is better, by `min_gain` at least, and surely so over enough rows."""
+        sure = self.interval is None or (self.interval.low > 0 and self.rows >= MIN_ROWS)
         return self.gain > 0 and self.gain >= self.min_gain and sure
 
     @property
@@ -54,6 +59,8 @@ class Comparison:
             return f"it is better by less than the {100 * self.min_gain:.2f} points asked for"
         if self.interval is None:
             return "it is better"
+        if self.rows < MIN_ROWS:
+            return f"fewer than {MIN_ROWS} test rows cannot tell whether it is better"
         return "it is clearly better" if self.promoted else "its gain may be chance"
 
     def text(self, champion: str) -> str:

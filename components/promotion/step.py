@@ -21,6 +21,7 @@ from gradsift.components.promotion.registry import (
     open_registry,
 )
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.credentials import redacted
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError, TrackingError, TrackingOutageError
 from gradsift.components.shared.metrics.scores import Scores, scores_of
@@ -196,7 +197,7 @@ def _problems_of(champion: "ModelVersion", name: str, kind: type[Exception]) -> 
     try:
         yield
     except kind as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
+        reason = redacted(" ".join(str(error).split()))[:300].rstrip(".")
         raise InputError(
             f"Version {champion.version} of the registered model {name!r} is champion and cannot answer the test "
             f"rows: {reason}; give the alias champion to another version, or take it away."

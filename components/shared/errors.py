@@ -1,8 +1,16 @@
-"""Errors that the user can put right; the message of each is one clear sentence."""
+"""Errors that the user can put right; the message of each is one clear sentence, without credentials."""
+
+from gradsift.components.shared.credentials import redacted
 
 
 class GradsiftError(Exception):
-    """Base of every error that is shown to the user as one sentence, without a traceback (exit code 2)."""
+    """Base of every error that is shown to the user as one sentence, without a traceback (exit code 2).
+
+    Credentials are taken out of the message, as it may quote a library or an address.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
 
 
 class InputError(GradsiftError):

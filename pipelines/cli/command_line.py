@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from gradsift.components.shared.credentials import redact_output
 from gradsift.components.shared.errors import GradsiftError, RunFailedError, TrainingError
 from gradsift.components.shared.parameters.pipeline_settings import (
     PipelineSettings,
@@ -17,6 +18,7 @@ from gradsift.components.shared.parameters.pipeline_settings import (
     form_of,
     known_parameters,
 )
+from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.addresses import is_remote
 from gradsift.pipelines.cli.schedule_commands import Host, Namespace, schedule
 from gradsift.pipelines.cli.store_commands import store
@@ -213,6 +215,7 @@ def main() -> None:
 
     An error is one sentence: exit code 2 for what the user can put right, 1 for a step that failed otherwise.
     """
+    protect_process()
     try:
         app()
     except GradsiftError as error:
@@ -220,7 +223,12 @@ def main() -> None:
             f"[bold red]Error:[/] {escape(str(error))}", highlight=False
         )
         sys.exit(1 if isinstance(error, TrainingError | RunFailedError) else 2)
+    except Exception:
+        redact_output()  # again, as typer has put its own hook for tracebacks in place
+        raise
 
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the current folder, which `python -m` puts there
     main()

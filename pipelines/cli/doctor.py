@@ -3,7 +3,14 @@
 import importlib.metadata
 import platform
 
-from gradsift.components.preflight.checks import Check, Finding, check_mlflow, check_run_root, make_checks
+from gradsift.components.preflight.checks import (
+    Check,
+    Finding,
+    check_mlflow,
+    check_run_root,
+    check_secrets,
+    make_checks,
+)
 from gradsift.components.shared.errors import InputError
 
 
@@ -13,7 +20,12 @@ def examine(output: str | None) -> list[Finding]:
     Args:
         output: a run root to write to, read from and delete from; None leaves that out.
     """
-    checks: dict[str, Check] = {"packages": _packages, "training": _training, "MLflow": check_mlflow}
+    checks: dict[str, Check] = {
+        "packages": _packages,
+        "training": _training,
+        "secrets": check_secrets,
+        "MLflow": check_mlflow,
+    }
     if output is not None:
         checks["run root"] = lambda: check_run_root(output)
     return make_checks(checks)

@@ -20,6 +20,7 @@ from kfp.client.client import KF_PIPELINES_ENDPOINT_ENV
 from kfp_server_api import ApiException, Configuration, V2beta1GetHealthzResponse
 from urllib3.exceptions import HTTPError
 
+from gradsift.components.shared.credentials import LOGIN, with_white_space
 from gradsift.components.shared.errors import InputError
 
 TOKEN = "GRADSIFT_KFP_TOKEN"
@@ -158,9 +159,12 @@ def open_kubeflow(host: str | None, namespace: str | None) -> Kubeflow:
             users.
 
     Raises:
-        InputError: the address has no scheme, the API cannot be reached, refused the token, or needs a namespace.
+        InputError: the address has no scheme or holds a password, the token has white space around it, the API
+            cannot be reached, refused the token, or needs a namespace.
     """
-    _check_scheme(host or os.environ.get(KF_PIPELINES_ENDPOINT_ENV))
+    _check_address(host or os.environ.get(KF_PIPELINES_ENDPOINT_ENV))
+    if TOKEN in with_white_space():
+        raise InputError(f"{TOKEN} begins or ends with white space: expected the token alone.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         client = _Client(
@@ -190,7 +194,12 @@ def api_filter(**predicate: Any) -> str:
     return quote(json.dumps({"predicates": [predicate]}))
 
 
-def _check_scheme(host: str | None) -> None:
+def _check_address(host: str | None) -> None:
+    if host and LOGIN.search(host):
+        raise InputError(
+            f"The address {host} of Kubeflow Pipelines holds a user name or password: expected one without them, "
+            f"and a token in {TOKEN} where it asks to log in."
+        )
     if host and not host.startswith(("http://", "https://")):
         raise InputError(
             f"The address {host!r} of Kubeflow Pipelines has no scheme: expected http:// or https:// before it, in "

@@ -156,7 +156,8 @@ def _sum_up(states: dict[str, StepState], home: Path, console: Console) -> None:
         path.write_bytes(read_file(_step_output(outputs[REPORT]), REPORT))
     selected = ", ".join(evaluation.chosen.subset) or "no auxiliary task"
     console.print(f"\n[bold]Selected for {evaluation.target}:[/] {selected}", highlight=False)
-    console.print(evaluation.verdict.text, highlight=False, soft_wrap=True)
+    for sentence in (evaluation.verdict.text, *evaluation.cautions):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     model = states["target_finetuning"].outputs["model"]["uri"]
     places = f"Report: {home / REPORT}\nModel:  {model}"
     console.print(places, markup=False, highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.process.lifeline import hold_lifeline, lifeline
+from gradsift.components.shared.process.protection import SAFE_PATH, protect_process
 
 REQUEST = "request.json"
 
@@ -32,8 +33,9 @@ def start(folder: Path, run_id: str, parameters: dict[str, Any], log: Path) -> "
         "KFP_RUN_ID": run_id,
         "PYTHONUNBUFFERED": "1",
         **lifeline(),
+        **SAFE_PATH,
     }
-    command = [sys.executable, "-m", "gradsift.pipelines.local.local_runner", str(folder)]
+    command = [sys.executable, "-P", "-m", "gradsift.pipelines.local.local_runner", str(folder)]
     with log.open("ab") as output:
         return subprocess.Popen(
             command, stdout=output, stderr=output, env=environment, start_new_session=True
@@ -63,6 +65,7 @@ def main(folder: Path) -> None:
     from gradsift.components.shared.parameters.pipeline_settings import form_of
     from gradsift.pipelines.pipeline import gradsift_pipeline
 
+    protect_process()
     hold_lifeline()
     parameters = json.loads((folder / REQUEST).read_text())
     spec = gradsift_pipeline.pipeline_spec

@@ -24,6 +24,8 @@ class FaultyProxy(ThreadingHTTPServer):
         stall_seconds: how long an answer is held back.
         script: what happens to the next requests, before shares count: a fault, a status, "alter" for one bit of
             the answer that is flipped, or None.
+        refusals: header -> answer (status, headers, body) to every request with that header.
+        refused_queries: what is in the address of requests that are answered 400.
         counts: how often each fault happened, and how many requests came ("all").
     """
 
@@ -37,6 +39,8 @@ class FaultyProxy(ThreadingHTTPServer):
         self.share = share
         self.stall_seconds = stall_seconds
         self.script: list[str | None] = []
+        self.refusals: dict[str, tuple[int, list[tuple[str, str]], bytes]] = {}
+        self.refused_queries: tuple[str, ...] = ()
         self.counts: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -62,7 +66,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _exchange(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = self.server.fault()
-        if fault is not None and fault.isdigit():
+        refusal = next(
+            (self.server.refusals[name] for name in self.server.refusals if name in self.headers), None
+        )
+        if refusal is not None:
+            self._answer(*refusal)
+        elif any(query in self.path for query in self.server.refused_queries):
+            self._answer(400, [], b"")
+        elif fault is not None and fault.isdigit():
             self._answer(int(fault), [], b"")
         elif fault == "reset before":
             self._reset()

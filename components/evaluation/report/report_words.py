@@ -9,6 +9,7 @@ from typing import Any, Literal
 from markupsafe import Markup, escape
 
 from gradsift.components.evaluation.report.charts import MINUS
+from gradsift.components.shared.metrics.held_out_metrics import MIN_ROWS
 from gradsift.components.shared.parameters.training import Start
 from gradsift.components.shared.records.evaluation_results import LOSS, Evaluation, Interval
 from gradsift.components.shared.records.metric_names import metric_words
@@ -188,7 +189,7 @@ def headline(selection: Selection, evaluation: Evaluation) -> Headline:
         difference.test[evaluation.primary].high < 0 or difference.test[LOSS].low > 0
         for difference in evaluation.difference_to
     )
-    if worse:
+    if worse and evaluation.test_rows >= MIN_ROWS:
         return Headline("bad", "Selection did worse", title)
     return Headline("neutral", "No clear gain", title)
 

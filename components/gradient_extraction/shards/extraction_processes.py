@@ -13,6 +13,7 @@ from gradsift.components.gradient_extraction.shards.shard_writing import Extract
 from gradsift.components.shared.errors import ExtractionError
 from gradsift.components.shared.gradient_store.gradient_format import ShardRecord, StoreHeader
 from gradsift.components.shared.process.lifeline import hold_lifeline, lifeline
+from gradsift.components.shared.process.protection import protect_process
 
 POLL_SECONDS = 0.2
 
@@ -68,6 +69,7 @@ def _start_process(queue: "SimpleQueue[int]", environment: dict[str, str]) -> No
     global _progress
     _progress = queue
     os.environ.update(environment)
+    protect_process()
     hold_lifeline()
 
 

@@ -8,7 +8,6 @@ run again, so a killed pipeline continues, and an unchanged one only checks.
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +17,12 @@ from gradsift.components.shared.artifacts.step_code import code_digest
 from gradsift.components.shared.errors import StorageError
 from gradsift.components.shared.storage.addresses import checked_key, is_remote, join_uri
 from gradsift.components.shared.storage.local import PARTIAL, LocalStorage, atomic_file, local_error
+from gradsift.components.shared.storage.scratch import scratch_path
 from gradsift.components.shared.storage.storage import Storage, delete_below, open_storage
 
 MANIFEST = "manifest.json"
+DOWNLOADS = 2
+"""Times that a file is downloaded until it is called altered: one download may be spoilt on its way."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,11 @@ def find_output(uri: str) -> StepOutput | None:
 def work_folder(root_uri: str, name: str) -> Path:
     """Return the scratch folder of an unfinished output, made if needed: the same one at every call.
 
-    It lies under the run root where that is local, otherwise under the system's temporary folder.
+    It lies under the run root where that is local, otherwise in this user's scratch folder.
     """
+    folder = Path(root_uri) / "work" / name
     if is_remote(root_uri):
-        scratch = Path(tempfile.gettempdir()) / "gradsift" / digest_of(root_uri)[:16]
-    else:
-        scratch = Path(root_uri) / "work"
-    folder = scratch / name
+        folder = scratch_path(digest_of(root_uri)[:16], name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -154,8 +154,9 @@ def fetch(output: StepOutput, names: list[str] | None = None) -> Path:
         if names is not None and entry["name"] not in names:
             continue
         path = folder / checked_key(entry["name"])
-        if not isinstance(storage, LocalStorage) and not _is_whole(path, entry):
-            storage.download(entry["name"], path)
+        for _ in range(DOWNLOADS):
+            if not isinstance(storage, LocalStorage) and not _is_whole(path, entry):
+                storage.download(entry["name"], path)
         if not _is_whole(path, entry):
             where = join_uri(output.uri, entry["name"])
             raise StorageError(
@@ -250,4 +251,4 @@ def _is_whole(path: Path, entry: Mapping[str, Any]) -> bool:
 def _local_copy(storage: Storage, output: StepOutput) -> Path:
     if isinstance(storage, LocalStorage):
         return storage.root
-    return Path(tempfile.gettempdir()) / "gradsift" / "fetched" / output.digest[:32]
+    return scratch_path("fetched", output.digest[:32])

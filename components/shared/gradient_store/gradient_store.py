@@ -8,18 +8,16 @@ unfinished, and the sidecars say which of its shards need not be computed again.
 
 import hashlib
 import json
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import ValidationError
 
-from gradsift.components.shared.artifacts.step_output import canonical_json
+from gradsift.components.shared.artifacts.step_output import DOWNLOADS, canonical_json
 from gradsift.components.shared.errors import (
     ExistsError,
     GradientStoreError,
@@ -40,6 +38,7 @@ from gradsift.components.shared.gradient_store.gradient_format import (
 )
 from gradsift.components.shared.storage.addresses import checked_key, join_uri
 from gradsift.components.shared.storage.local import LocalStorage
+from gradsift.components.shared.storage.scratch import scratch_path
 from gradsift.components.shared.storage.storage import Storage, open_storage
 
 FORMAT = 2
@@ -279,7 +278,7 @@ class GradientStore:
         """Return a shard's content, checked; one in object storage is kept on the local disk."""
         if isinstance(self.storage, LocalStorage):
             return self._content(record)
-        cache = LocalStorage(Path(tempfile.gettempdir()) / "gradsift" / "fetched" / self.digest[:32])
+        cache = LocalStorage(scratch_path("fetched", self.digest[:32]))
         try:
             content = cache.read(record.key)
         except NotFoundError:
@@ -291,16 +290,17 @@ class GradientStore:
 
     def _content(self, record: ShardRecord) -> bytes:
         """Return a shard's content from where the store is, checked against the manifest."""
-        try:
-            content = self.storage.read(record.key)
-        except NotFoundError as error:
-            raise GradientStoreError(
-                f"The gradient store's shard {self._where(record.key)} is missing."
-            ) from error
-        damage = _damage(content, record)
-        if damage is not None:
-            raise GradientStoreError(f"The gradient store's shard {self._where(record.key)} {damage}.")
-        return content
+        for _ in range(DOWNLOADS):
+            try:
+                content = self.storage.read(record.key)
+            except NotFoundError as error:
+                raise GradientStoreError(
+                    f"The gradient store's shard {self._where(record.key)} is missing."
+                ) from error
+            damage = _damage(content, record)
+            if damage is None:
+                return content
+        raise GradientStoreError(f"The gradient store's shard {self._where(record.key)} {damage}.")
 
     def _check_numbers(self, record: ShardRecord, shard: Shard) -> None:
         for name in self.header.shapes(record.rows):

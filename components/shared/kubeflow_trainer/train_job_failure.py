@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gradsift.components.shared.credentials import redacted
 from gradsift.components.shared.errors import (
     BatchMemoryError,
     GpuMemoryError,
@@ -125,7 +126,7 @@ def collect_failure(
 
 def write_report(failure: Failure, storage: Storage) -> str:
     """Keep the report beside what nodes left, print it, and return its address."""
-    report = failure.report()
+    report = redacted(failure.report())
     print(report, flush=True)
     storage.write(REPORT, report.encode())
     return join_uri(storage.uri, REPORT)

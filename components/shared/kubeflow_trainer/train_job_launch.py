@@ -82,7 +82,7 @@ def run_train_job(
         job.recipe.check_batch(recipe.nodes * processes)
     api = KubernetesApi()
     pod = api.own_pod()
-    command = ["python", "-m", NODE, uri, write_jobs(jobs, uri)]
+    command = ["python", "-P", "-m", NODE, uri, write_jobs(jobs, uri)]
     runtime = os.environ.get(RUNTIME_VARIABLE, RUNTIME)
     payload = train_job_payload(
         run_id(), tracker.step, pod, runtime, recipe.nodes, processes, node_resources, command

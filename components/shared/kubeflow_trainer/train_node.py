@@ -8,7 +8,6 @@ end of its log there, and why, if it knows.
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,8 @@ from gradsift.components.shared.process.gpus import check_gpus
 from gradsift.components.shared.process.lifeline import exit_on_sigterm
 from gradsift.components.shared.process.outages import wait_through_outages
 from gradsift.components.shared.process.pod_environment import given_gpus
+from gradsift.components.shared.process.protection import protect_process
+from gradsift.components.shared.storage.scratch import scratch_path
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.training.job import TrainingJob
 from gradsift.components.shared.training.processes import LOG, failure_of, run_processes
@@ -78,7 +79,7 @@ def main(uri: str, key: str) -> None:
         uri: the jobs' place under the run root.
         key: of the list of jobs there.
     """
-    scratch = Path(tempfile.gettempdir()) / "gradsift" / "train-node"
+    scratch = scratch_path("train-node")
     scratch.mkdir(parents=True, exist_ok=True)
     rank = os.environ["PET_NODE_RANK"]
     try:
@@ -129,5 +130,6 @@ def _end_of(path: Path) -> bytes:
 
 
 if __name__ == "__main__":
+    protect_process()
     wait_through_outages()
     main(sys.argv[1], sys.argv[2])

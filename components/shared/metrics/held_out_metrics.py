@@ -8,6 +8,8 @@ from gradsift.components.shared.metrics.scores import FloatArray, Metrics, Score
 from gradsift.components.shared.records.evaluation_results import Difference, Interval
 
 LEVEL = 0.95
+MIN_ROWS = 30
+"""Bootstrap intervals over fewer rows are too narrow: over one row, they have no width at all."""
 
 
 def metrics(scores: Scores) -> dict[str, float]:

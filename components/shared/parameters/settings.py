@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from gradsift.components.shared.credentials import LOGIN, redacted
 from gradsift.components.shared.errors import InputError, numbered
 
 MAX_COUNT = 10**9
@@ -35,7 +36,7 @@ class SettingsError(InputError):
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(numbered(problems))
-        self.problems = problems
+        self.problems = [redacted(problem) for problem in problems]
 
 
 class Settings(BaseModel):
@@ -72,9 +73,18 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check_rules(self) -> Self:
-        if problems := list(self.rules()):
+        if problems := [*self._logins(), *self.rules()]:
             raise SettingsError(problems)
         return self
+
+    def _logins(self) -> Iterator[str]:
+        """Yield a sentence for each parameter with an address that holds a user name or password."""
+        for field in type(self).model_fields:
+            if LOGIN.search(str(getattr(self, field))):
+                yield (
+                    f"Parameter {self.full_name(field)} holds a user name or password: expected an address without "
+                    "them, as credentials come from the environment alone."
+                )
 
     @classmethod
     def full_name(cls, field: str) -> str:

@@ -120,6 +120,7 @@ class Evaluation(ResultFile):
         samples: some of what the chosen model's first run wrote, where the target has none.
         spearman: rank correlation of estimated with true validation losses over the models, where defined.
         verdict: whether the selection helped.
+        cautions: what a reader must know before the numbers.
         difference_to: the chosen model against each other one.
     """
 
@@ -139,6 +140,7 @@ class Evaluation(ResultFile):
     samples: list[Sample] = []
     spearman: FiniteFloat | None
     verdict: Verdict
+    cautions: list[str] = []
     difference_to: list[Difference]
 
     @model_validator(mode="after")

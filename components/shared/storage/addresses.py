@@ -38,6 +38,11 @@ def split_uri(uri: str) -> tuple[str, str, str]:
             raise InputError("An empty address was given: expected a local path or an s3:// address.")
         return "", "", uri
     parts = urlsplit(uri)
+    if "@" in parts.netloc:
+        raise InputError(
+            f"The address {uri} holds a user name or password: expected s3://bucket/prefix, as credentials come "
+            "from the environment alone."
+        )
     prefix = parts.path.strip("/")
     if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
         raise InputError(

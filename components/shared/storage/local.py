@@ -2,8 +2,8 @@
 
 import errno
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,20 +27,18 @@ def atomic_file(path: Path) -> Iterator[Path]:
     with _file_beside(path) as temporary:
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o644)
         temporary.replace(path)
         _sync(path.parent)
 
 
 @contextmanager
 def _file_beside(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
-        os.close(descriptor)
+        temporary.touch(exist_ok=False)  # unlike those of `tempfile`, with the rights that the umask gives
     except OSError as error:
         raise local_error("write", path, error) from error
-    temporary = Path(name)
     try:
         yield temporary
     except OSError as error:
@@ -80,7 +78,6 @@ class LocalStorage:
         with _file_beside(path) as temporary:
             temporary.write_bytes(content)
             _sync(temporary)
-            temporary.chmod(0o644)
             try:
                 path.hardlink_to(temporary)
             except FileExistsError:

@@ -9,21 +9,27 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradsift.components.shared.errors import NotFoundError, StorageError, StorageOutageError
 from gradsift.components.shared.process.outages import outage_timeout, wait_out
 from gradsift.components.shared.storage.addresses import checked_key, join_uri
 from gradsift.components.shared.storage.local import atomic_file, exists_error, opened
 
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
 # How often a request is made, and an answer read, until an error is reported; when a try is given up, in seconds
 # to connect and without a byte; bytes of a part of a created object, which is put whole where it is smaller.
 TRIES = 6
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
 PART = 32 * 2**20
+MAX_WORDS = 300
+"""Characters of what a server says that an error shows."""
 
 # What S3 answers where an object is there already: in an earlier race, in one that still goes on, or to parts
 # that an earlier try, whose answer was lost, has put together.
@@ -32,6 +38,18 @@ LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"}
 OUTAGE_STATUSES = {429, 500, 502, 503, 504}
 OUTAGE_CODES = {"RequestTimeout", "SlowDown"}
 """What S3 answers where it is down or overloaded; a full disk (507) is not that."""
+
+NOT_IMPLEMENTED = 501
+"""What a server may answer to a conditional write that does not know these."""
+
+CHECKSUM_REFUSALS = {400, 411, NOT_IMPLEMENTED}
+CHECKSUM_ADVICE = (
+    "; if the server does not know the checksums that newer clients send, set "
+    "AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
+)
+
+MAX_CLOCK_SKEW_SECONDS = 300.0
+"""Between this machine and the server: S3 refuses requests whose time is 15 minutes off, other servers fewer."""
 
 T = TypeVar("T")
 
@@ -104,9 +122,7 @@ class S3Storage:
         from botocore.exceptions import BotoCoreError
 
         def read() -> bytes:
-            for earlier in range(TRIES):
-                if earlier:
-                    time.sleep(random.uniform(0, 2 ** (earlier - 1)))
+            for _ in _spaced_tries():
                 answer = self.client.get_object(Bucket=self.bucket, Key=self._key(key))
                 try:
                     content: bytes = answer["Body"].read()
@@ -127,8 +143,8 @@ class S3Storage:
     def create(self, key: str, content: bytes) -> None:
         """Put `content` at `key`, where nothing may be yet, or the same: what is there is never replaced.
 
-        A server that knows conditional writes (If-None-Match) keeps this in a race, too; on another one, only
-        what was there before is safe.
+        A server that knows conditional writes (If-None-Match) keeps this in a race, too; on one that ignores or
+        refuses them, only what was there before is safe, and the loser of a race finds other content.
 
         Raises:
             ExistsError: something else is at `key`.
@@ -153,7 +169,10 @@ class S3Storage:
             except ClientError as error:
                 if error.response["Error"]["Code"] in LOST_RACE:
                     return False
-                raise
+                if _status(error) != NOT_IMPLEMENTED:
+                    raise
+                self.client.upload_fileobj(io.BytesIO(content), self.bucket, self._key(key), Config=config)
+                return False  # `create` compares what is there now
             return True
 
         return self._request("write", key, put)
@@ -170,7 +189,7 @@ class S3Storage:
             try:
                 self.client.head_object(Bucket=self.bucket, Key=self._key(key))
             except ClientError as error:
-                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                if _status(error) == 404:
                     return False
                 raise
             return True
@@ -197,12 +216,18 @@ class S3Storage:
         self._request("write", key, put)
 
     def download(self, key: str, path: Path) -> None:  # noqa: D102
+        from botocore.exceptions import FlexibleChecksumError
+
+        def get() -> None:
+            for _ in _spaced_tries():
+                try:
+                    return self.client.download_file(self.bucket, self._key(key), str(temporary))
+                except FlexibleChecksumError as error:
+                    spoilt = error
+            raise spoilt
+
         with atomic_file(path) as temporary:
-            self._request(
-                "read",
-                key,
-                lambda: self.client.download_file(self.bucket, self._key(key), str(temporary)),
-            )
+            self._request("read", key, get)
 
     def _key(self, key: str) -> str:
         return str(PurePosixPath(self.prefix, checked_key(key)))
@@ -230,16 +255,18 @@ class S3Storage:
             yield
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
-            metadata = error.response.get("ResponseMetadata", {})
-            status = metadata.get("HTTPStatusCode")
+            status = _status(error)
             if status == 404 or code in {"NoSuchKey", "NoSuchBucket"}:
                 what = "the bucket does not exist" if code == "NoSuchBucket" else "it does not exist"
                 raise NotFoundError(f"Cannot {action} {where}: {what}.") from error
-            if status in {401, 403}:
+            if skew := _clock_skew(error):
+                what = f"the server answered {code} ({status}), and {skew}: set the clock"
+            elif status in {401, 403}:
                 what = f"access was refused ({code}); check the AWS credentials and the bucket's policy"
             else:
-                tries = metadata.get("RetryAttempts", 0) + 1
-                what = f"the server answered {code} ({status}) after {_tries(tries)}"
+                what = f"the server answered {_answer(error)}"
+                if action == "write" and status in CHECKSUM_REFUSALS:
+                    what += CHECKSUM_ADVICE
             passing = status in OUTAGE_STATUSES or code in OUTAGE_CODES
             kind = StorageOutageError if passing else StorageError
             raise kind(f"Cannot {action} {where}: {what}.") from error
@@ -251,13 +278,48 @@ class S3Storage:
             raise kind(f"Cannot {action} {where}: {reason} ({_tries(TRIES)}).") from error
 
 
+def _spaced_tries() -> Iterator[int]:
+    """Count tries, and wait before each but the first."""
+    for earlier in range(TRIES):
+        if earlier:
+            time.sleep(random.uniform(0, 2 ** (earlier - 1)))
+        yield earlier
+
+
+def _status(error: "ClientError") -> int | None:
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
+
+
+def _answer(error: "ClientError") -> str:
+    """Return a server's error code, its own words, and after how many tries it gave them."""
+    answer = error.response.get("Error", {})
+    words = " ".join(str(answer.get("Message", "")).split())[:MAX_WORDS]
+    tries = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) + 1
+    said = f": {words.rstrip('.')}" if words else ""
+    return f"{answer.get('Code', 'unknown')} ({_status(error)}) after {_tries(tries)}{said}"
+
+
+def _clock_skew(error: "ClientError") -> str:
+    """Return words on a clock that is off where a server refuses access, else an empty text."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    skew = 0.0
+    with suppress(TypeError, ValueError):
+        skew = time.time() - parsedate_to_datetime(headers.get("date")).timestamp()
+    if _status(error) not in {400, 401, 403} or abs(skew) < MAX_CLOCK_SKEW_SECONDS:
+        return ""
+    side = "ahead of" if skew > 0 else "behind"
+    return f"this machine's clock is {abs(skew) / 60:.0f} minutes {side} the server's"
+
+
 def _is_of_the_network(error: Exception) -> bool:
-    """Say whether connections failed or broke; a certificate that is not trusted will not be so later."""
+    """Say whether connections failed or broke; a wrong certificate or credential will not be right later."""
     from boto3.exceptions import RetriesExceededError
     from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError
 
     kinds = (ConnectionError, HTTPClientError, IncompleteReadError, RetriesExceededError)
-    return isinstance(error, kinds) and "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    for_good = ("CERTIFICATE_VERIFY_FAILED", "Invalid header value")
+    return isinstance(error, kinds) and not any(words in str(error) for words in for_good)
 
 
 def _tries(number: int) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.artifacts.step_output import work_folder
+from gradsift.components.shared.credentials import redacted_json
 from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.storage.addresses import is_remote, join_uri
 from gradsift.components.shared.storage.local import LocalStorage
@@ -40,12 +41,12 @@ def run_id() -> str:
 
 
 def append_event(path: Path, event: str, **fields: Any) -> None:
-    """Append one event to a log on the local disk; other processes see the whole line at once or nothing.
+    """Append one event, redacted, to a log on the local disk; other processes see the whole line or nothing.
 
     Raises:
         StorageError: the log cannot be written.
     """
-    line = json.dumps({"time": time.time(), "event": event, **fields}, default=str)
+    line = json.dumps(redacted_json({"time": time.time(), "event": event, **fields}))
     try:
         with path.open("ab", buffering=0) as file:
             file.write(line.encode() + b"\n")

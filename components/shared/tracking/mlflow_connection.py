@@ -5,10 +5,16 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from gradsift.components.shared.credentials import redacted
 from gradsift.components.shared.errors import GradsiftError, TrackingError, TrackingOutageError
 from gradsift.components.shared.storage.addresses import is_remote
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -19,6 +25,7 @@ QUIET = {
 }
 # A server that is down is given up after ten seconds; one that answered may take its time.
 FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+DATABASE_SECONDS = 4
 LATER = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
@@ -44,10 +51,13 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def contact(uri: str) -> None:
-    """Ask the server whether it answers and lets us in, and give up soon.
+    """Ask the server whether it answers, lets us in and has the experiment, and give up soon.
 
     A database is asked first, as MLflow itself tries to reach one for two minutes. Call this in a block of
     `mlflow_errors`: it raises whatever MLflow and SQLAlchemy do.
+
+    Raises:
+        TrackingError: the experiment is deleted, so that no run can be recorded in it.
     """
     from mlflow import MlflowClient
     from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
@@ -57,8 +67,27 @@ def contact(uri: str) -> None:
         if kind in DATABASE_ENGINES and kind != SQLITE:
             import sqlalchemy
 
-            sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
-        MlflowClient(uri).search_experiments(max_results=1)
+            limit = {"timeout" if kind == "mssql" else "connect_timeout": DATABASE_SECONDS}
+            engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args=limit)
+            engine.connect().close()
+        experiment = find_experiment(MlflowClient(uri))
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"The MLflow experiment {experiment.name!r} is deleted: restore it, or name another one in "
+            "MLFLOW_EXPERIMENT_NAME."
+        )
+
+
+def find_experiment(client: "MlflowClient") -> "Experiment | None":
+    """Return the experiment that the environment names, deleted or not; None where its name is not taken yet."""
+    if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return client.get_experiment(experiment_id)
+    return client.get_experiment_by_name(experiment_name())
+
+
+def experiment_name() -> str:
+    """Return the name of the experiment that runs are recorded in."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME", "gradsift")
 
 
 @contextmanager
@@ -79,11 +108,8 @@ def mlflow_errors(uri: str, failure: str) -> Iterator[None]:
         raise
     except Exception as error:
         address = urlsplit(uri)
-        login, _, host = address.netloc.rpartition("@")
-        reason = " ".join(_reason(error).split())
-        if login:
-            reason = reason.replace(login, "***")
-        shown = f"{address.scheme}://{host}{address.path}"
+        shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+        reason = redacted(" ".join(_reason(error).split()))
         kind = TrackingOutageError if _is_outage(error) else TrackingError
         raise kind(f"MLflow at {shown} {failure}: {reason[:300].rstrip('.')}.") from error
 

@@ -8,7 +8,6 @@ a step started, found by its tags `gradsift.step` and `gradsift.attempt`. A step
 
 import json
 import logging
-import os
 import posixpath
 import re
 import warnings
@@ -27,6 +26,7 @@ from mlflow.exceptions import MlflowException
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.errors import GradsiftError
 from gradsift.components.shared.tracking.event_log import PIPELINE
+from gradsift.components.shared.tracking.mlflow_connection import experiment_name, find_experiment
 from gradsift.components.shared.tracking.serving import Serving
 
 EVALUATION = "evaluation"
@@ -104,12 +104,11 @@ class MlflowRuns:
 
     @cached_property
     def _experiment(self) -> str:
-        if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-            return experiment_id
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "gradsift")
-        if experiment := self.client.get_experiment_by_name(name):
+        if experiment := find_experiment(self.client):
             return str(experiment.experiment_id)
-        return str(self.client.create_experiment(name, artifact_location=self._artifact_location))
+        return str(
+            self.client.create_experiment(experiment_name(), artifact_location=self._artifact_location)
+        )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from typing import Any
 
 from gradsift.components.shared.artifacts.step_output import digest_of
 from gradsift.components.shared.errors import GradsiftError, TrackingError
+from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.addresses import join_uri
 from gradsift.components.shared.storage.local import LocalStorage
 from gradsift.components.shared.storage.storage import Storage, open_storage
@@ -204,6 +205,7 @@ def main() -> None:
     The process is short, so it collects no garbage and takes nothing down in the end: that saves a second of
     three, which every step waits for.
     """
+    protect_process()
     gc.disable()
     try:
         sync(*sys.argv[1:])

@@ -9,6 +9,7 @@ from gradsift.components.shared.artifacts.step_output import StepOutput, write_p
 from gradsift.components.shared.process.lifeline import hold_lifeline
 from gradsift.components.shared.process.outages import wait_through_outages
 from gradsift.components.shared.process.pod_environment import GPUS
+from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.tracking.tracking import StepTracker, track_step
 
 
@@ -22,6 +23,7 @@ def begin_step(step: str, settings: Mapping[str, Any], params: Mapping[str, Any]
             of the step's pod.
         params: the step's settings, for tracking.
     """
+    protect_process()
     hold_lifeline()
     wait_through_outages()
     if "KUBERNETES_SERVICE_HOST" in os.environ:  # a laptop trains with what it has

@@ -1,14 +1,27 @@
 """Checkpoints of a training: when they are made, where they are kept, and which one it goes on from."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import torch
+from deepspeed.runtime.fp16.loss_scaler import LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gradsift.components.shared.training.progress import WHOLE, TrainingProgress
+
+
+def refuse_pickled_code() -> None:
+    """Let checkpoints hold numbers and the classes of ZeRO's state alone, whatever a library asks `torch.load` for.
+
+    Who may write where checkpoints are kept could otherwise run code in the training.
+    """
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    torch.serialization.add_safe_globals([LossScaler, ZeroStageEnum, fragment_address])
 
 
 class CheckpointCallback(TrainerCallback):

@@ -26,6 +26,7 @@ from gradsift.components.shared.process.cores import cores_per_process
 from gradsift.components.shared.process.gpus import check_gpus
 from gradsift.components.shared.process.lifeline import exit_on_sigterm, lifeline
 from gradsift.components.shared.process.pod_environment import given_gpus
+from gradsift.components.shared.process.protection import SAFE_PATH
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.tracking.tracking import StepTracker
 from gradsift.components.shared.training.job import TrainingJob
@@ -92,7 +93,7 @@ def run_processes(
         path.write_text(json.dumps([job.to_json() for job in jobs]))
     for name in (EVENTS, FAILURE):
         (scratch / name).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "torch.distributed.run", *options]
+    command = [sys.executable, "-P", "-m", "torch.distributed.run", *options]
     command += ["-m", "gradsift.components.shared.training.worker", str(scratch), *([uri] if uri else [])]
     with (scratch / LOG).open("a") as log:
         start = log.tell()
@@ -146,7 +147,7 @@ def _environment(processes: int) -> dict[str, str]:
     environment = {"OMP_NUM_THREADS": threads, **os.environ, **tokenising}
     if _gpu_count() == 0:
         environment["DS_ACCELERATOR"] = "cpu"
-    return environment | lifeline()
+    return environment | lifeline() | SAFE_PATH
 
 
 def _gpu_count() -> int:

@@ -35,8 +35,9 @@ from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.process import outages
 from gradsift.components.shared.process.gpus import gpu_memory_errors, is_out_of_memory, others_hold_memory
 from gradsift.components.shared.process.lifeline import hold_lifeline
+from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.local import atomic_file
-from gradsift.components.shared.training.checkpoints import CheckpointCallback
+from gradsift.components.shared.training.checkpoints import CheckpointCallback, refuse_pickled_code
 from gradsift.components.shared.training.events import (
     EventCallback,
     EventHandler,
@@ -108,6 +109,7 @@ def main(scratch: Path, progress: TrainingProgress | None) -> None:
     jobs = [TrainingJob.from_json(job) for job in json.loads((scratch / JOBS).read_text())]
     datasets.disable_progress_bars()
     _use_gloo_between_cpu_processes()
+    refuse_pickled_code()
     handler = EventHandler(scratch / EVENTS)
     outages.logger.addHandler(handler)
     try:
@@ -349,5 +351,6 @@ def loss_curve(log_history: list[dict[str, float]], every: int, steps: int) -> l
 
 
 if __name__ == "__main__":
+    protect_process()
     hold_lifeline()
     main(Path(sys.argv[1]), TrainingProgress(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -25,7 +25,7 @@ from gradsift.components.subset_estimation.statistics.store_reading import check
 from gradsift.components.subset_estimation.statistics.task_statistics import SecondOrderRows, TaskStatistics
 from gradsift.components.subset_estimation.statistics.threads import in_threads
 
-Start = Literal["base", "meta"]
+
 SAMPLED_ROWS, TARGET_ROWS = 12288, 4096
 """Most rows that are simulated one by one, over all tasks, and of the target, which every subset holds."""
 SAMPLE_SEED = 0

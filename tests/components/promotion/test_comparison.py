@@ -67,6 +67,14 @@ def test_a_clear_gain_is_promoted_and_recorded() -> None:
     assert set(found.numbers()) == {"score", "champion_score", "gain", "gain_low", "gain_high"}
 
 
+@pytest.mark.parametrize(("rows", "promoted"), [(1, False), (29, False), (30, True)])
+def test_few_rows_cannot_tell_which_is_better(rows: int, promoted: bool) -> None:
+    found = compared(labelled(rows, rows), labelled(0, rows))
+    assert found.promoted is promoted
+    assert promoted or found.reason == "fewer than 30 test rows cannot tell whether it is better"
+    assert compared(labelled(rows, rows), labelled(0, rows), confidence=0).promoted
+
+
 @pytest.mark.parametrize(("min_gain", "promoted"), [(0.05, True), (0.06, False)])
 def test_a_gain_has_to_reach_what_is_asked_for(min_gain: float, promoted: bool) -> None:
     """0.85 - 0.8 is less than 0.05 in floating-point numbers."""

@@ -13,6 +13,7 @@ from typing import Any
 import mlflow
 import pytest
 from kfp import components, local
+from planted_code import code_that_ran, plant_code
 
 from gradsift.components.shared.parameters.pipeline_settings import form_of
 from gradsift.components.shared.records.evaluation_results import Evaluation
@@ -51,11 +52,13 @@ def command(output: Path | str, base_model: Path, /, **changes: Any) -> list[str
     return [*run, *options]
 
 
-def call(arguments: list[str], mlflow_on: bool = False) -> "subprocess.CompletedProcess[str]":
+def call(
+    arguments: list[str], mlflow_on: bool = False, folder: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "GRADSIFT_MLFLOW": "on" if mlflow_on else "off"}
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "KFP_RUN_ID"):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "KFP_RUN_ID", "PYTHONSAFEPATH"):
         environment.pop(name, None)
-    return subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=600)
+    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, env=environment, timeout=600)
 
 
 def statuses(root: Path | str) -> dict[str, str]:
@@ -67,8 +70,10 @@ def statuses(root: Path | str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> tuple[Path, str]:
     """Run the whole pipeline once, with MLflow in its default place; return its folder and what it printed."""
-    root = tmp_path_factory.mktemp("run") / "out"
-    done = call(command(root, tiny_encoder), mlflow_on=True)
+    folder = tmp_path_factory.mktemp("run")
+    plant_code(folder)
+    root = folder / "out"
+    done = call(command(root, tiny_encoder), mlflow_on=True, folder=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return root, done.stdout
 
@@ -90,6 +95,10 @@ def test_a_run_ends_with_the_choice_the_report_and_the_model(finished: tuple[Pat
     [model] = root.glob("fine_tuned_models/*/model.safetensors")
     assert str(model.parent) in printed.replace("\n", "")
     assert statuses(root) == dict.fromkeys(STEPS, "finished")
+
+
+def test_no_code_of_the_current_folder_runs(finished: tuple[Path, str]) -> None:
+    assert code_that_ran(finished[0].parent) == []
 
 
 def test_mlflow_holds_one_parent_and_one_child_a_step(finished: tuple[Path, str]) -> None:

@@ -30,7 +30,7 @@ def differences(**kinds: str) -> list[Difference]:
 
 
 def test_clearly_better_than_all_is_help() -> None:
-    verdict = judge(differences(all="better", target_only="better", random="better"), seeds=3)
+    verdict = judge(differences(all="better", target_only="better", random="better"), seeds=3, objections=[])
     assert verdict.helped
     assert verdict.text == (
         "The selection helped: lower test loss than all sources, the target alone, a random subset of the same "
@@ -39,7 +39,7 @@ def test_clearly_better_than_all_is_help() -> None:
 
 
 def test_every_other_combination_is_no_clear_help() -> None:
-    verdict = judge(differences(all="better", target_only="worse", random="unclear"), seeds=1)
+    verdict = judge(differences(all="better", target_only="worse", random="unclear"), seeds=1, objections=[])
     assert not verdict.helped
     assert verdict.text == (
         "The selection did not clearly help: lower test loss than all sources; higher test loss than the target "
@@ -52,7 +52,7 @@ def test_every_other_combination_is_no_clear_help() -> None:
 @pytest.mark.parametrize("name", ["all", "target_only", "random"])
 def test_one_comparison_that_is_not_clear_is_enough(name: str, kind: str) -> None:
     kinds = {"all": "better", "target_only": "better", "random": "better", name: kind}
-    assert not judge(differences(**kinds), seeds=2).helped
+    assert not judge(differences(**kinds), seeds=2, objections=[]).helped
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_one_comparison_that_is_not_clear_is_enough(name: str, kind: str) -> Non
     ],
 )
 def test_one_comparison_alone(kind: str, helped: bool, words: str) -> None:
-    verdict = judge(differences(target_only=kind), seeds=2)
+    verdict = judge(differences(target_only=kind), seeds=2, objections=[])
     assert verdict.helped == helped
     assert verdict.text.startswith(f"The selection {words}")
 
 
 def test_nothing_to_compare_with_is_no_help() -> None:
-    assert not judge([], seeds=1).helped
+    assert not judge([], seeds=1, objections=[]).helped

@@ -17,6 +17,7 @@ from gradsift.components.shared.gradient_store.gradient_store import (
     GradientStoreWriter,
 )
 from gradsift.components.shared.storage.local import LocalStorage
+from gradsift.components.shared.storage.scratch import scratch_path
 from gradsift.components.shared.storage.storage import open_storage
 
 
@@ -25,7 +26,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     """The folder that shards of stores in S3 are downloaded to, empty at first."""
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder / "gradsift" / "fetched"
+    return scratch_path("fetched")
 
 
 @pytest.mark.parametrize("root", ["tmp_path", "s3_root", "conditional_s3_root"])

@@ -13,6 +13,7 @@ import pytest
 import torch
 from forked_training import forked_training
 from interrupted_training import InterruptedTraining, wait_until
+from planted_code import code_that_ran, plant_code
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
@@ -334,11 +335,17 @@ def test_a_crash_is_reported_by_its_own_error_and_the_log(
     assert "\n" not in message
 
 
-def test_a_model_that_cannot_be_used_is_an_input_error(data: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_used_is_an_input_error_and_no_code_of_the_current_folder_runs(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant_code(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     job = TrainingJob(tmp_path / "model", data, TASKS, ModelConfig(base_model="/no/such/folder"), RECIPE)
     missing = r"^The base model '/no/such/folder' was not found: "
     with forked_training(), pytest.raises(InputError, match=missing):
         run([job], tmp_path / "work")
+    assert code_that_ran(tmp_path) == []
 
 
 def test_a_step_that_does_not_see_its_gpus_trains_nothing(

@@ -1,0 +1,156 @@
+"""A training goes on from its checkpoint under every ZeRO stage, and runs no code that a checkpoint holds."""
+
+import json
+import os
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from transformers.trainer_callback import TrainerState
+
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.training.job import TrainingJob
+
+STEPS, STOP = 6, 3
+STAGES = range(4)
+FILES = ("mp_rank_00_model_states.pt", "optim_states.pt", "rng_state.pth", "scheduler.pt")
+"""What a checkpoint holds that `torch.load` reads, one for each stage."""
+
+PROGRAM = """
+import json, os, pickle, signal, sys
+from pathlib import Path
+from gradsift.components.shared.training import worker
+from gradsift.components.shared.training.events import EventCallback
+
+scratch, stop = Path(sys.argv[1]), int(sys.argv[2])
+
+class Evicted(EventCallback):
+    def on_step_begin(self, args, state, control, **_):
+        print("step", state.global_step, flush=True)
+        if state.global_step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+worker.EventCallback = Evicted
+train_one = worker.train_one
+
+def until_evicted(*arguments):
+    try:
+        train_one(*arguments)
+    except SystemExit as ended:
+        assert ended.code == 128 + signal.SIGTERM
+    except pickle.UnpicklingError as error:
+        print(f"UnpicklingError: {error}", flush=True)
+
+worker.train_one = until_evicted
+worker.main(scratch, None)
+"""
+"""Trains the jobs of a scratch folder in this process, each evicted at a step; -1 trains them to their end.
+A checkpoint that is refused is printed."""
+
+
+class Planted:
+    """An object whose pickle makes a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def train(scratch: Path, stop: int) -> "subprocess.CompletedProcess[str]":
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    process = {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(scratch), str(stop)],
+        env={**os.environ, **process, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def evicted(
+    prepared_data: StepOutput, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[TrainingJob]]:
+    """A scratch folder with the checkpoint of a training of each stage, evicted in the middle; and the jobs."""
+    folder = tmp_path_factory.mktemp("evicted")
+    data, model = fetch(prepared_data), ModelConfig(base_model=str(tiny_encoder))
+    jobs = [
+        TrainingJob(
+            folder / f"stage{stage}",
+            data,
+            ["sst2"],
+            model,
+            TrainingRecipe(
+                steps=STEPS,
+                batch_size=8,
+                learning_rate=3e-3,
+                precision="float32",
+                processes=1,
+                zero_stage=stage,
+            ),
+        )
+        for stage in STAGES
+    ]
+    (folder / "jobs.json").write_text(json.dumps([job.to_json() for job in jobs]))
+    done = train(folder, STOP)
+    assert done.returncode == 0, done.stderr
+    return folder, jobs
+
+
+def checkpoint(scratch: Path, job: TrainingJob) -> Path:
+    [whole] = (scratch / "checkpoints" / job.folder.name).glob("checkpoint-*/whole")
+    return whole.parent
+
+
+@pytest.mark.slow
+def test_every_stage_goes_on_from_its_checkpoint(
+    evicted: tuple[Path, list[TrainingJob]], tmp_path: Path
+) -> None:
+    folder, jobs = evicted
+    scratch = shutil.copytree(folder, tmp_path / "scratch")
+    for job in jobs:
+        state = TrainerState.load_from_json(str(checkpoint(scratch, job) / "trainer_state.json"))
+        assert state.global_step == STOP + 1
+    done = train(scratch, -1)
+    assert done.returncode == 0, done.stderr
+    steps = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("step ")]
+    assert steps == list(range(STOP + 1, STEPS)) * len(STAGES)
+    assert all(job.finished for job in jobs)
+
+
+def test_code_in_a_checkpoint_does_not_run(evicted: tuple[Path, list[TrainingJob]], tmp_path: Path) -> None:
+    folder, jobs = evicted
+    scratch = shutil.copytree(folder, tmp_path / "scratch")
+    for job, kept in zip(jobs, FILES, strict=True):
+        [file] = [path for path in checkpoint(scratch, job).rglob("*") if path.name.endswith(kept)]
+        _replace_pickle(file, pickle.dumps(Planted(tmp_path / f"{kept} ran")))
+    done = train(scratch, -1)
+    assert list(tmp_path.glob("* ran")) == []
+    assert done.stdout.count("UnpicklingError: Weights only load failed") == len(FILES)
+    assert done.returncode == 0, done.stderr
+
+
+def _replace_pickle(file: Path, content: bytes) -> None:
+    """Replace the pickle in a file that `torch.save` wrote, and leave all else."""
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, each in members.items():
+            archive.writestr(name, content if name.endswith("data.pkl") else each)
