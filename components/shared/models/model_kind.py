@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.models.model_files import open_config
 
 ModelKind = Literal["encoder", "causal", "seq2seq"]
 LANGUAGE_MODEL = "language_model.json"
@@ -14,20 +15,15 @@ def kind_of(folder: Path, name: str) -> ModelKind:
     """Return `encoder`, `causal` or `seq2seq` for the base model called `name` in a folder.
 
     Raises:
-        InputError: the base model is of another kind, or needs code of its own.
+        InputError: the base model is of another kind, or its configuration cannot be used.
     """
-    from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
         MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     )
 
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"The config.json of the base model {name!r} cannot be used: {reason}") from error
+    config = open_config(folder, name)
     if config.is_encoder_decoder:
         if config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
             return "seq2seq"
