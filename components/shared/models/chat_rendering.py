@@ -9,7 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.models.model_files import library_errors
+from gradsift.components.shared.models.library_errors import library_errors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

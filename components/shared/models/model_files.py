@@ -1,12 +1,11 @@
 """Opens a base model's configuration and tokenizer; a fault in them is one sentence that names the file."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradsift.components.shared.documents.json_document import load_json_object
 from gradsift.components.shared.errors import InputError, shown
+from gradsift.components.shared.models.library_errors import library_errors
 from gradsift.components.shared.storage.bounded_reading import read_local_file
 
 if TYPE_CHECKING:
@@ -21,22 +20,6 @@ MAX_SIZES = {
     "vocab_size": 100_000_000,
 }
 """Bounds of a configuration's numbers, each from 1 on; with larger ones, a library hangs."""
-
-
-@contextmanager
-def library_errors(what: str) -> Iterator[None]:
-    """Turn whatever a library raises in the block into an InputError.
-
-    Args:
-        what: the beginning of the sentence, such as "The tokenizer of 'm' cannot be used".
-    """
-    try:
-        yield
-    except (InputError, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic of the tokenizers' Rust code is no Exception
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{what}: {type(error).__name__}{reason and f', {reason}'}.") from error
 
 
 def open_config(folder: Path, name: str) -> "PreTrainedConfig":

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.models.model_files import library_errors, open_config
+from gradsift.components.shared.models.library_errors import library_errors
+from gradsift.components.shared.models.model_files import open_config
 
 NOT_LEARNT = ("position_ids", "inv_freq", "masked_bias", ".attn.bias", ".attention.bias")
 """Ends of the names of constants that older files keep beside the weights."""

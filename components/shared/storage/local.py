@@ -35,7 +35,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def _file_beside(path: Path) -> Iterator[Path]:
     try:
-        if path.exists() and not path.is_file():
+        if path.exists() and not path.is_file() and not path.is_dir():
             raise StorageError(f"Cannot write {path}: it is no regular file.")
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)

@@ -13,7 +13,8 @@ from tiny_language_models import make_base
 from transformers import AutoModel
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.models.model_files import library_errors, open_config, open_tokenizer
+from gradsift.components.shared.models.library_errors import library_errors
+from gradsift.components.shared.models.model_files import open_config, open_tokenizer
 from gradsift.components.shared.models.model_weights import load_weights
 
 
