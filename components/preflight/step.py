@@ -15,6 +15,7 @@ from gradsift.components.preflight.checks import (
     make_checks,
 )
 from gradsift.components.shared.data.suites.task_suite import find_tasks
+from gradsift.components.shared.documents.texts import markdown_text
 from gradsift.components.shared.errors import InputError, StorageError, numbered
 from gradsift.components.shared.models.base_model import check_base_model
 from gradsift.components.shared.parameters.data import DataPreparationConfig
@@ -93,8 +94,7 @@ def _check_parameters(parameters: Mapping[str, Any]) -> list[Finding]:
 def markdown(findings: list[Finding], warnings: Collection[str]) -> str:
     """Return a table of the findings; what is not fine is wrong, or but a warning in some checks."""
     rows = "\n".join(
-        f"| {_mark(each, warnings)} | {each.check} | {' '.join(each.words.split()).replace('|', '&#124;')} |"
-        for each in findings
+        f"| {_mark(each, warnings)} | {each.check} | {markdown_text(each.words)} |" for each in findings
     )
     return f"# Preflight\n\n| | check | finding |\n|---|---|---|\n{rows}\n"
 

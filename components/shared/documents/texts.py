@@ -1,10 +1,13 @@
 """What a text must be to be shown and compared: valid Unicode, one line, something to see."""
 
+import re
 import unicodedata
 
 BREAKS_A_LINE = {"Cc", "Cs", "Zl", "Zp"}
 INVISIBLE = {*BREAKS_A_LINE, "Cf", "Zs", "Mn", "Mc", "Me"}
 """Unicode's categories of controls, white space, formatting and marks that need another character."""
+MARKDOWN = re.compile(r"[\\`*\[\]<>|&~!#]|(?<!\w)_|_(?!\w)")
+"""What Markdown would read as more than a text; an underscore inside a word is none of it."""
 BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters and a symbol that are drawn as nothing."""
 
@@ -33,3 +36,8 @@ def visible_form(text: str) -> str:
     """Return what tells a text from others at a glance: in form NFKC, without what is invisible, single blanks."""
     composed = unicodedata.normalize("NFKC", text)
     return " ".join("".join(each for each in composed if unicodedata.category(each) != "Cf").split())
+
+
+def markdown_text(text: str) -> str:
+    """Return a text as one line of Markdown that shows it as it is, in a table's cell too."""
+    return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
