@@ -132,15 +132,9 @@ class EncoderClassifier(TaskModel):
         """Load the base encoder and make the head's weights: label embeddings, or zeros to be trained.
 
         Raises:
-            InputError: the base model is not an encoder, or takes fewer tokens than the head's `max_length`.
+            InputError: the base model is not an encoder.
         """
         encoder, tokenizer = load_encoder(base.folder, base.name)
-        positions = getattr(encoder.config, "max_position_embeddings", head.max_length)
-        if head.max_length > positions:
-            raise InputError(
-                f"Parameter max_length is {head.max_length}: expected at most the {positions} tokens that the "
-                f"base model {base.name!r} takes."
-            )
         hidden = encoder.config.hidden_size
         if head.kind == "linear":
             shape = (len(head.classes), hidden)

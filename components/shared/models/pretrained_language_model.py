@@ -32,12 +32,6 @@ def load_language_model(
     return lm, tokenizer
 
 
-def context_of(lm: Any) -> int | None:
-    """Return the number of tokens that a model takes, None where it takes any."""
-    context: int | None = getattr(lm.config, "max_position_embeddings", None)
-    return context
-
-
 def takes_positions(lm: nn.Module) -> bool:
     """Return whether a model is told each token's position; one with ALiBi reads it off the attention mask."""
     return "position_ids" in _arguments(lm)

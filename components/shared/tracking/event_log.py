@@ -18,7 +18,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from gradsift.components.shared.artifacts.step_output import work_folder
 from gradsift.components.shared.errors import InputError, StorageError
@@ -28,7 +28,7 @@ from gradsift.components.shared.storage.storage import open_storage
 
 FOLDER = "tracking"
 PIPELINE = "pipeline"
-OUTPUT = {"uri": str, "digest": str}
+OUTPUT: dict[str, type] = {"uri": str, "digest": str}
 FIELDS: dict[str, dict[str, type]] = {
     "start": {"params": dict},
     "metric": {"values": dict},
@@ -63,7 +63,7 @@ def append_event(path: Path, event: str, **fields: Any) -> None:
         raise _not_writable(path, error) from error
 
 
-def _is_event(found: Any) -> bool:
+def _is_event(found: Any) -> TypeGuard[dict[str, Any]]:
     if not isinstance(found, dict) or not isinstance(found.get("time"), int | float):
         return False
     kind = found.get("event")

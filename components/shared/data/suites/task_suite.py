@@ -84,6 +84,16 @@ def read_suite(config: DataPreparationConfig) -> TaskSuite:
     return TaskSuite(source.manifest.suite, source.where, tasks)
 
 
+def auxiliary_tasks(config: DataPreparationConfig) -> list[str]:
+    """Return the names of the auxiliary tasks that will be used, by a suite's manifest alone.
+
+    Raises:
+        InputError: the suite's manifest is not what was expected, or lacks one of the tasks.
+        StorageError: it cannot be read.
+    """
+    return [name for name in _chosen_tasks(_open_source(config.suite), config) if name != config.target]
+
+
 def find_tasks(config: DataPreparationConfig) -> str:
     """Say which tasks of a suite will be used, by its manifest alone.
 
