@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.documents.yaml_document import MAX_YAML_BYTES, load_yaml
+from gradsift.components.shared.errors import InputError, shown
 from gradsift.components.shared.parameters.pipeline_settings import (
     Parameter,
     known_parameters,
     unknown_name,
 )
+from gradsift.components.shared.storage.bounded_reading import read_local_file
 
 KINDS: dict[type, str] = {
     bool: "true or false",
@@ -20,6 +20,7 @@ KINDS: dict[type, str] = {
     float: "a number",
     list: "a list",
     dict: "a JSON mapping",
+    str: "a text",
 }
 
 
@@ -70,16 +71,10 @@ def read_parameters(path: Path) -> dict[str, Any]:
     """Read a YAML file of parameters, a mapping from names to values.
 
     Raises:
-        InputError: the file cannot be read, is not such a mapping, or holds what is no parameter.
+        InputError: the file is not such a mapping, or holds what is no parameter.
+        StorageError: the file cannot be read.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path} is not YAML{where}: expected a mapping of parameters.") from None
+    content = load_yaml(read_local_file(path, MAX_YAML_BYTES), str(path), "a mapping of parameters")
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise InputError(f"{path} is not a mapping of parameters: expected lines such as `target: sst2`.")
     try:
@@ -94,11 +89,7 @@ def typed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a name is not a parameter, or its value is of another type.
     """
-    texts = {
-        name: value if isinstance(value, str) else json.dumps(value, default=str)
-        for name, value in parameters.items()
-    }
-    return parse_settings([f"{name}={text}" for name, text in texts.items()])
+    return {name: _typed(name, value) for name, value in parameters.items()}
 
 
 def parameters_yaml() -> str:
@@ -109,16 +100,34 @@ def parameters_yaml() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _typed(name: str, value: Any) -> Any:
+    if name not in known_parameters():
+        raise InputError(unknown_name(name))
+    parameter = known_parameters()[name]
+    if isinstance(value, str):
+        return _parsed(parameter, value)
+    kind = parameter.kind
+    if kind in (str, int, float) and type(value) in (int, float):
+        return _parsed(parameter, json.dumps(value))
+    if type(value) is not kind:
+        raise _wrong_type(parameter, json.dumps(value))
+    return value
+
+
 def _parsed(parameter: Parameter, text: str) -> Any:
     kind = parameter.kind
     if kind is str:
         return text
     try:
         value = json.loads(text) if kind in (bool, list, dict) else kind(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if kind is list and not isinstance(value, list):
         value = [part.strip() for part in text.split(",") if part.strip()]
     if type(value) is not kind:
-        raise InputError(f"Parameter {parameter.name} is {text!r}: expected {KINDS[kind]}.")
+        raise _wrong_type(parameter, text)
     return value
+
+
+def _wrong_type(parameter: Parameter, text: str) -> InputError:
+    return InputError(f"Parameter {parameter.name} is {shown(text)}: expected {KINDS[parameter.kind]}.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsift.components.data_preparation.cleaning.answer_limit import answer_limit
-from gradsift.components.data_preparation.cleaning.cleaning import CleanTask, clean_suite
+from gradsift.components.data_preparation.cleaning.cleaning import CleanTask, check_labels_differ, clean_suite
 from gradsift.components.data_preparation.cleaning.statistics import markdown_table, task_statistics
 from gradsift.components.shared.artifacts.step_output import StepOutput, produce
 from gradsift.components.shared.data.prepared_data import PreparedTask, Split, write_index, write_split
@@ -54,16 +54,17 @@ def prepare_data(
 
     def work(folder: Path) -> dict[str, Any]:
         cleaned = clean_suite(suite, config.max_rows_per_task, config.seed, limit.fit if limit else None)
-        kept = [_written_part(task, config.target) for task in cleaned]
+        kept = [_written_part(task, config.target, suite.where) for task in cleaned]
         _write(folder, suite, config.target, kept)
         return _metadata(suite.name, digest, config.target, kept)
 
     return produce(root_uri, "data_preparation", inputs, work)
 
 
-def _written_part(cleaned: CleanTask, target: str) -> CleanTask:
+def _written_part(cleaned: CleanTask, target: str, where: str) -> CleanTask:
     task = cleaned.task
     if task.name == target:
+        check_labels_differ(cleaned, "val", where)
         return cleaned
     return CleanTask(
         replace(task, splits={"train": task.splits["train"]}),

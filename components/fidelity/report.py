@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gradsift.components.fidelity.figure import figure
 from gradsift.components.fidelity.results import Fidelity, MethodFidelity, TruthFidelity
+from gradsift.components.shared.documents.texts import markdown_text
 from gradsift.components.shared.storage.local import atomic_file
 
 MARKDOWN, TABLE, FIGURE = "fidelity.md", "fidelity.csv", "fidelity.svg"
@@ -38,7 +39,7 @@ def write_report(folder: Path) -> None:
 def markdown(study: Fidelity) -> str:
     """Return the report in words and tables."""
     parts = [
-        f"# Fidelity of estimates: {study.target} in {study.suite}",
+        f"# Fidelity of estimates: {study.target} in {markdown_text(study.suite)}",
         f"{len(study.subsets)} subsets (none, all, the others random) of {len(study.subsets[1])} sources, "
         f"{_count(study.seeds, 'training seed')} each, judged on {study.val_rows} validation rows.",
         *(_truth(study, truth) for truth in study.truths),

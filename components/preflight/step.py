@@ -6,6 +6,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from gradsift.components.preflight.base_model import check_model
 from gradsift.components.preflight.checks import (
     TRACKING,
     Check,
@@ -15,10 +16,13 @@ from gradsift.components.preflight.checks import (
     check_secrets,
     make_checks,
 )
-from gradsift.components.shared.data.suites.task_suite import find_tasks
-from gradsift.components.shared.errors import InputError, StorageError, numbered
-from gradsift.components.shared.models.base_model import check_base_model
+from gradsift.components.shared.data.suites.task_suite import auxiliary_tasks, find_tasks
+from gradsift.components.shared.documents.texts import markdown_text
+from gradsift.components.shared.errors import InputError, StorageError, numbered, shown_names
+from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.data import DataPreparationConfig
+from gradsift.components.shared.parameters.estimation import EstimationSettings
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import (
     PipelineSettings,
     defaults,
@@ -76,7 +80,12 @@ def examine(parameters: Mapping[str, Any]) -> list[Finding]:
     with suppress(SettingsError):  # reported below
         data = DataPreparationConfig(**values_of(DataPreparationConfig, parameters))
         checks["suite"] = lambda: find_tasks(data)
-    checks["base model"] = lambda: check_base_model(parameters["base_model"])
+        estimation = EstimationSettings(**values_of(EstimationSettings, parameters))
+        calibration = CalibrationConfig(**values_of(CalibrationConfig, parameters))
+        checks["suite"] = lambda: _check_suite(data, estimation, calibration)
+    with suppress(SettingsError):
+        model = ModelConfig(**values_of(ModelConfig, parameters))
+        checks["base model"] = lambda: check_model(model)
     return [*_check_parameters(parameters), *make_checks(checks)]
 
 
@@ -88,11 +97,34 @@ def _check_parameters(parameters: Mapping[str, Any]) -> list[Finding]:
     return [Finding("parameters", True, f"all {len(parameters)} are possible")]
 
 
+def _check_suite(
+    data: DataPreparationConfig, estimation: EstimationSettings, calibration: CalibrationConfig
+) -> str:
+    """Say which tasks of the suite will be used; settings that name or count tasks must fit them."""
+    found, tasks = find_tasks(data), auxiliary_tasks(data)
+    for parameter, names in (
+        ("estimate_required_tasks", estimation.required_tasks),
+        ("estimate_excluded_tasks", estimation.excluded_tasks),
+    ):
+        for name in names:
+            if name not in tasks:
+                raise InputError(
+                    f"Parameter {parameter} holds {name!r}: expected one of the auxiliary tasks "
+                    f"{shown_names(tasks)}."
+                )
+    most = 2 ** len(tasks) - 2
+    if calibration.runs > most:
+        raise InputError(
+            f"Parameter calibrate_runs is {calibration.runs}: expected at most {most}, all subsets that "
+            f"{len(tasks)} auxiliary tasks have beside none and all."
+        )
+    return found
+
+
 def markdown(findings: list[Finding], warnings: Collection[str]) -> str:
     """Return a table of the findings; what is not fine is wrong, or but a warning in some checks."""
     rows = "\n".join(
-        f"| {_mark(each, warnings)} | {each.check} | {' '.join(each.words.split()).replace('|', '&#124;')} |"
-        for each in findings
+        f"| {_mark(each, warnings)} | {each.check} | {markdown_text(each.words)} |" for each in findings
     )
     return f"# Preflight\n\n| | check | finding |\n|---|---|---|\n{rows}\n"
 

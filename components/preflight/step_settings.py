@@ -27,7 +27,9 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
     start = {"start": settings.fine_tuning_start.changes()}
     hardware, groups = _training_hardware(settings), {"groups": settings.parallel_runs.changes()}
     estimation = SubsetEstimationConfig.of(settings.estimation, *recipes, settings.fine_tuning_start.start)
-    asked = {name: model[name] for name in ("base_model", "max_length", "prompt_form") if name in model}
+    asked = {
+        name: model[name] for name in ("base_model", "head", "max_length", "prompt_form") if name in model
+    }
     return {
         "data_preparation": {**common, "config": settings.data.changes(), "model": asked},
         "meta_training": {**common, **meta_training, **hardware},

@@ -2,6 +2,9 @@
 
 from gradsift.components.shared.credentials import redacted
 
+from collections.abc import Iterable
+from typing import Any
+
 
 class GradsiftError(Exception):
     """Base of every error that is shown to the user as one sentence, without a traceback (exit code 2).
@@ -75,3 +78,15 @@ def numbered(sentences: list[str]) -> str:
         return sentences[0]
     each = " ".join(f"({number}) {sentence}" for number, sentence in enumerate(sentences, start=1))
     return f"{len(sentences)} things are wrong. {each}"
+
+
+def shown(value: Any) -> str:
+    """Return `value` as it is shown in an error, cut to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def shown_names(names: Iterable[str]) -> str:
+    """Return names as they are listed in an error: the first twelve."""
+    every = list(names)
+    return ", ".join(every[:12]) + (f", ... ({len(every)} in all)" if len(every) > 12 else "")

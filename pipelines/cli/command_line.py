@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gradsift.components.shared.credentials import redact_output
-from gradsift.components.shared.errors import GradsiftError, RunFailedError, TrainingError
+from gradsift.components.shared.errors import GradsiftError, InputError, RunFailedError, TrainingError
 from gradsift.components.shared.parameters.pipeline_settings import (
     PipelineSettings,
     defaults,
@@ -189,8 +189,12 @@ def parameters(
 @app.command(name="mlflow-sync")
 def mlflow_sync(output: Output = DEFAULT_OUTPUT) -> None:
     """Send MLflow what it has not got of the runs under a run root."""
+    from gradsift.components.shared.storage.storage import open_storage
+    from gradsift.components.shared.tracking.event_log import FOLDER
     from gradsift.components.shared.tracking.mlflow_sync import sync
 
+    if not open_storage(_root(output)).keys(f"{FOLDER}/"):
+        raise InputError(f"There is no run in {output}: expected the output of `gradsift run`.")
     result = sync(_root(output))
     console.print(f"Sent {result.events} events of {result.runs} runs.")
 

@@ -28,7 +28,7 @@ def with_seconds(expression: str) -> str:
     fields = ["0", *fields][-6:]
     for text, (name, (low, high, words)) in zip(fields, FIELDS.items(), strict=True):
         for part in text.split(","):
-            if not _is_range(part, low, high, words):
+            if not _is_range(part, low, high, words) or (part[:1] == "?" and not name.startswith("day")):
                 expected = f"* or {low} to {high}" + (f" or {words[0]} to {words[-1]}" if words else "")
                 raise ValueError(f"is {expression!r}, with the {name} {text!r}: expected {expected}")
     return " ".join(fields)
@@ -37,7 +37,7 @@ def with_seconds(expression: str) -> str:
 def _is_range(part: str, low: int, high: int, words: tuple[str, ...]) -> bool:
     """Tell whether a part is `*`, `?`, a number, or a range `a-b`, each with or without a step `/n`."""
     bounds, slash, step = part.partition("/")
-    if slash and not (_is_number(step) and int(step) > 0):
+    if slash and not (_is_number(step) and 1 <= int(step) <= high - low + 1):
         return False
     if bounds in {"*", "?"}:
         return True
@@ -49,4 +49,4 @@ def _is_range(part: str, low: int, high: int, words: tuple[str, ...]) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) < 10

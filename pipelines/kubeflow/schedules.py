@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
-import yaml
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from gradsift.components.shared.documents.texts import single_line
+from gradsift.components.shared.documents.yaml_document import MAX_YAML_BYTES, load_yaml
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.kubernetes import SUBDOMAIN
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
+from gradsift.components.shared.storage.bounded_reading import read_local_file
 from gradsift.pipelines.kubeflow.cron import with_seconds
 from gradsift.pipelines.kubeflow.objects import MAX_NAME
 from gradsift.pipelines.parameters import typed_parameters
@@ -24,7 +28,16 @@ def _zone(name: str) -> str:
     return name
 
 
+def _service_account(name: str) -> str:
+    if len(name) > 253 or not re.fullmatch(SUBDOMAIN, name):
+        raise ValueError(
+            f"is {name!r}: expected lower-case letters, digits, '-' and '.', as Kubernetes takes"
+        )
+    return name
+
+
 Zone = Annotated[str, AfterValidator(_zone)]
+ServiceAccount = Annotated[str, AfterValidator(_service_account)]
 
 
 class Schedule(BaseModel):
@@ -38,7 +51,7 @@ class Schedule(BaseModel):
     """When to run: five fields, or six that begin with the second; kept with six."""
     time_zone: Zone
     """The zone that `cron` means: Kubeflow has one for all, so it must be the file's `cluster_time_zone`."""
-    experiment: str = Field(default="gradsift", min_length=1, max_length=MAX_NAME)
+    experiment: Annotated[str, AfterValidator(single_line)] = Field(default="gradsift", max_length=MAX_NAME)
     """Experiment of the runs."""
     parameters: dict[str, bool | int | float | str | list[Any] | dict[str, Any]] = {}
     """Pipeline parameters that differ from their defaults; kept with the types of the defaults."""
@@ -52,7 +65,7 @@ class Schedule(BaseModel):
     """No run before this time, which has an offset such as +01:00."""
     end: AwareDatetime | None = None
     """No run after this time."""
-    service_account: str | None = None
+    service_account: ServiceAccount | None = None
     """Kubernetes service account of the runs' pods; none means Kubeflow's own."""
 
     def digest(self, version: str) -> str:
@@ -85,12 +98,10 @@ def read_schedules(path: Path) -> ScheduleFile:
 
     Raises:
         InputError: the file or something in it is not as expected; the message names the schedule and the field.
+        StorageError: the file cannot be read.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"The schedules file {path} cannot be read: {reason}.") from None
+    expected = "a mapping with 'schedules'"
+    content = load_yaml(read_local_file(path, MAX_YAML_BYTES), f"The schedules file {path}", expected)
     if not isinstance(content, dict):
         raise InputError(f"The schedules file {path} holds no mapping: expected one with 'schedules'.")
     try:

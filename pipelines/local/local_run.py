@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import time
@@ -13,9 +14,11 @@ from rich.console import Console
 from rich.live import Live
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, read_file, work_folder
+from gradsift.components.shared.documents.json_document import load_json_object
 from gradsift.components.shared.errors import GradsiftError, InputError, RunFailedError
 from gradsift.components.shared.records.evaluation_results import Evaluation
 from gradsift.components.shared.storage.addresses import is_remote
+from gradsift.components.shared.storage.bounded_reading import read_local_file
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.tracking.event_log import FOLDER
@@ -32,6 +35,8 @@ from gradsift.pipelines.local import local_runner
 
 REPORT = "report.html"
 RUN = "run.json"
+RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
+MAX_RUN_BYTES = 2**20
 LOCAL_REFRESH_SECONDS = 0.25
 REMOTE_REFRESH_SECONDS = 5.0
 
@@ -91,7 +96,13 @@ def _run_id(home: Path, parameters: dict[str, Any]) -> str:
     """Return the id of the interrupted run with the same parameters, else a new one."""
     path = home / RUN
     if path.exists():
-        known = json.loads(path.read_text())
+        known = load_json_object(read_local_file(path, MAX_RUN_BYTES), str(path))
+        if not {"run_id", "finished", "parameters"} <= known.keys() or not RUN_ID.fullmatch(
+            str(known["run_id"])
+        ):
+            raise InputError(
+                f"{path} does not describe a run: expected it as `gradsift run` wrote it, or no such file."
+            )
         if known["parameters"] == parameters and not known["finished"]:
             return str(known["run_id"])
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

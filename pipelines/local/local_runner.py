@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, Literal
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.process.lifeline import hold_lifeline, lifeline
 from gradsift.components.shared.process.protection import SAFE_PATH, protect_process
+from gradsift.components.shared.storage.local import atomic_file, local_error
 
 REQUEST = "request.json"
 
@@ -24,9 +25,8 @@ def start(folder: Path, run_id: str, parameters: dict[str, Any], log: Path) -> "
         parameters: the pipeline's arguments.
         log: file for everything that KFP and the steps print.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    (folder / REQUEST).write_text(json.dumps(parameters))
+    with atomic_file(folder / REQUEST) as path:
+        path.write_text(json.dumps(parameters))
     environment = {
         "TOKENIZERS_PARALLELISM": "false",
         **os.environ,
@@ -36,26 +36,34 @@ def start(folder: Path, run_id: str, parameters: dict[str, Any], log: Path) -> "
         **SAFE_PATH,
     }
     command = [sys.executable, "-P", "-m", "gradsift.pipelines.local.local_runner", str(folder)]
-    with log.open("ab") as output:
+    with _opened(log, "ab") as output:
         return subprocess.Popen(
             command, stdout=output, stderr=output, env=environment, start_new_session=True
         )
 
 
-def lock(folder: Path) -> IO[str]:
+def lock(folder: Path) -> BinaryIO:
     """Take the folder for this process alone, until the returned file is closed.
 
     Raises:
         InputError: another run works in it.
+        StorageError: it is no folder that can be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / "lock").open("w")
+    file = _opened(folder / "lock", "wb")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
         raise InputError(f"Another run works in {folder}: wait for it, or give another --output.") from error
     return file
+
+
+def _opened(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open(mode)
+    except OSError as error:
+        raise local_error("write", path, error) from error
 
 
 def main(folder: Path) -> None:

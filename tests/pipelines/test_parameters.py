@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.parameters.pipeline_settings import defaults
 from gradsift.pipelines.parameters import (
     given_parameters,
@@ -70,12 +70,18 @@ def test_options_and_settings_go_before_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("target: [", r"is not YAML in line \d: expected a mapping of parameters"),
+        ("target: [", r"is not valid YAML in line \d \(.+\): expected a mapping of parameters"),
         ("- target", "is not a mapping of parameters: expected lines such as"),
         ("", "is not a mapping of parameters"),
         ("prepare_target: mr", "There is no parameter 'prepare_target': did you mean target"),
         ("evaluate_seeds: two", "Parameter evaluate_seeds is 'two': expected a whole number"),
         ("evaluate_seeds: null", "Parameter evaluate_seeds is 'null': expected a whole number"),
+        ("evaluate_seeds: true", "Parameter evaluate_seeds is 'true': expected a whole number"),
+        ("target: null", "Parameter target is 'null': expected a text"),
+        ("target: [a]", "Parameter target is '.*': expected a text"),
+        ("sources: {a: 1}", "Parameter sources is '.*': expected a list"),
+        ("platform_node_selector: [a]", "Parameter platform_node_selector is '.*': expected a JSON mapping"),
+        ("target: a\ntarget: b", r"is not valid YAML in line 2 \(the key 'target' is there twice\)"),
     ],
 )
 def test_a_file_that_holds_no_parameters_is_one_sentence(content: str, message: str, tmp_path: Path) -> None:
@@ -87,7 +93,7 @@ def test_a_file_that_holds_no_parameters_is_one_sentence(content: str, message: 
 
 
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.yaml cannot be read: No such file or directory\.$"):
+    with pytest.raises(StorageError, match=r"^Cannot read .*/none\.yaml: it does not exist\.$"):
         read_parameters(tmp_path / "none.yaml")
 
 

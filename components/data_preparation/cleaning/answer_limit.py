@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+from gradsift.components.data_preparation.cleaning.label_tokens import check_label_tokens
 from gradsift.components.shared.data.suites.task import AnyRow, Row, Task
 from gradsift.components.shared.data.suites.task_suite import TaskSuite
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.base_model import find_tokenizer
+from gradsift.components.shared.models.model_files import open_tokenizer
 from gradsift.components.shared.models.model_kind import kind_of
 from gradsift.components.shared.models.prompt_format import (
     Fit,
@@ -42,12 +44,14 @@ def answer_limit(model: ModelConfig, suite: TaskSuite) -> AnswerLimit | None:
     """Return what the model's answers are limited by: None for an encoder, which chooses among labels.
 
     Raises:
-        InputError: the base model is not found or of no kind that is known, or an encoder would have to write.
+        InputError: the base model is not found, of no known kind or has faulty files, cannot tell two labels of a
+            task apart, or is an encoder that would have to write.
     """
-    from transformers import AutoTokenizer
-
     found = find_tokenizer(model.base_model)
     kind = kind_of(found.folder, model.base_model)
+    tokenizer = open_tokenizer(found.folder, model.base_model, pads=kind == "encoder")
+    if kind != "encoder" or model.head == "label_embedding":
+        check_label_tokens(suite, tokenizer, model)
     if kind == "encoder":
         for task in suite.tasks:
             if task.kind == "generation":
@@ -57,7 +61,7 @@ def answer_limit(model: ModelConfig, suite: TaskSuite) -> AnswerLimit | None:
                 )
         return None
     prompt_format = PromptFormat.of(
-        AutoTokenizer.from_pretrained(found.folder, trust_remote_code=False),
+        tokenizer,
         kind == "seq2seq",
         model.prompt_form,
         model.max_length,

@@ -162,12 +162,18 @@ def _check_usable(cleaned: CleanTask, where: str) -> None:
                 f"{where}: task {task.name!r} has no rows left in its {split} split after cleaning "
                 f"({described(cleaned.removed[split])} removed), expected at least one."
             )
-    labels = {row.label for row in task.splits["train"] if isinstance(row, Row)}
+    check_labels_differ(cleaned, "train", where)
+
+
+def check_labels_differ(cleaned: CleanTask, split: Split, where: str) -> None:
+    """Raise InputError where the rows of a split all have one label, from which nothing can be learnt or judged."""
+    task = cleaned.task
+    labels = {row.label for row in task.splits[split] if isinstance(row, Row)}
     if len(labels) == 1:
         raise InputError(
-            f"{where}: the train split of task {task.name!r} holds rows of one label only, "
+            f"{where}: the {split} split of task {task.name!r} holds rows of one label only, "
             f"{task.labels[labels.pop()]!r}, expected two labels or more (rows removed before: "
-            f"{described(cleaned.removed['train'])})."
+            f"{described(cleaned.removed[split])})."
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from gradsift.components.data_preparation.cleaning.cleaning import CleanTask, described
 from gradsift.components.shared.data.prepared_data import Split
 from gradsift.components.shared.data.suites.task import AnyRow, Row, Task
+from gradsift.components.shared.documents.texts import markdown_text
 
 COLUMNS = [
     "Task",
@@ -52,11 +53,14 @@ def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
 def markdown_table(suite: str, statistics: list[dict[str, Any]]) -> str:
     """Return the statistics of all tasks as a Markdown document."""
     lines = [
-        f"# Task suite {_cell(suite)}",
+        f"# Task suite {markdown_text(suite)}",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + " --- |" * len(COLUMNS),
-        *("| " + " | ".join(_cell(cell) for cell in _table_row(entry)) + " |" for entry in statistics),
+        *(
+            "| " + " | ".join(markdown_text(cell) for cell in _table_row(entry)) + " |"
+            for entry in statistics
+        ),
         "",
         "Rows with the same text count as duplicates even where their labels differ: the first one stays.",
         "Val and test rows of auxiliary tasks are not kept; they were used to find train rows that leak.",
@@ -91,7 +95,3 @@ def _label_counts(task: Task) -> dict[str, int]:
 
 def _words(row: AnyRow) -> int:
     return sum(len(text.split()) for text in row.asked if text is not None)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.artifacts.step_code import code_digest
-from gradsift.components.shared.errors import StorageError
+from gradsift.components.shared.documents.json_document import load_json_object
+from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.storage.addresses import checked_key, is_remote, join_uri
+from gradsift.components.shared.storage.bounded_reading import read_local_file
 from gradsift.components.shared.storage.local import PARTIAL, LocalStorage, atomic_file, local_error
 from gradsift.components.shared.storage.scratch import scratch_path
 from gradsift.components.shared.storage.storage import Storage, delete_below, open_storage
@@ -23,6 +25,7 @@ from gradsift.components.shared.storage.storage import Storage, delete_below, op
 MANIFEST = "manifest.json"
 DOWNLOADS = 2
 """Times that a file is downloaded until it is called altered: one download may be spoilt on its way."""
+MAX_POINTER_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def file_digest(path: Path) -> str:
 
 def output_key(step: str, inputs: Mapping[str, Any]) -> str:
     """Return the folder name of the output that `step` makes of `inputs` (settings and digests)."""
-    return digest_of({"step": step, "code": code_digest(step), **inputs})[:16]
+    return _key(step, code_digest(step), inputs)
 
 
 def produce(
@@ -89,9 +92,7 @@ def produce(
     folder = work_folder(root_uri, f"{place}-{key}")
     _remove_half_done(folder)
     metadata = work(folder)
-    manifest = canonical_json(
-        {"step": step, "inputs": dict(inputs), "metadata": metadata, "files": _file_list(folder)}
-    ).encode()
+    manifest = write_manifest(step, inputs, metadata, _file_list(folder))
     _publish(folder, uri, manifest)
     if is_remote(root_uri):
         delete_below(open_storage(join_uri(root_uri, "work")), folder.name)
@@ -107,11 +108,53 @@ def find_output(uri: str) -> StepOutput | None:
     if not storage.exists(MANIFEST):
         return None
     content = storage.read(MANIFEST)
-    manifest = json.loads(content)
+    manifest = read_manifest(content, uri)
     present = set(storage.keys())
     if any(entry["name"] not in present for entry in manifest["files"]):
         return None
     return StepOutput(uri, hashlib.sha256(content).hexdigest(), manifest["metadata"], reused=True)
+
+
+def write_manifest(
+    step: str, inputs: Mapping[str, Any], metadata: Mapping[str, Any], files: list[dict[str, Any]]
+) -> bytes:
+    """Return the manifest of a step's output, which holds a digest of all that is in it."""
+    manifest = {
+        "step": step,
+        "code": code_digest(step),
+        "inputs": dict(inputs),
+        "metadata": metadata,
+        "files": files,
+    }
+    return canonical_json({**manifest, "digest": digest_of(manifest)}).encode()
+
+
+def read_manifest(content: bytes, uri: str) -> dict[str, Any]:
+    """Return what the manifest of the output at `uri` says, once it has been checked against itself and its place.
+
+    Raises:
+        StorageError: it is not what a step wrote, or the output was moved to the folder of another.
+    """
+    where = join_uri(uri, MANIFEST)
+    try:
+        manifest = load_json_object(content, where)
+        digest = manifest.pop("digest", None)
+        whole = digest == digest_of(manifest)
+    except (InputError, ValueError):
+        whole = False
+    if not whole:
+        raise StorageError(
+            f"{where} is damaged: expected it as its step wrote it; delete {uri} to have it made again."
+        )
+    if uri.rpartition("/")[2] != _key(manifest["step"], manifest["code"], manifest["inputs"]):
+        raise StorageError(
+            f"{where} belongs to other inputs than its folder; delete {uri} to have it made again."
+        )
+    return manifest
+
+
+def _key(step: str, code: str, inputs: Mapping[str, Any]) -> str:
+    return digest_of({"step": step, "code": code, **inputs})[:16]
 
 
 def work_folder(root_uri: str, name: str) -> Path:
@@ -147,10 +190,11 @@ def fetch(output: StepOutput, names: list[str] | None = None) -> Path:
     content = storage.read(MANIFEST)
     if hashlib.sha256(content).hexdigest() != output.digest:
         raise StorageError(f"{join_uri(output.uri, MANIFEST)} was altered after its step had finished.")
+    manifest = read_manifest(content, output.uri)
     folder = _local_copy(storage, output)
     if not isinstance(storage, LocalStorage):
         _write_origin(folder, output)
-    for entry in json.loads(content)["files"]:
+    for entry in manifest["files"]:
         if names is not None and entry["name"] not in names:
             continue
         path = folder / checked_key(entry["name"])
@@ -169,7 +213,7 @@ def fetch(output: StepOutput, names: list[str] | None = None) -> Path:
 def origin_of(folder: Path) -> StepOutput | None:
     """Return the remote output that `fetch` last made the folder of, or None where it is not such a folder."""
     file = _origin_file(folder)
-    return StepOutput(**json.loads(file.read_text())) if file.exists() else None
+    return _pointed(file) if file.exists() else None
 
 
 def read_file(output: StepOutput, name: str) -> bytes:
@@ -187,14 +231,22 @@ def write_pointer(output: StepOutput, artifact: Any) -> None:
 
 def read_pointer(artifact: Any) -> StepOutput:
     """Return the output that a KFP artifact points to (see `write_pointer`)."""
-    pointer = json.loads(Path(artifact.path).read_text())
-    return StepOutput(pointer["uri"], pointer["digest"], pointer["metadata"], reused=True)
+    return replace(_pointed(Path(artifact.path)), reused=True)
 
 
 def copy_file(output: StepOutput, name: str, artifact: Any) -> None:
     """Copy one file of the output into a KFP artifact that the UI draws (HTML, Markdown)."""
     with atomic_file(Path(artifact.path)) as path:
         path.write_bytes(read_file(output, name))
+
+
+def _pointed(file: Path) -> StepOutput:
+    """Return the output that a pointer file names."""
+    pointer = load_json_object(read_local_file(file, MAX_POINTER_BYTES), str(file))
+    uri, digest, metadata = (pointer.get(name) for name in ("uri", "digest", "metadata"))
+    if not (isinstance(uri, str) and isinstance(digest, str) and isinstance(metadata, dict)):
+        raise InputError(f"{file} points to no output: expected 'uri', 'digest' and 'metadata'.")
+    return StepOutput(uri, digest, metadata)
 
 
 def _origin_file(folder: Path) -> Path:

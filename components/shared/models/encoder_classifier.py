@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModel, PreTrainedTokenizerBase
 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import BaseModel
+from gradsift.components.shared.models.model_files import open_tokenizer
+from gradsift.components.shared.models.model_weights import load_weights
 from gradsift.components.shared.models.precision import autocast, fast_attention
 from gradsift.components.shared.models.task_model import (
     MLFLOW_MODEL,
@@ -132,15 +132,9 @@ class EncoderClassifier(TaskModel):
         """Load the base encoder and make the head's weights: label embeddings, or zeros to be trained.
 
         Raises:
-            InputError: the base model is not an encoder, or takes fewer tokens than the head's `max_length`.
+            InputError: the base model is not an encoder.
         """
         encoder, tokenizer = load_encoder(base.folder, base.name)
-        positions = getattr(encoder.config, "max_position_embeddings", head.max_length)
-        if head.max_length > positions:
-            raise InputError(
-                f"Parameter max_length is {head.max_length}: expected at most the {positions} tokens that the "
-                f"base model {base.name!r} takes."
-            )
         hidden = encoder.config.hidden_size
         if head.kind == "linear":
             shape = (len(head.classes), hidden)
@@ -341,27 +335,12 @@ def load_encoder(folder: Path, name: str) -> tuple[Any, PreTrainedTokenizerBase]
     Raises:
         InputError: the files do not make an encoder with a tokenizer.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        encoder, loading = AutoModel.from_pretrained(
-            folder,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"The base model {name!r} cannot be loaded as an encoder: {reason}") from error
+    encoder = load_weights(AutoModel, folder, name, "an encoder", optional="pooler.")
+    tokenizer = open_tokenizer(folder, name, pads=True)
     config = encoder.config
     is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING
     if not is_encoder or config.is_encoder_decoder or getattr(config, "is_decoder", False):
         raise InputError(f"The base model {name!r} is of type {config.model_type!r}: expected an encoder.")
-    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise InputError(f"The base model {name!r} has no weights for {missing[0]} ({len(missing)} missing).")
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder, tokenizer

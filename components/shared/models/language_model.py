@@ -15,10 +15,9 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.answers import NO_ANSWER, Answers
 from gradsift.components.shared.models.base_model import BaseModel, find_base_model
 from gradsift.components.shared.models.lora import add_adapter, load_adapter, save_adapter
-from gradsift.components.shared.models.model_kind import LANGUAGE_MODEL, kind_of
+from gradsift.components.shared.models.model_kind import LANGUAGE_MODEL, kind_of, max_tokens_of
 from gradsift.components.shared.models.precision import fast_attention
 from gradsift.components.shared.models.pretrained_language_model import (
-    context_of,
     decoder_start_of,
     load_language_model,
     padding_of,
@@ -95,17 +94,11 @@ class LanguageModel(TaskModel):
         """Load the pretrained model and put adapters on it where they are asked for.
 
         Raises:
-            InputError: it cannot be loaded, takes fewer tokens than `max_length`, has no chat template where one
-                is asked for, or has no module that an adapter was asked for.
+            InputError: it cannot be loaded, has no chat template where one is asked for, or has no module that an
+                adapter was asked for.
         """
         encoder_decoder = kind_of(base.folder, base.name) == "seq2seq"
         lm, tokenizer = load_language_model(base.folder, base.name, encoder_decoder)
-        positions = context_of(lm)
-        if positions is not None and config.max_length > positions:
-            raise InputError(
-                f"Parameter max_length is {config.max_length}: expected at most the {positions} tokens that the "
-                f"base model {base.name!r} takes."
-            )
         form = PromptFormat.of(tokenizer, encoder_decoder, config.prompt_form, config.max_length, base.name)
         settings = Settings(
             base_model=base.name,
@@ -271,7 +264,7 @@ class LanguageModel(TaskModel):
     def _generate(self, prompts: list[list[int]], max_new_tokens: int, ends: list[int]) -> list[str]:
         ids = self._padded(prompts, self.padding).to(self.device)
         mask = self._padded([[1] * len(prompt) for prompt in prompts], 0).to(self.device)
-        room = context_of(self.lm)
+        room = max_tokens_of(self.lm.config)
         if room is not None and not self.settings.encoder_decoder:
             max_new_tokens = min(max_new_tokens, room - ids.shape[1])
         written = self.lm.generate(

@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 
 from gradsift.components.shared.data.prepared_data import PreparedData
-from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.models.language_model import LanguageModel
-from gradsift.components.shared.models.model_kind import LANGUAGE_MODEL, kind_of
+from gradsift.components.shared.models.model_files import open_config
+from gradsift.components.shared.models.model_kind import LANGUAGE_MODEL, check_model_settings, kind_of
 from gradsift.components.shared.models.task_model import TaskModel
 from gradsift.components.shared.parameters.model import ModelConfig
 
@@ -21,13 +21,10 @@ def from_base(config: ModelConfig, data: PreparedData) -> TaskModel:
         InputError: the base model cannot be used, or not for these tasks.
     """
     base = find_base_model(config.base_model)
-    if kind_of(base.folder, base.name) != "encoder":
+    kind = kind_of(base.folder, base.name)
+    check_model_settings(config, kind, open_config(base.folder, base.name))
+    if kind != "encoder":
         return LanguageModel.from_base(base, config, data)
-    if config.lora_rank:
-        raise InputError(
-            f"Parameter lora_rank is {config.lora_rank}: expected 0, as the base model {config.base_model!r} is an "
-            "encoder, which is trained whole."
-        )
     return EncoderClassifier.from_base(base, Head.of_config(config, data))
 
 

@@ -4,21 +4,17 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from gradsift.components.shared.errors import InputError
-
-LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+from gradsift.components.shared.models.model_files import open_tokenizer
+from gradsift.components.shared.models.model_weights import load_weights
 
 
 def load_language_model(
@@ -29,33 +25,11 @@ def load_language_model(
     Raises:
         InputError: the files do not make such a model with a tokenizer, or it is of a type that cannot be used.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     form = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
-    try:
-        loaded: Any = form.from_pretrained(
-            folder,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        lm, loading = loaded
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except LOAD_ERRORS as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"The base model {name!r} cannot be loaded as a language model: {reason}") from error
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise InputError(f"The base model {name!r} has no weights for {missing[0]} ({len(missing)} missing).")
+    lm = load_weights(form, folder, name, "a language model")
+    tokenizer = open_tokenizer(folder, name, pads=False)
     _check_usable(lm, name, encoder_decoder)
     return lm, tokenizer
-
-
-def context_of(lm: Any) -> int | None:
-    """Return the number of tokens that a model takes, None where it takes any."""
-    context: int | None = getattr(lm.config, "max_position_embeddings", None)
-    return context
 
 
 def takes_positions(lm: nn.Module) -> bool:

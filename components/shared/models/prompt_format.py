@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.models.chat_rendering import chat_texts
 from gradsift.components.shared.parameters.model import PromptForm
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class PromptFormat:
         """Choose the form for the base model `name`.
 
         Raises:
-            InputError: a chat template was asked for and is not there, or the tokenizer has no end of sequence.
+            InputError: a chat template was asked for and is not there, or fails, or there is no end of sequence.
         """
         if tokenizer.eos_token_id is None:
             raise InputError(f"The tokenizer of the base model {name!r} has no end-of-sequence token.")
@@ -93,7 +94,10 @@ class PromptFormat:
                 "Parameter prompt_form is 'chat': expected 'plain' or 'auto', or a base model with a chat template "
                 f"in place of {name!r} ({reason})."
             )
-        return cls(tokenizer, encoder_decoder, has_template and form != "plain", max_length)
+        chat = has_template and form != "plain"
+        if chat:
+            chat_texts(tokenizer, "a question", "an answer")
+        return cls(tokenizer, encoder_decoder, chat, max_length)
 
     def tokens(self, questions: Sequence[Question]) -> list[Tokens | None]:
         """Return the tokens of questions, a text cut as far as needed; None where an answer does not fit."""
@@ -137,7 +141,9 @@ class PromptFormat:
             return [Tokens(*both) for both in zip(prompts, map(self._ended, answers), strict=True)]
         if self.chat:
             start: list[int] = []
-            texts = [self._chat_texts(question) for question in questions]
+            texts = [
+                chat_texts(self.tokenizer, question.prompt, question.answer) for question in questions
+            ]
         else:
             start = self._start_tokens()
             texts = [(question.prompt, question.prompt + question.completion) for question in questions]
@@ -156,19 +162,6 @@ class PromptFormat:
         prompt, whole = text
         [written] = self._ids([whole[len(prompt) :]])
         return written
-
-    def _chat_texts(self, question: Question) -> tuple[str, str]:
-        """Return the conversation up to the assistant's answer, and with it."""
-        messages = [{"role": "user", "content": question.prompt}]
-        prompt = str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        messages.append({"role": "assistant", "content": question.answer})
-        whole = str(self.tokenizer.apply_chat_template(messages, tokenize=False)).rstrip("\n")
-        if not whole.startswith(prompt):
-            raise InputError(
-                "The chat template writes a conversation otherwise than its beginning and the answer: expected "
-                "prompt_form 'plain' for this base model."
-            )
-        return prompt, whole
 
     def _start_tokens(self) -> list[int]:
         """Return the beginning of sequence where the tokenizer puts one."""

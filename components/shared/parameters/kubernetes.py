@@ -11,6 +11,8 @@ from gradsift.components.shared.parameters.settings import Settings, form_field
 QUANTITY = r"(\d+(\.\d+)?|\.\d+)(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
 NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 """A name that Kubernetes takes for a volume too."""
+SUBDOMAIN = rf"{NAME}(\.{NAME})*"
+"""A name that Kubernetes takes for most of its objects."""
 TOLERATION = {"key", "operator", "value", "effect", "tolerationSeconds"}
 
 

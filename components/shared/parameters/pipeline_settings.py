@@ -18,7 +18,7 @@ from gradsift.components.shared.parameters.kubernetes import PlatformConfig, Res
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.parameters.run import RunSettings
-from gradsift.components.shared.parameters.settings import Settings, SettingsError, form_name
+from gradsift.components.shared.parameters.settings import MAX_SEED, Settings, SettingsError, form_name
 from gradsift.components.shared.parameters.training import (
     FineTuningSettings,
     FineTuningStart,
@@ -184,6 +184,13 @@ def _rules(settings: PipelineSettings) -> Iterator[str]:
             f"Parameter model_head is {settings.model.head!r}: expected 'label_embedding' where "
             "extract_base_weights is true, as another head means nothing before it is trained."
         )
+    for group in (settings.calibration, settings.comparison):
+        last = settings.fine_tuning.seed + group.seeds - 1
+        if last > MAX_SEED:
+            yield (
+                f"Parameter fine_tune_seed is {settings.fine_tuning.seed}: expected at most "
+                f"{MAX_SEED - group.seeds + 1:,}, as {group.full_name('seeds')} counts up from it."
+            )
     pods, groups = settings.extraction.pods, settings.parallel_runs.parallel_runs
     if pods > 1 and groups > 1:
         yield (

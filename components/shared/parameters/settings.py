@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from gradsift.components.shared.credentials import LOGIN, redacted
-from gradsift.components.shared.errors import InputError, numbered
+from gradsift.components.shared.errors import InputError, numbered, shown
 
 MAX_COUNT = 10**9
 """Bound of numbers of rows, steps, tokens and the like."""
@@ -102,7 +102,7 @@ class Settings(BaseModel):
             return f"There is no setting {name!r}: expected one of {', '.join(cls.model_fields)}."
         where = "".join(f"[{part!r}]" for part in inside)
         expected = _expected(cls.model_fields[name], error)
-        return f"Parameter {cls.full_name(name)}{where} is {error['input']!r}: expected {expected}."
+        return f"Parameter {cls.full_name(name)}{where} is {shown(error['input'])}: expected {expected}."
 
 
 def form_field(name: str, default: Any, *, description: str, **bounds: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from urllib.parse import urlsplit
 
+from gradsift.components.shared.documents.texts import is_valid_unicode
 from gradsift.components.shared.errors import InputError
 
 
@@ -33,6 +34,10 @@ def split_uri(uri: str) -> tuple[str, str, str]:
     Raises:
         InputError: the address has another scheme or no bucket.
     """
+    if "\0" in uri or not is_valid_unicode(uri):
+        raise InputError(
+            f"The address {uri!r} holds a NUL or is no valid Unicode: expected a path or address."
+        )
     if "://" not in uri:
         if not uri:
             raise InputError("An empty address was given: expected a local path or an s3:// address.")

@@ -35,6 +35,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def _file_beside(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise StorageError(f"Cannot write {path}: it is no regular file.")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)  # unlike those of `tempfile`, with the rights that the umask gives
     except OSError as error:

@@ -18,7 +18,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from gradsift.components.shared.artifacts.step_output import work_folder
 from gradsift.components.shared.credentials import redacted_json
@@ -29,6 +29,16 @@ from gradsift.components.shared.storage.storage import open_storage
 
 FOLDER = "tracking"
 PIPELINE = "pipeline"
+OUTPUT: dict[str, type] = {"uri": str, "digest": str}
+FIELDS: dict[str, dict[str, type]] = {
+    "start": {"params": dict},
+    "metric": {"values": dict},
+    "dataset": {**OUTPUT, "name": str, "context": str},
+    "artifact": {**OUTPUT, "name": str, "artifact_path": str},
+    "model": OUTPUT,
+    "end": {"status": str},
+}
+"""What an event cannot be read without, by its kind."""
 
 
 def run_id() -> str:
@@ -54,15 +64,23 @@ def append_event(path: Path, event: str, **fields: Any) -> None:
         raise _not_writable(path, error) from error
 
 
+def _is_event(found: Any) -> TypeGuard[dict[str, Any]]:
+    if not isinstance(found, dict) or not isinstance(found.get("time"), int | float):
+        return False
+    kind = found.get("event")
+    fields = FIELDS.get(kind, {}) if isinstance(kind, str) else {"event": str}
+    return all(isinstance(found.get(name), form) for name, form in fields.items())
+
+
 def read_events(content: bytes) -> list[dict[str, Any]]:
-    """Return the events in a log's content, without lines that a killed process left unfinished."""
+    """Return the events in a log's content, without lines that hold none, as a killed process leaves one behind."""
     events = []
     for line in content.splitlines(keepends=True):
         try:
             event = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if event is not None:
+        if _is_event(event):
             events.append(event)
     return events
 

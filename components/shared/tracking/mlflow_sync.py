@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.artifacts.step_output import digest_of
+from gradsift.components.shared.documents.json_document import load_json_object
 from gradsift.components.shared.errors import GradsiftError, TrackingError
 from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.addresses import join_uri
@@ -143,7 +144,14 @@ def _beginnings(logs: list[StepLog]) -> dict[str, float]:
 def _read(storage: Storage, key: str) -> StepLog:
     run, step = key.removesuffix(".jsonl").rsplit("/", 1)
     state = _state_key(run, step)
-    sent = json.loads(storage.read(state)) if storage.exists(state) else {}
+    sent = (
+        load_json_object(storage.read(state), join_uri(storage.uri, state)) if storage.exists(state) else {}
+    )
+    if not all(type(count) is int and count >= 0 for count in sent.values()):
+        raise TrackingError(
+            f"{join_uri(storage.uri, state)} does not count events: expected numbers, or no such file, to send "
+            "all events again."
+        )
     return StepLog(run, step, read_events(storage.read(key)), sent)
 
 

@@ -123,6 +123,18 @@ def test_wrong_data_leaves_no_output(suite: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "data_preparation").exists()
 
 
+def test_val_rows_of_one_label_are_refused_for_the_target_alone(suite: Any, tmp_path: Path) -> None:
+    rows = suite.rows("books.val.jsonl")
+    suite.write_rows("books.val.jsonl", [{**row, "label": 0} for row in rows])
+    prepare_data(suite.config(), str(tmp_path / "run"))
+    rows = suite.rows("films.val.jsonl")
+    suite.write_rows("films.val.jsonl", [{**row, "label": 0} for row in rows])
+    with pytest.raises(
+        InputError, match="the val split of task 'films' holds rows of one label only, 'negative'"
+    ):
+        prepare_data(suite.config(), str(tmp_path / "run"))
+
+
 def test_a_disk_that_fills_up_is_reported_and_the_step_can_be_run_again(suite: Any, tmp_path: Path) -> None:
     """The kernel refuses to let any file grow past 500 bytes, less than an Arrow file has."""
     config = suite.config()

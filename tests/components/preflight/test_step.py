@@ -34,14 +34,26 @@ def problem(tmp_path: Path, **changes: Any) -> str:
 
 def test_all_in_order_is_a_table_and_leaves_nothing_but_its_record(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    began = time.monotonic()
     preflight(form_of({"output_uri": str(root)}), tmp_path / "report.md")
-    assert time.monotonic() - began < 2
     report = (tmp_path / "report.md").read_text()
     assert report.count("| ok |") == 6
     assert "demo has the target sst2 and 11 auxiliary tasks" in report
     assert {path.name for path in root.rglob("*") if path.is_file()} == {"preflight.jsonl"}
     assert step_events(str(root), "some-run")["preflight"][-1]["status"] == "finished"
+
+
+def test_tasks_and_numbers_that_the_suite_does_not_have(tmp_path: Path) -> None:
+    assert "Parameter estimate_required_tasks holds 'mrr': expected one of the auxiliary tasks " in problem(
+        tmp_path, estimate_required_tasks=["mrr"]
+    )
+    assert (
+        "Parameter estimate_excluded_tasks holds 'trec': expected one of the auxiliary tasks mr, subj."
+        in problem(tmp_path, sources=["mr", "subj"], estimate_excluded_tasks=["trec"])
+    )
+    assert (
+        "Parameter calibrate_runs is 7: expected at most 6, all subsets that 3 auxiliary tasks have"
+        in problem(tmp_path, sources=["mr", "subj", "trec"], calibrate_runs=7)
+    )
 
 
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import yaml
 from doubles.kfp_api_double import KfpApi
 from doubles.schedules import NIGHTLY
 
+from gradsift.components.shared.errors import InputError
 from gradsift.pipelines.kubeflow.cron import with_seconds
 from gradsift.pipelines.kubeflow.schedules import read_schedules
 
@@ -81,9 +82,9 @@ def test_a_wrong_file_sends_nothing(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "cannot be read: [Errno 2] No such file"),
-        ("a: [", "cannot be read: while parsing"),
-        ("- a", "holds no mapping: expected one with 'schedules'."),
+        (None, "Cannot read {path}: it does not exist."),
+        ("a: [", "The schedules file {path} is not valid YAML in line 1 ("),
+        ("- a", "The schedules file {path} holds no mapping: expected one with 'schedules'."),
     ],
 )
 def test_no_schedules_file(
@@ -94,7 +95,23 @@ def test_no_schedules_file(
         path.write_text(text)
     code, _, errors = gradsift("schedule", "diff", "-f", str(path))
     assert code == 2
-    assert errors.startswith(f"Error: The schedules file {path} {message}")
+    assert errors.startswith(f"Error: {message.format(path=path)}")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"experiment": "a\0b"}, "field 'experiment': 'a\\x00b' is not allowed: expected one line of text"),
+        ({"service_account": "Not A Name!"}, "field 'service_account' is 'Not A Name!': expected lower-case"),
+        ({"start": "2020-13-45"}, "field 'start': input should be a valid datetime"),
+    ],
+)
+def test_what_kubeflow_would_refuse_is_refused(
+    file: Callable[..., str], change: dict[str, str], message: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        read_schedules(Path(file({**NIGHTLY, **change})))
+    assert f"schedule 'nightly', {message}" in str(error.value)
 
 
 def test_another_zone_of_the_cluster(file: Callable[..., str]) -> None:
@@ -126,6 +143,8 @@ def test_cron_gets_seconds(expression: str, expected: str) -> None:
         ("60 2 * * *", "the minute '60': expected * or 0 to 59"),
         ("0 6-2 * * *", "the hour '6-2'"),
         ("0 1-2-3 * * *", "the hour '1-2-3'"),
+        ("0 */25 * * *", "the hour '*/25'"),
+        ("? 2 * * *", "the minute '?'"),
         ("*/0 2 * * *", "the minute '*/0'"),
         ("*/ 2 * * *", "the minute '*/'"),
         ("0 2 * * tues", "the day of week 'tues'"),

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from gradsift.components.shared.data.prepared_data import Split
 from gradsift.components.shared.data.suites.suite_manifest import HubTask, Manifest, parse_manifest
-from gradsift.components.shared.data.suites.task import RowReader, Task, check_labels, shown_names
-from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.data.suites.task import RowReader, Task, check_labels
+from gradsift.components.shared.documents.yaml_document import MAX_YAML_BYTES, load_yaml
+from gradsift.components.shared.errors import InputError, shown_names
+from gradsift.components.shared.storage.bounded_reading import read_file
 from gradsift.components.shared.storage.storage import open_storage
 
 if TYPE_CHECKING:
@@ -32,13 +32,8 @@ class HubSuite:
         """
         folder, slash, name = uri.rpartition("/")
         self.where = uri
-        content = open_storage(folder or slash or ".").read(name)
-        try:
-            document = yaml.safe_load(content)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(
-                f"{uri} is not valid YAML ({_one_line(error)}), expected a suite in YAML."
-            ) from error
+        content = read_file(open_storage(folder or slash or "."), name, MAX_YAML_BYTES)
+        document = load_yaml(content, uri, "a suite in YAML")
         self.manifest = parse_manifest(Manifest[HubTask], document, uri)
 
     def read(self, entry: HubTask, splits: Collection[Split]) -> Task:

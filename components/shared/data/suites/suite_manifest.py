@@ -1,16 +1,17 @@
 """What a task suite says of itself: a suite folder's manifest, or a YAML file of Hugging Face datasets."""
 
 import re
-from typing import Annotated, Any, Generic, TypeVar
+from collections import Counter
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
-    StringConstraints,
     Tag,
     ValidationError,
     model_validator,
@@ -18,18 +19,35 @@ from pydantic import (
 
 from gradsift.components.shared.data.prepared_data import Split, TaskKind
 from gradsift.components.shared.data.suites.corruption import Corruption
-from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.data.suites.task import label_id
+from gradsift.components.shared.documents.texts import is_valid_unicode, single_line
+from gradsift.components.shared.errors import InputError, shown, shown_names
+from gradsift.components.shared.parameters.settings import MAX_COUNT, MAX_SEED
 from gradsift.components.shared.storage.addresses import checked_key
 
-SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+OWN_NAMES = re.compile(
+    r"data|.+\.(train|val|test|partial|arrow|json|jsonl|md|safetensors|yaml)", re.IGNORECASE
+)
+"""Names of files and folders that steps write beside those of tasks."""
+OTHER_SPLIT_NAMES = re.compile(r"train\w*|val\w*|test\w*|dev\w*|eval\w*", re.IGNORECASE)
+"""Names that others give to our splits."""
 
 
 def _safe_name(name: str) -> str:
     if not SAFE_NAME.fullmatch(name):
         raise ValueError(
-            f"the task name {name!r} is not allowed: expected up to 100 letters, digits, '_', '-' or '.', "
-            "not starting with '.'"
+            f"the task name {shown(name)} is not allowed: expected up to 100 letters, digits, '_', '-' or '.', "
+            "not starting with '.' or '-'"
         )
+    if OWN_NAMES.fullmatch(name):
+        raise ValueError(f"the task name {name!r} is also that of a file of gradsift: expected another name")
+    return name
+
+
+def _split_name(name: str) -> str:
+    if name not in get_args(Split) and OTHER_SPLIT_NAMES.fullmatch(name):
+        raise ValueError(f"the split {name!r} is not known: expected train, val or test")
     return name
 
 
@@ -40,7 +58,7 @@ def _split_file(name: str) -> str:
         raise ValueError(str(error).rstrip(".")) from error
     if not name.endswith((".jsonl", ".jsonl.gz")):
         raise ValueError(f"the file {name!r} is not supported: expected a name ending in .jsonl or .jsonl.gz")
-    return name
+    return single_line(name)
 
 
 def _dataset_name(name: str) -> str:
@@ -49,15 +67,33 @@ def _dataset_name(name: str) -> str:
             f"the dataset {name!r} is not allowed: expected owner/name on the hub, or the path of a "
             "local folder, with a '/'"
         )
-    return name
+    return single_line(name)
+
+
+def _valid_unicode(text: str) -> str:
+    if not is_valid_unicode(text):
+        raise ValueError("it holds half of a surrogate pair: expected valid Unicode")
+    return text
+
+
+def _label_id(value: Any) -> Any:
+    return value if (label := label_id(value)) is None else label
+
+
+def _label_words(value: Any) -> Any:
+    return str(value) if type(value) is int else value.strip() if isinstance(value, str) else value
 
 
 TaskName = Annotated[str, AfterValidator(_safe_name)]
-Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+SplitName = Annotated[str, AfterValidator(_split_name)]
+Line = Annotated[str, AfterValidator(single_line)]
+LabelId = Annotated[str, BeforeValidator(_label_id)]
+Words = Annotated[str, BeforeValidator(_label_words), AfterValidator(single_line)]
+Text = Annotated[str, AfterValidator(_valid_unicode)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class SplitFile(_Model):
@@ -70,7 +106,7 @@ class SplitFile(_Model):
     """
 
     file: Annotated[str, AfterValidator(_split_file)]
-    rows: int | None = None
+    rows: int | None = Field(default=None, ge=1, le=MAX_COUNT, strict=True)
     sha256: str | None = None
 
 
@@ -88,9 +124,9 @@ class FolderTask(_Model):
 
     name: TaskName
     kind: TaskKind | None = None
-    labels: dict[str, Words] = {}
-    splits: dict[str, SplitFile] = {}
-    licence: str = ""
+    labels: dict[LabelId, Words] = {}
+    splits: dict[SplitName, SplitFile] = {}
+    licence: Text = ""
 
     @property
     def labelled(self) -> bool:
@@ -121,18 +157,18 @@ class HubTask(_Model):
 
     name: TaskName
     dataset: Annotated[str, AfterValidator(_dataset_name)]
-    config: str | None = None
-    text: str | None = None
-    text_pair: str | None = None
-    label: str | None = None
-    labels: dict[str, Words] = {}
-    prompt: str | None = None
-    completion: str | None = None
-    rationale: str | None = None
-    references: str | None = None
-    splits: dict[Split, str]
-    revision: str | None = None
-    licence: str = ""
+    config: Line | None = None
+    text: Line | None = None
+    text_pair: Line | None = None
+    label: Line | None = None
+    labels: dict[LabelId, Words] = {}
+    prompt: Line | None = None
+    completion: Line | None = None
+    rationale: Line | None = None
+    references: Line | None = None
+    splits: dict[Split, Line]
+    revision: Line | None = None
+    licence: Text = ""
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> "HubTask":
@@ -166,7 +202,7 @@ class DerivedTask(_Model):
     name: TaskName
     derived_from: str
     corruption: Corruption
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, strict=True)
 
 
 OwnTask = TypeVar("OwnTask", FolderTask, HubTask)
@@ -184,7 +220,7 @@ class Manifest(_Model, Generic[OwnTask]):
         tasks: what is said of each task.
     """
 
-    suite: str = Field(validation_alias=AliasChoices("suite", "benchmark"))
+    suite: Line = Field(validation_alias=AliasChoices("suite", "benchmark"))
     tasks: list[
         Annotated[
             Annotated[OwnTask, Tag("own")] | Annotated[DerivedTask, Tag("derived")],
@@ -195,6 +231,10 @@ class Manifest(_Model, Generic[OwnTask]):
     def entry(self, name: str) -> OwnTask | DerivedTask | None:
         """Return what is said of the task `name`, None where there is no such task."""
         return next((task for task in self.tasks if task.name == name), None)
+
+    def own_tasks(self) -> dict[str, OwnTask]:
+        """Return the tasks that have data of their own, by their names."""
+        return {task.name: task for task in self.tasks if not isinstance(task, DerivedTask)}
 
 
 AnyManifest = TypeVar("AnyManifest", Manifest[FolderTask], Manifest[HubTask])
@@ -215,9 +255,16 @@ def parse_manifest(form: type[AnyManifest], content: Any, where: str) -> AnyMani
     except ValidationError as error:
         raise InputError(f"{where}: {_first_fault(error, content)}.") from error
     names = [task.name for task in manifest.tasks]
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise InputError(f"{where}: two tasks are called {name!r}, expected another name for each.")
+    own = manifest.own_tasks()
+    for task in manifest.tasks:
+        if isinstance(task, DerivedTask) and task.derived_from not in own:
+            raise InputError(
+                f"{where}: task {task.name!r}, field 'derived_from': there is no task {task.derived_from!r} "
+                f"with data of its own, expected one of {shown_names(own)}."
+            )
     return manifest
 
 
@@ -229,7 +276,7 @@ def _first_fault(error: ValidationError, content: dict[str, Any]) -> str:
     if path[0] == "tasks" and len(path) > 1:
         entry = content["tasks"][path[1]]
         name = entry.get("name") if isinstance(entry, dict) else None
-        task = f"task {name!r}" if isinstance(name, str) else f"tasks[{path[1]}]"
+        task = f"task {shown(name)}" if isinstance(name, str) else f"tasks[{path[1]}]"
         path = path[2:]
         return f"{task}, field {_dotted(path)}: {message}" if path else f"{task}: {message}"
     return f"field {_dotted(path)}: {message}"

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gradsift.components.shared.data.prepared_data import Split, TaskKind
-from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.documents.texts import (
+    is_valid_unicode,
+    is_visible,
+    single_line,
+    visible_form,
+)
+from gradsift.components.shared.errors import InputError, shown, shown_names
 
 
 class Row(NamedTuple):
@@ -105,7 +111,7 @@ class RowReader:
 
     def _new_id(self, place: str, record: Mapping[str, Any]) -> str:
         value = record.get("id")
-        row_id = str(value) if isinstance(value, int) else _text(place, "id", value)
+        row_id = str(value) if type(value) is int else _text(place, "id", value)
         first = self._place_of_id.setdefault(row_id, place)
         if first != place:
             raise InputError(
@@ -114,10 +120,10 @@ class RowReader:
         return row_id
 
     def _label(self, place: str, value: Any) -> int:
-        index = self._label_index.get(str(value))
+        index = None if (label := label_id(value)) is None else self._label_index.get(label)
         if index is None:
             raise InputError(
-                f"{place}: 'label' is {shown(value)}, expected one of the task's labels: "
+                f"{place}: 'label' is {_found(value)}, expected one of the task's labels: "
                 f"{shown_names(self._label_index)}."
             )
         return index
@@ -127,28 +133,34 @@ def check_labels(place: str, labels: Mapping[str, str]) -> None:
     """Check that a task's labels (words for each label id) can be told apart.
 
     Raises:
-        InputError: there are fewer than two, or two have the same words.
+        InputError: there are fewer than two, or two look the same: with `_` as a blank, however they are composed
+            of characters, and without what is invisible.
     """
     if len(labels) < 2:
         raise InputError(
             f"{place}, field 'labels' holds {len(labels)} labels, expected two or more, or the kind 'generation'."
         )
-    if len(set(labels.values())) < len(labels):
-        raise InputError(f"{place}, field 'labels' has the same words for two labels, expected other words.")
+    for text in (*labels, *labels.values()):
+        try:
+            single_line(text)
+        except ValueError as error:
+            raise InputError(f"{place}, field 'labels': {error}.") from None
+    forms: dict[str, str] = {}
+    for text in labels.values():
+        form = visible_form(text.replace("_", " "))
+        if form in forms:
+            raise InputError(
+                f"{place}, field 'labels' has the same words for two labels, {forms[form]!r} and {text!r}: "
+                "expected other words."
+            )
+        forms[form] = text
 
 
-def shown(value: Any) -> str:
-    """Return `value` as it is shown in an error, cut to 60 characters."""
-    if value is None:
-        return "missing"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def shown_names(names: Iterable[str]) -> str:
-    """Return names as they are listed in an error: the first twelve."""
-    every = list(names)
-    return ", ".join(every[:12]) + (f", ... ({len(every)} in all)" if len(every) > 12 else "")
+def label_id(value: Any) -> str | None:
+    """Return the text of a label's id, given as a text, a whole number, true or false; else None."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | str) else None
 
 
 def _generation_row(place: str, row_id: str, record: Mapping[str, Any]) -> GenerationRow:
@@ -174,16 +186,12 @@ def _optional_text(place: str, field: str, record: Mapping[str, Any]) -> str | N
 
 
 def _text(place: str, field: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{place}: {field!r} is {shown(value)}, expected a text that is not empty.")
-    if not _is_encodable(value):
+    if isinstance(value, str) and not is_valid_unicode(value):
         raise InputError(f"{place}: {field!r} holds half of a surrogate pair, expected valid Unicode.")
+    if not isinstance(value, str) or not is_visible(value):
+        raise InputError(f"{place}: {field!r} is {_found(value)}, expected a text that is not empty.")
     return value
 
 
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _found(value: Any) -> str:
+    return "missing" if value is None else shown(value)

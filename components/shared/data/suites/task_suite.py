@@ -11,8 +11,8 @@ from gradsift.components.shared.data.suites.corruption import corrupted_copy
 from gradsift.components.shared.data.suites.suite_folder import SuiteFolder
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
 from gradsift.components.shared.data.suites.suite_manifest import DerivedTask, Manifest
-from gradsift.components.shared.data.suites.task import Task, shown_names
-from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.data.suites.task import Task
+from gradsift.components.shared.errors import InputError, shown_names
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 
 DEMO = "demo"
@@ -84,6 +84,16 @@ def read_suite(config: DataPreparationConfig) -> TaskSuite:
     return TaskSuite(source.manifest.suite, source.where, tasks)
 
 
+def auxiliary_tasks(config: DataPreparationConfig) -> list[str]:
+    """Return the names of the auxiliary tasks that will be used, by a suite's manifest alone.
+
+    Raises:
+        InputError: the suite's manifest is not what was expected, or lacks one of the tasks.
+        StorageError: it cannot be read.
+    """
+    return [name for name in _chosen_tasks(_open_source(config.suite), config) if name != config.target]
+
+
 def find_tasks(config: DataPreparationConfig) -> str:
     """Say which tasks of a suite will be used, by its manifest alone.
 
@@ -125,13 +135,7 @@ def _read_task(source: SuiteSource, name: str) -> Task:
     entry = source.manifest.entry(name)
     if not isinstance(entry, DerivedTask):
         return source.read(entry, SPLITS)
-    origin = source.manifest.entry(entry.derived_from)
-    if origin is None or isinstance(origin, DerivedTask):
-        own = [task.name for task in source.manifest.tasks if not isinstance(task, DerivedTask)]
-        raise InputError(
-            f"{source.where}: task {name!r}, field 'derived_from': there is no task {entry.derived_from!r} "
-            f"with data of its own, expected one of {shown_names(own)}."
-        )
+    origin = source.manifest.own_tasks()[entry.derived_from]
     task = source.read(origin, ["train"])
     if "train" not in task.splits:
         raise InputError(

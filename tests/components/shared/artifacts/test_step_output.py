@@ -6,10 +6,11 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kfp import dsl
 
@@ -28,9 +29,10 @@ from gradsift.components.shared.artifacts.step_output import (
     read_pointer,
     work_folder,
     work_uri,
+    write_manifest,
     write_pointer,
 )
-from gradsift.components.shared.errors import StorageError
+from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.storage.storage import open_storage
 
 STEP = "data_preparation"
@@ -129,9 +131,64 @@ def test_an_altered_manifest_is_named(root: str) -> None:
         fetch(output)
 
 
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_manifest_with_a_flipped_bit_or_a_missing_end_is_never_taken(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    output = produce(str(tmp_path), STEP, INPUTS, write_two_files)
+    path = Path(output.uri) / MANIFEST
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    if data.draw(st.booleans()):
+        damaged[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del damaged[data.draw(st.integers(0, len(whole) - 1)) :]
+    path.write_bytes(bytes(damaged))
+    try:
+        for use in (
+            lambda: find_output(output.uri),
+            lambda: fetch(output),
+            lambda: produce(str(tmp_path), STEP, INPUTS, write_two_files),
+        ):
+            with pytest.raises(StorageError, match=r"manifest\.json (is damaged|was altered)") as caught:
+                use()
+            assert "\n" not in str(caught.value)
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("content", [b"null", b"{}", b"[]", b'{"digest": 5}', b"\xff", b'{"files": NaN}'])
+def test_what_no_step_wrote_is_no_manifest(tmp_path: Path, content: bytes) -> None:
+    output = produce(str(tmp_path), STEP, INPUTS, write_two_files)
+    (Path(output.uri) / MANIFEST).write_bytes(content)
+    with pytest.raises(
+        StorageError, match=rf"^{output.uri}/manifest\.json is damaged: expected it as its step wrote"
+    ):
+        find_output(output.uri)
+
+
+def test_an_output_in_the_place_of_another_is_not_taken(tmp_path: Path) -> None:
+    output = produce(str(tmp_path), STEP, INPUTS, write_two_files)
+    other = Path(output.uri).rename(Path(output.uri).with_name("0" * 16))
+    with pytest.raises(StorageError, match=r"manifest\.json belongs to other inputs than its folder; delete"):
+        find_output(str(other))
+
+
+@pytest.mark.parametrize(
+    "content", ["null", "[]", "{", '{"uri": 5, "digest": "", "metadata": {}}', '{"uri": "a"}']
+)
+def test_a_garbage_pointer_is_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "pointer").write_text(content)
+    with pytest.raises(
+        InputError, match=rf"^{tmp_path}/pointer (is not valid JSON|holds|points to no output).*\.$"
+    ):
+        read_pointer(SimpleNamespace(path=str(tmp_path / "pointer")))
+
+
 def test_a_manifest_cannot_name_a_file_outside_the_output(root: str) -> None:
     output = produce(root, STEP, INPUTS, write_two_files)
-    content = canonical_json({"files": [{"name": "../../x", "bytes": 1, "sha256": "0"}]}).encode()
+    content = write_manifest(STEP, INPUTS, {}, [{"name": "../../x", "bytes": 1, "sha256": "0"}])
     open_storage(output.uri).write(MANIFEST, content)
     import hashlib
 

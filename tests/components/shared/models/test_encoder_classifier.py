@@ -199,8 +199,3 @@ def test_weights_that_are_missing_are_not_made_up(tiny_encoder: Path, tmp_path: 
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     with pytest.raises(InputError, match=r"'short' has no weights for encoder.layer.2.* \(16 missing\)."):
         load_encoder(folder, "short")
-
-
-def test_a_length_beyond_the_encoders_positions_is_refused(tiny_encoder: Path) -> None:
-    with pytest.raises(InputError, match="Parameter max_length is 65: expected at most the 64 tokens that"):
-        EncoderClassifier.from_base(find_base_model(str(tiny_encoder)), head("linear", max_length=65))

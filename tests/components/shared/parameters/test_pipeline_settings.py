@@ -20,7 +20,7 @@ from gradsift.components.shared.parameters.pipeline_settings import (
     parameters_of,
     unknown_name,
 )
-from gradsift.components.shared.parameters.settings import SettingsError
+from gradsift.components.shared.parameters.settings import MAX_SEED, SettingsError
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.subset_estimation.estimators.calibration import MIN_CALIBRATION_RUNS
 
@@ -246,3 +246,12 @@ def test_the_fewest_runs_with_none_and_all_are_enough_to_calibrate() -> None:
 )
 def test_runs_are_cut_to_fit_down_to_one_each(seeds: int, max_runs: int, subsets: int, expected: int) -> None:
     assert ComparisonConfig(seeds=seeds, max_runs=max_runs).seeds_for(subsets) == expected
+
+
+@pytest.mark.parametrize("name", ["evaluate_seeds", "calibrate_seeds"])
+def test_seeds_that_count_up_stay_below_the_largest(name: str) -> None:
+    PipelineSettings.of({"fine_tune_seed": MAX_SEED - 4, "evaluate_seeds": 1, name: 5})
+    with pytest.raises(
+        SettingsError, match=rf"fine_tune_seed is .*: expected at most 4,294,967,291, as {name} counts"
+    ):
+        PipelineSettings.of({"fine_tune_seed": MAX_SEED - 3, "evaluate_seeds": 1, name: 5})

@@ -306,6 +306,17 @@ def test_a_reader_keeps_the_old_file_that_it_has_open(tmp_path: Path) -> None:
         assert reader.read() == b"old content"
 
 
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    with (
+        pytest.raises(StorageError, match=rf"^Cannot write {path}: it is no regular file\.$"),
+        atomic_file(path),
+    ):
+        pytest.fail("nothing is to be written")
+    assert path.is_fifo()
+
+
 def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(StorageError) as caught, atomic_file(path):

@@ -25,3 +25,25 @@ def test_a_log_cut_anywhere_reads_as_its_whole_events(
     cut = int(part * len(content))
     whole_lines = content[:cut].count(b"\n")
     assert [event["values"] for event in read_events(content[:cut])] == values[:whole_lines]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no json",
+        b"null",
+        b"[1]",
+        b"{}",
+        b'{"time": 1}',
+        b'{"time": "soon", "event": "progress"}',
+        b'{"time": 1, "event": 5}',
+        b'{"time": 1, "event": "start"}',
+        b'{"time": 1, "event": "metric", "values": 3}',
+        b'{"time": 1, "event": "model", "uri": "a"}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+def test_a_line_that_is_no_event_is_left_out(line: bytes) -> None:
+    whole = b'{"time": 1.5, "event": "metric", "values": {"loss": 1}}\n'
+    assert [event["values"] for event in read_events(whole + line + b"\n" + whole)] == [{"loss": 1}] * 2

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Run
 
 from gradsift.components.shared.artifacts.step_output import produce
-from gradsift.components.shared.errors import TrackingError
+from gradsift.components.shared.errors import GradsiftError, TrackingError
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.tracking.event_log import read_events
 from gradsift.components.shared.tracking.mlflow_connection import tracking_uri
@@ -320,3 +320,14 @@ def test_a_long_step_is_sent_meanwhile(
 def test_a_folder_without_logs_has_nothing_to_send(tmp_path: Path) -> None:
     assert sync(str(tmp_path / "nowhere")) == SyncResult(0, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"{", b"null", b"[1]", b'{"a": "b"}', b'{"a": -1}', b'{"a": true}'])
+def test_a_garbage_count_of_what_was_sent_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    record_step(str(tmp_path))
+    state = tmp_path / "tracking" / "run-1" / "train.sent.json"
+    state.write_bytes(content)
+    with pytest.raises(
+        GradsiftError, match=rf"^{state} (is not valid JSON|holds|does not count events).*\.$"
+    ):
+        sync(str(tmp_path))

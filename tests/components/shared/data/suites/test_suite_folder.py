@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import io
 import json
+import os
 import socket
 from typing import Any
 
@@ -13,11 +15,12 @@ from hypothesis import strategies as st
 from gradsift.components.shared.data.suites.suite_folder import SuiteFolder, json_lines
 from gradsift.components.shared.data.suites.suite_manifest import FolderTask
 from gradsift.components.shared.data.suites.task import GenerationRow, RowReader
+from gradsift.components.shared.documents.texts import is_visible
 from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.storage import s3
 from gradsift.components.shared.storage.storage import open_storage
 
-TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip())
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(is_visible)
 
 
 def test_a_task_is_read_with_the_splits_it_has(suite: Any) -> None:
@@ -44,13 +47,15 @@ def test_any_text_survives_a_file(texts: list[str], escaped: bool, compressed: b
     records = [{"id": str(number), "text": text, "label": 0} for number, text in enumerate(texts)]
     content = "\n".join(json.dumps(record, ensure_ascii=escaped) for record in records).encode()
     where = "a.jsonl.gz" if compressed else "a.jsonl"
-    rows = RowReader(["0"]).rows(json_lines(gzip.compress(content) if compressed else content, where))
+    rows = RowReader(["0"]).rows(
+        json_lines(io.BytesIO(gzip.compress(content) if compressed else content), where)
+    )
     assert [row.text for row in rows] == texts
 
 
 def test_byte_order_mark_blank_lines_and_carriage_returns_do_not_matter() -> None:
     content = b'\xef\xbb\xbf{"id": 1}\r\n\r\n{"id": 2}\r\n'
-    assert list(json_lines(content, "a.jsonl")) == [
+    assert list(json_lines(io.BytesIO(content), "a.jsonl")) == [
         ("a.jsonl, line 1", {"id": 1}),
         ("a.jsonl, line 3", {"id": 2}),
     ]
@@ -58,7 +63,9 @@ def test_byte_order_mark_blank_lines_and_carriage_returns_do_not_matter() -> Non
 
 def test_a_line_separator_inside_a_text_does_not_end_the_line() -> None:
     content = '{"text": "one\u2028two\x85three"}\n'.encode()
-    assert [record["text"] for _, record in json_lines(content, "a.jsonl")] == ["one\u2028two\x85three"]
+    assert [record["text"] for _, record in json_lines(io.BytesIO(content), "a.jsonl")] == [
+        "one\u2028two\x85three"
+    ]
 
 
 def test_a_missing_manifest_is_named(tmp_path: Any) -> None:
@@ -98,6 +105,19 @@ ROW = b'{"id": "x", "text": "good", "label": 0}\n'
         (ROW + b'{"id": "y"', ", line 2 is not valid JSON (Expecting ',' delimiter"),
         (ROW + b"[" * 100_000, ", line 2 is not valid JSON (maximum recursion depth"),
         (ROW + b'{"id": ' + b"1" * 5000 + b"}", ", line 2 is not valid JSON (Exceeds the limit"),
+        (
+            ROW + b'{"id": "y", "text": "a", "text": "b", "label": 0}',
+            ", line 2 is not valid JSON (the key 'text' is",
+        ),
+        (
+            ROW + b'{"id": "y", "text": "a", "label": NaN}',
+            ", line 2 is not valid JSON (NaN is no number of JSON)",
+        ),
+        (
+            ROW + b'{"id": "y", "text": "a", "label": 1e999}',
+            ", line 2 is not valid JSON (1e999 is too large a",
+        ),
+        (ROW + b'{"id": "' + b"y" * 2**20, ", line 2 is longer than 1,048,576 bytes."),
         (ROW + b"[1]", ", line 2 holds list, expected a JSON object."),
         (ROW + b'{"id": "caf\xe9"}', ", line 2 is not UTF-8 (byte 0xe9), expected text in UTF-8."),
         (ROW + ROW, ", line 2: the id 'x' is also that of "),
@@ -133,6 +153,59 @@ def test_a_broken_gzip_file_is_named(suite: Any, spoil: Any) -> None:
         InputError, match=rf"^{suite.folder}/books\.jsonl\.gz is not a whole gzip file \(.+\), expected"
     ):
         suite.read()
+
+
+@pytest.mark.parametrize(
+    ("filler", "fault"),
+    [
+        (b"\n", "line 100001 is the 100,001th blank line, expected at most 100,000"),
+        (b" ", "line 1 is longer than 1,048,576 bytes"),
+        (b" " * 1023 + b"\n", "expands from .* to more than 16,777,216 bytes"),
+    ],
+)
+def test_a_file_that_expands_beyond_measure_is_refused_before_it_has(
+    suite: Any, filler: bytes, fault: str
+) -> None:
+    with gzip.open(suite.folder / "books.jsonl.gz", "wb") as file:
+        for _ in range(64):
+            file.write(filler * (2**20 // len(filler)))
+    suite.task("books")["splits"]["train"]["file"] = "books.jsonl.gz"
+    with pytest.raises(InputError, match=fault):
+        suite.read()
+
+
+def test_no_more_rows_are_read_than_the_manifest_says(suite: Any) -> None:
+    suite.task("films")["splits"]["train"]["rows"] = 2
+    (suite.folder / "films.train.jsonl").open("a").write("no JSON, but far beyond the two rows")
+    with pytest.raises(InputError, match=r"films\.train\.jsonl has more rows, expected 2 as in"):
+        suite.read()
+
+
+def test_what_is_no_regular_file_is_refused_at_once(suite: Any) -> None:
+    path = suite.folder / "books.train.jsonl"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"books\.train\.jsonl is not a regular file, expected one"):
+        suite.read()
+
+
+@pytest.mark.parametrize("goal", ["/dev/zero", "/etc/passwd", "../outside.jsonl"])
+def test_a_link_that_leads_out_of_the_suite_is_refused(suite: Any, goal: str) -> None:
+    path = suite.folder / "books.train.jsonl"
+    path.rename(suite.folder.parent / "outside.jsonl")
+    path.symlink_to(goal)
+    with pytest.raises(
+        InputError, match=r"books\.train\.jsonl is a link that leads out of .*/suite, expected"
+    ):
+        suite.read()
+
+
+def test_a_link_inside_the_suite_is_followed(suite: Any) -> None:
+    plain = suite.read()
+    path = suite.folder / "books.train.jsonl"
+    path.rename(suite.folder / "elsewhere.jsonl")
+    path.symlink_to("elsewhere.jsonl")
+    assert suite.read().tasks == plain.tasks
 
 
 def test_a_missing_split_file_is_named(suite: Any) -> None:

@@ -185,7 +185,7 @@ def test_a_missing_yaml_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\xfd", b"a: !!python/object:os.system {}"])
 def test_what_is_not_plain_yaml_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "suite.yaml").write_bytes(content)
-    assert fault(str(tmp_path / "suite.yaml")).startswith(f"{tmp_path}/suite.yaml is not valid YAML (")
+    assert fault(str(tmp_path / "suite.yaml")).startswith(f"{tmp_path}/suite.yaml is not valid YAML")
 
 
 def test_a_yaml_list_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradsift.components.shared.data.suites.suite_manifest import (
+    OWN_NAMES,
     SAFE_NAME,
     DerivedTask,
     FolderTask,
@@ -17,7 +18,7 @@ from gradsift.components.shared.data.suites.suite_manifest import (
     parse_manifest,
 )
 from gradsift.components.shared.data.suites.task_suite import DEMO_FOLDER
-from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.errors import InputError, shown
 
 HUB_TASK = {"name": "a", "dataset": "owner/d", "text": "t", "label": "l", "splits": {"train": "train"}}
 
@@ -55,11 +56,39 @@ def test_fields_that_are_not_known_are_ignored_and_benchmark_names_the_suite() -
     assert parse_manifest(Manifest[FolderTask], content, "m").suite == "s"
 
 
-def test_numbers_of_yaml_become_text() -> None:
-    content = {"suite": 1, "tasks": [{**HUB_TASK, "labels": {0: "no", 1: "yes"}, "revision": 12}]}
+def test_label_ids_and_words_may_be_whole_numbers_and_ids_true_or_false() -> None:
+    content = {"suite": "s", "tasks": [{**HUB_TASK, "labels": {0: "no", True: 2020}}]}
     (task,) = parse_manifest(Manifest[HubTask], content, "m").tasks
     assert isinstance(task, HubTask)
-    assert (task.labels, task.revision) == ({"0": "no", "1": "yes"}, "12")
+    assert task.labels == {"0": "no", "true": "2020"}
+
+
+@pytest.mark.parametrize("field", ["name", "dataset", "revision", "text"])
+def test_a_number_in_place_of_a_text_is_refused(field: str) -> None:
+    content = {"suite": "s", "tasks": [{**HUB_TASK, field: 5.5}]}
+    with pytest.raises(InputError, match=rf"field '{field}': input should be a valid string"):
+        parse_manifest(Manifest[HubTask], content, "m")
+
+
+@pytest.mark.parametrize("name", ["valid", "Test", "TRAIN", "dev", "validation", "eval"])
+def test_a_split_under_another_name_is_not_ignored(name: str) -> None:
+    content = folder_manifest({"name": "a", "splits": {name: {"file": "a.jsonl"}}})
+    with pytest.raises(InputError, match=rf"the split '{name}' is not known: expected train, val or test"):
+        parse_manifest(Manifest[FolderTask], content, "m")
+
+
+@pytest.mark.parametrize(
+    "name", ["data", "t.train", "x.partial", "tasks.json", "statistics.MD", "mixture.json"]
+)
+def test_the_name_of_a_file_of_ours_is_no_task_name(name: str) -> None:
+    with pytest.raises(InputError, match="is also that of a file of gradsift: expected another name"):
+        parse_manifest(Manifest[FolderTask], folder_manifest({"name": name}), "m")
+
+
+@pytest.mark.parametrize("text", ["", " ", "a\nb", "\x1b[31m", "\u200b", "a\u2028b"])
+def test_a_suite_name_is_one_visible_line(text: str) -> None:
+    with pytest.raises(InputError, match=r"^m: field 'suite': .* is not allowed: expected one line of text"):
+        parse_manifest(Manifest[FolderTask], {"suite": text, "tasks": []}, "m")
 
 
 SPLIT = {"splits": {"train": {"file": "a.jsonl"}}}
@@ -80,7 +109,8 @@ SPLIT = {"splits": {"train": {"file": "a.jsonl"}}}
         ),
         (
             folder_manifest({"name": "a", "labels": {"0": ""}}),
-            "m: task 'a', field 'labels.0': string should have at least 1 character.",
+            "m: task 'a', field 'labels.0': '' is not allowed: expected one line of text without control "
+            "characters.",
         ),
         (
             folder_manifest({"name": "a", "kind": "regression"}),
@@ -93,6 +123,16 @@ SPLIT = {"splits": {"train": {"file": "a.jsonl"}}}
         (
             folder_manifest({"name": "a", "derived_from": "b", "corruption": "shuffle_labels", "seed": -1}),
             "m: task 'a', field 'seed': input should be greater than or equal to 0.",
+        ),
+        (
+            folder_manifest(
+                {"name": "a", "derived_from": "b", "corruption": "shuffle_labels", "seed": 2**32}
+            ),
+            "m: task 'a', field 'seed': input should be less than or equal to 4294967295.",
+        ),
+        (
+            folder_manifest({"name": "a", "derived_from": "b", "corruption": "flip_labels"}, {"name": "c"}),
+            "m: task 'a', field 'derived_from': there is no task 'b' with data of its own, expected one of c.",
         ),
         (
             folder_manifest({"name": "a"}, {"name": "a"}),
@@ -127,19 +167,21 @@ def test_a_file_of_another_kind_is_refused() -> None:
         parse_manifest(Manifest[FolderTask], content, "m")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".a", "a/b", "../a", "a b", "a\n", "ä", "a\0", "x" * 101])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".a", "a/b", "../a", "a b", "a\n", "ä", "a\0", "-rf", "x" * 101]
+)
 def test_an_unsafe_task_name_is_refused(name: str) -> None:
     forms: list[Any] = [Manifest[FolderTask], Manifest[HubTask]]
     for form in forms:
         with pytest.raises(InputError) as caught:
             parse_manifest(form, folder_manifest({**HUB_TASK, "name": name, "splits": {}}), "m")
         assert str(caught.value) == (
-            f"m: task {name!r}, field 'name': the task name {name!r} is not allowed: expected up to 100 "
-            "letters, digits, '_', '-' or '.', not starting with '.'."
+            f"m: task {shown(name)}, field 'name': the task name {shown(name)} is not allowed: expected up to 100 "
+            "letters, digits, '_', '-' or '.', not starting with '.' or '-'."
         )
 
 
-@given(st.from_regex(SAFE_NAME, fullmatch=True))
+@given(st.from_regex(SAFE_NAME, fullmatch=True).filter(lambda name: not OWN_NAMES.fullmatch(name)))
 def test_a_safe_name_is_one_path_part(name: str) -> None:
     assert name not in {".", ".."}
     assert not set(name) & set("/\\\0\n ")

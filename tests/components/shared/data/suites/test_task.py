@@ -9,9 +9,8 @@ from gradsift.components.shared.data.suites.task import (
     Row,
     RowReader,
     check_labels,
-    shown_names,
 )
-from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.errors import InputError, shown_names
 
 RECORD = {"id": "a", "text": "good", "label": 1}
 
@@ -36,6 +35,12 @@ def test_a_label_is_found_by_its_id_as_text_or_number() -> None:
         ({"text": ["x"]}, "(id 'a'): 'text' is ['x'], expected a text that is not empty."),
         ({"text": "\ud800"}, "(id 'a'): 'text' holds half of a surrogate pair, expected valid Unicode."),
         ({"text_pair": ""}, "(id 'a'): 'text_pair' is '', expected a text that is not empty."),
+        ({"label": True}, "(id 'a'): 'label' is True, expected one of the task's labels: 0, 1."),
+        ({"id": True}, ": 'id' is True, expected a text that is not empty."),
+        (
+            {"text": "\u200b\ufeff\u202e"},
+            "(id 'a'): 'text' is '\\u200b\\ufeff\\u202e', expected a text that is not",
+        ),
         ({"label": 2}, "(id 'a'): 'label' is 2, expected one of the task's labels: 0, 1."),
         ({"label": None}, "(id 'a'): 'label' is missing, expected one of the task's labels: 0, 1."),
         ({"label": 1.0}, "(id 'a'): 'label' is 1.0, expected one of the task's labels: 0, 1."),
@@ -51,7 +56,7 @@ def test_a_faulty_field_is_named_with_its_place(change: dict[str, Any], fault: s
     record = {**RECORD, **change}
     with pytest.raises(InputError) as caught:
         RowReader(["0", "1"]).rows([("films.jsonl, line 3", record)])
-    assert str(caught.value) == ("films.jsonl, line 3 " + fault).replace("3 :", "3:")
+    assert str(caught.value).startswith(("films.jsonl, line 3 " + fault).replace("3 :", "3:"))
 
 
 def test_a_record_of_a_task_without_labels_becomes_a_generation_row() -> None:
@@ -91,8 +96,40 @@ def test_labels_must_be_two_and_differ() -> None:
     check_labels("p", {"0": "no", "1": "yes"})
     with pytest.raises(InputError, match="p, field 'labels' holds 1 labels, expected two or more"):
         check_labels("p", {"0": "no"})
-    with pytest.raises(InputError, match="p, field 'labels' has the same words for two labels"):
-        check_labels("p", {"0": "no", "1": "no"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("no", "no"),
+        ("very_good", "very good"),
+        ("a b", "a  b"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("good", "go\u200bod"),
+        ("a \u2060 b", "a b"),
+    ],
+)
+def test_labels_must_look_different(one: str, other: str) -> None:
+    with pytest.raises(
+        InputError, match=r"p, field 'labels' has the same words for two labels, .* and .*: expect"
+    ):
+        check_labels("p", {"0": one, "1": other})
+
+
+@pytest.mark.parametrize(
+    "labels", [{"a\nb": "no", "1": "yes"}, {"0": "\u200b", "1": "yes"}, {"0": "\ud800", "1": "yes"}]
+)
+def test_label_ids_and_words_are_visible_lines(labels: dict[str, str]) -> None:
+    with pytest.raises(
+        InputError, match=r"p, field 'labels': .* is not allowed: expected one line"
+    ) as caught:
+        check_labels("p", labels)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_column_of_true_and_false_has_label_ids() -> None:
+    rows = RowReader(["false", "true"]).rows([("p", {"id": "a", "text": "b", "label": True})])
+    assert rows == [Row("a", "b", None, 1)]
 
 
 def test_long_lists_of_names_are_cut() -> None:

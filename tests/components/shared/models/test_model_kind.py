@@ -1,0 +1,62 @@
+"""What a model takes is read off its configuration, as the model itself would have it."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel
+
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.models.model_kind import check_model_settings, max_tokens_of
+from gradsift.components.shared.parameters.model import ModelConfig
+
+ENCODERS = [
+    "albert",
+    "bert",
+    "camembert",
+    "data2vec-text",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "longformer",
+    "modernbert",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+]
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_positions_before_the_first_one_used_do_not_count(kind: str) -> None:
+    config = AutoConfig.for_model(kind, num_hidden_layers=1)
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    tables = [
+        module
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+    ]
+    skipped = {0 if table.padding_idx is None else table.padding_idx + 1 for table in tables} or {0}
+    assert max_tokens_of(config) == config.max_position_embeddings - skipped.pop()
+
+
+def test_roberta_takes_512_tokens() -> None:
+    config = AutoConfig.for_model("roberta", max_position_embeddings=514, pad_token_id=1)
+    check_model_settings(ModelConfig(max_length=512), "encoder", config)
+    with pytest.raises(
+        InputError, match=r"^Parameter model_max_length is 513: expected at most the 512 tokens that"
+    ):
+        check_model_settings(ModelConfig(max_length=513), "encoder", config)
+
+
+def test_a_model_of_relative_positions_takes_any_number_of_tokens() -> None:
+    assert max_tokens_of(AutoConfig.for_model("t5")) is None
+
+
+def test_an_encoder_takes_no_adapters() -> None:
+    config = AutoConfig.for_model("bert")
+    with pytest.raises(
+        InputError, match=r"^Parameter model_lora_rank is 4: expected 0, as the base model .* encoder"
+    ):
+        check_model_settings(ModelConfig(lora_rank=4), "encoder", config)
+    check_model_settings(ModelConfig(lora_rank=4), "causal", AutoConfig.for_model("gpt2"))
