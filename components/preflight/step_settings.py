@@ -19,14 +19,17 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
     """
     common = {"output_uri": settings.run.output_uri}
     model = settings.model.changes()
-    recipes = [
+    run_recipe, meta_recipe = (
         TrainingRecipe.of(settings.training, schedule)
         for schedule in (settings.fine_tuning, settings.meta_training)
-    ]
-    fine_tuning, meta_training = ({"model": model, "recipe": recipe.changes()} for recipe in recipes)
+    )
+    fine_tuning = {"model": model, "recipe": run_recipe.changes()}
+    meta_training = {"model": model, "recipe": meta_recipe.changes()}
     start = {"start": settings.fine_tuning_start.changes()}
     hardware, groups = _training_hardware(settings), {"groups": settings.parallel_runs.changes()}
-    estimation = SubsetEstimationConfig.of(settings.estimation, *recipes, settings.fine_tuning_start.start)
+    estimation = SubsetEstimationConfig.of(
+        settings.estimation, run_recipe, meta_recipe, settings.fine_tuning_start.start
+    )
     asked = {
         name: model[name] for name in ("base_model", "head", "max_length", "prompt_form") if name in model
     }

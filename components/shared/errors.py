@@ -1,9 +1,9 @@
 """Errors that the user can put right; the message of each is one clear sentence, without credentials."""
 
-from gradsift.components.shared.credentials import redacted
-
 from collections.abc import Iterable
 from typing import Any
+
+from gradsift.components.shared.credentials import redacted
 
 
 class GradsiftError(Exception):

@@ -141,9 +141,7 @@ class PromptFormat:
             return [Tokens(*both) for both in zip(prompts, map(self._ended, answers), strict=True)]
         if self.chat:
             start: list[int] = []
-            texts = [
-                chat_texts(self.tokenizer, question.prompt, question.answer) for question in questions
-            ]
+            texts = [chat_texts(self.tokenizer, question.prompt, question.answer) for question in questions]
         else:
             start = self._start_tokens()
             texts = [(question.prompt, question.prompt + question.completion) for question in questions]
