@@ -5,8 +5,10 @@ of the training's order in batches. Memory is what a process needs beyond its mo
 """
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from gradsift.components.shared.data.prepared_data import PreparedTask, write_index, write_split
 
 TASKS, ROWS_PER_TASK = 20, 50_000
+WORDS = ("a", "fine", "film", "that", "says", "little", "of", "its", "cold", "dull", "plot")
 FIRST = "Arrow, the process that tokenises"
 OTHER = "Arrow, every other process"
 LISTS = "lists, every process"
@@ -74,31 +77,13 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("million") / "prepared"
-    words = [
-        "a",
-        "fine",
-        "film",
-        "that",
-        "says",
-        "little",
-        "of",
-        "its",
-        "cold",
-        "dull",
-        "plot",
-        "and",
-        "far",
-        "too",
-        "much",
-        "more",
-    ]
     for task in range(TASKS):
         rows = [
             {
                 "id": str(row),
-                "text": " ".join(words[(row * step + task) % len(words)] for step in range(1, 5 + row % 7)),
+                "text": " ".join(WORDS[(row * step + task) % len(WORDS)] for step in range(1, 5 + row % 7)),
                 "text_pair": None,
                 "label": row % 2,
             }
@@ -111,7 +96,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for task in range(TASKS)
     ]
     write_index(folder, "million", "task0", tasks)
-    return folder
+    yield folder
+    shutil.rmtree(folder.parent)
 
 
 @pytest.mark.slow
