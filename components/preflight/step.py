@@ -15,7 +15,7 @@ from gradsift.components.preflight.checks import (
     make_checks,
 )
 from gradsift.components.shared.data.suites.task_suite import find_tasks
-from gradsift.components.shared.errors import InputError, StorageError, numbered
+from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.models.base_model import check_base_model
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.pipeline_settings import (
@@ -53,7 +53,7 @@ def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
         All settings.
 
     Raises:
-        InputError: things are wrong; the message has a sentence for each.
+        SettingsError: things are wrong; it has a sentence for each.
     """
     hold_lifeline()
     parameters = {**defaults(), **parameters_of(form)}
@@ -68,7 +68,7 @@ def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
             path.write_text(markdown(findings, warnings), encoding="utf-8")
         problems = [each.words for each in findings if not each.fine and each.check not in warnings]
         if problems:
-            raise InputError(numbered(problems))
+            raise SettingsError(problems)
     return PipelineSettings.of(parameters)
 
 

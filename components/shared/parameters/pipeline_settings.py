@@ -182,18 +182,15 @@ def _rules(settings: PipelineSettings) -> Iterator[str]:
             f"Parameter model_head is {settings.model.head!r}: expected 'label_embedding' where "
             "extract_base_weights is true, as another head means nothing before it is trained."
         )
-    pods, groups = settings.extraction.pods, settings.parallel_runs.parallel_runs
-    if pods > 1 and groups > 1:
-        yield (
-            f"Parameter train_parallel_runs is {groups}: expected 1 where extract_pods is {pods}, as the workflow "
-            "of a run has no room for more pods."
-        )
-    nodes = settings.training.nodes
-    if nodes > 1:
-        if not settings.run.output_uri.startswith("s3://"):
+    for name, count in {
+        "extract_pods": settings.extraction.pods,
+        "train_nodes": settings.training.nodes,
+    }.items():
+        if count > 1 and not settings.run.output_uri.startswith("s3://"):
             yield (
-                f"Parameter train_nodes is {nodes}: expected 1, as output_uri is a local path, which other nodes "
+                f"Parameter {name} is {count}: expected 1, as output_uri is a local path, which other nodes "
                 "cannot reach."
             )
-        if not settings.training.processes:
-            yield from settings.training.batch_problems(nodes * max(1, settings.resources.gpus))
+    nodes = settings.training.nodes
+    if nodes > 1 and not settings.training.processes:
+        yield from settings.training.batch_problems(nodes * max(1, settings.resources.gpus))
