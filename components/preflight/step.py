@@ -14,6 +14,7 @@ from gradsift.components.preflight.checks import (
     check_run_root,
     make_checks,
 )
+from gradsift.components.shared.artifacts.markdown import escaped
 from gradsift.components.shared.data.suites.task_suite import find_tasks
 from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.models.base_model import check_base_model
@@ -47,7 +48,7 @@ def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
 
     Args:
         form: the fields of the pipeline's form; what is left out has its default.
-        report: file for the findings, in Markdown; it is written whatever they are.
+        report: file for the findings, in Markdown, which Kubeflow shows where all is well; they are printed, too.
 
     Returns:
         All settings.
@@ -66,6 +67,7 @@ def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
         findings = [root_finding, *examine(parameters)]
         with atomic_file(report) as path:
             path.write_text(markdown(findings, warnings), encoding="utf-8")
+        print("\n".join(log_lines(findings, warnings)), flush=True)
         problems = [each.words for each in findings if not each.fine and each.check not in warnings]
         if problems:
             raise SettingsError(problems)
@@ -93,16 +95,20 @@ def _check_parameters(parameters: Mapping[str, Any]) -> list[Finding]:
 def markdown(findings: list[Finding], warnings: Collection[str]) -> str:
     """Return a table of the findings; what is not fine is wrong, or but a warning in some checks."""
     rows = "\n".join(
-        f"| {_mark(each, warnings)} | {each.check} | {' '.join(each.words.split()).replace('|', '&#124;')} |"
-        for each in findings
+        f"| {_mark(each, warnings)} | {each.check} | {escaped(each.words)} |" for each in findings
     )
     return f"# Preflight\n\n| | check | finding |\n|---|---|---|\n{rows}\n"
+
+
+def log_lines(findings: list[Finding], warnings: Collection[str]) -> list[str]:
+    """Return the same for a log: Kubeflow keeps no artifact of a step that fails."""
+    return [f"{_mark(each, warnings):7} {each.check}: {' '.join(each.words.split())}" for each in findings]
 
 
 def _mark(finding: Finding, warnings: Collection[str]) -> str:
     if finding.fine:
         return "ok"
-    return "warning" if finding.check in warnings else "**wrong**"
+    return "warning" if finding.check in warnings else "wrong"
 
 
 def _check_run_root(parameters: Mapping[str, Any]) -> str:
