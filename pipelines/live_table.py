@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Group
@@ -24,8 +24,6 @@ STEPS = {
     "target_finetuning": "fine-tune target",
     "evaluation": "evaluate",
 }
-EXTRACTION = "gradient_extraction"
-"""Its parts log as `gradient_extraction-0` and so on, its sealing under this name."""
 FRESHNESS, PROMOTION = "freshness", "promotion"
 """Rows of what is done where a model is to be registered: is there anything new, and is it the best so far?"""
 NAMES = {
@@ -114,8 +112,6 @@ def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) 
         if step == "evaluation":
             states[COMPARISONS] = _fine_tuning_runs(events, COMPARISONS, since)
         states[step] = state_of(events.get(step, []), since)
-        if step == EXTRACTION:
-            states[step] = _extraction(events, states[step], since)
         if step == "data_preparation" and registers:
             states[FRESHNESS] = state_of(events.get(FRESHNESS, []), since)
             if found_nothing_new(states):
@@ -145,27 +141,6 @@ def _parameter(events: Mapping[str, list[dict[str, Any]]], name: str, default: A
     log = events.get(PIPELINE) or events.get(PREFLIGHT, [])
     starts = [event for event in log if event["event"] == "start"]
     return starts[-1]["params"].get(name, default) if starts else default
-
-
-def _extraction(events: Mapping[str, list[dict[str, Any]]], sealing: StepState, since: float) -> StepState:
-    """Return one state for all parts of the extraction and for the sealing after them."""
-    parts = _begun_parts(events, EXTRACTION, since)
-    if not parts:
-        return sealing
-    for part in parts.values():
-        if part.status == "failed":
-            return part
-    began = min(part.started for part in parts.values())
-    if sealing.status != "waiting":
-        ended = sealing.started + sealing.seconds
-        return replace(sealing, started=began, seconds=ended - began)
-    reported = [part.progress for part in parts.values() if part.progress]
-    merged = StepState("running", started=began)
-    if reported:
-        done, total = (sum(progress[name] for progress in reported) for name in ("done", "total"))
-        latest = max(progress["time"] for progress in reported)
-        merged.progress = {"done": done, "total": total, "unit": reported[0]["unit"], "time": latest}
-    return merged
 
 
 def _begun_parts(events: Mapping[str, list[dict[str, Any]]], step: str, since: float) -> dict[str, StepState]:

@@ -1,7 +1,7 @@
 """The pipeline: its steps, wired."""
 
-import ast
 import inspect
+from itertools import chain
 from typing import Any
 
 from kfp import dsl
@@ -9,10 +9,10 @@ from kfp import dsl
 from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
 from gradsift.components.fine_tuning.component import fine_tune_target, plan_calibration, train_runs
-from gradsift.components.gradient_extraction.component import extract_part, seal_gradients
+from gradsift.components.gradient_extraction.component import extract_gradients
 from gradsift.components.meta_training.component import meta_train
 from gradsift.components.preflight.component import preflight
-from gradsift.components.promotion.component import compare_with_champion, promote_model
+from gradsift.components.promotion.component import conclude, conclude_unchanged
 from gradsift.components.shared.kubeflow_trainer.component import delete_leftovers
 from gradsift.components.shared.parameters.pipeline_settings import SETTINGS, form_parameters
 from gradsift.components.subset_estimation.component import estimate_subsets
@@ -55,12 +55,22 @@ def _with_form(pipeline: Any) -> Any:
     return pipeline
 
 
-RUN_SOURCE = (
-    'p=$(mktemp -d);printf "%s" "$0">$p/c.py;'
-    '_KFP_RUNTIME=true python3 -m kfp.dsl.executor_main --component_module_path $p/c.py "$@"'
+COMPONENTS = (
+    preflight,
+    delete_leftovers,
+    prepare_data,
+    meta_train,
+    extract_gradients,
+    plan_calibration,
+    train_runs,
+    estimate_subsets,
+    fine_tune_target,
+    evaluate,
+    conclude,
+    conclude_unchanged,
 )
-"""What KFP's own command does, in fewer characters."""
-UNUSED_IMPORTS = {"import kfp", "from kfp.dsl import *"}
+RUN_TASK = ["python3", "-m", "gradsift.components.shared.process.task", "kfp.dsl.executor_main"]
+RESOURCE_INPUTS = {"cpu_request", "memory_limit", "accelerator_type", "accelerator_count"}
 SETTINGS_DESCRIPTION = "a mapping of all parameters that are no fields of the form."
 
 
@@ -77,91 +87,74 @@ def gradsift_pipeline(*fields: Any) -> None:
     check = preflight(**form)
     resolved = check.outputs
 
-    leftovers = delete_leftovers(nodes=form["train_nodes"])
-    with dsl.ExitHandler(leftovers, name="run"):
+    leftovers = delete_leftovers(nodes=form["train_nodes"], settings=form[SETTINGS])
+    with dsl.ExitHandler(leftovers, name="select-and-fine-tune"):
         data = prepare_data(settings=resolved["data_preparation"])
-        prepared = data.outputs["data"]
-        news = compare_with_champion(data=prepared, settings=resolved["promotion"])
-        with dsl.If(news.output == "changed", name="if-changed"):
-            theta = meta_train(data=prepared, settings=resolved["meta_training"])
-            meta_model = theta.outputs["model"]
-            with dsl.ParallelFor(resolved["extraction_parts"], name="gradient-parts") as part:
-                extracted = extract_part(
-                    data=prepared, model=meta_model, settings=resolved["gradient_extraction"], part=part
-                )
-            store = seal_gradients(
-                data=prepared, model=meta_model, settings=resolved["gradient_extraction"]
-            ).after(extracted)
-            plan = plan_calibration(data=prepared, meta_model=meta_model, settings=resolved["calibration"])
+        prepared, news = data.outputs["outputs"], data.outputs["Output"]
+        with dsl.If(news == "changed", name="if-changed"):
+            theta = meta_train(inputs=prepared, settings=resolved["meta_training"])
+            meta_trained = theta.outputs["Output"]
+            extracted = extract_gradients(inputs=meta_trained, settings=resolved["gradient_extraction"])
+            plan = plan_calibration(inputs=meta_trained, settings=resolved["fine_tuning"])
             with dsl.ParallelFor(plan.output, name="calibration-runs") as planned:
-                calibration = train_runs(
-                    data=prepared, settings=resolved["fine_tuning_runs"], planned=planned
-                )
+                calibration = train_runs(inputs=prepared, settings=resolved["fine_tuning"], planned=planned)
             estimates = estimate_subsets(
-                data=prepared,
-                model=meta_model,
-                gradients=store.outputs["gradients"],
-                calibration=plan.output,
+                inputs=extracted.outputs["Output"],
                 settings=resolved["subset_estimation"],
+                calibration=plan.output,
             ).after(calibration)
-            selection = estimates.outputs["selection"]
-            tuned = fine_tune_target(
-                data=prepared, meta_model=meta_model, selection=selection, settings=resolved["fine_tuning"]
-            )
-            model = tuned.outputs["model"]
+            tuned = fine_tune_target(inputs=estimates.outputs["Output"], settings=resolved["fine_tuning"])
             comparisons = tuned.outputs["Output"]
             with dsl.ParallelFor(comparisons, name="comparison-runs") as planned:
-                compared = train_runs(data=prepared, settings=resolved["fine_tuning_runs"], planned=planned)
+                compared = train_runs(inputs=prepared, settings=resolved["fine_tuning"], planned=planned)
             evaluation = evaluate(
-                data=prepared,
-                selection=selection,
-                model=model,
-                settings=resolved["evaluation"],
-                comparisons=comparisons,
+                inputs=tuned.outputs["outputs"], settings=resolved["evaluation"], comparisons=comparisons
             ).after(compared)
-            with dsl.If(form["promote_model_name"] != "", name="if-registered"):
-                promotion = promote_model(data=prepared, model=model, settings=resolved["promotion"]).after(
-                    evaluation
-                )
+            conclusion = conclude(inputs=evaluation.outputs["Output"], settings=resolved["promotion"])
+        with dsl.If(news == "unchanged", name="if-unchanged"):
+            early_conclusion = conclude_unchanged(settings=resolved["promotion"])
 
-    small = (data, news, store, plan, estimates, evaluation)
-    large, trained = (extracted, promotion), (theta, calibration, tuned, compared)
+    small = (data, plan, estimates, evaluation, early_conclusion)
+    large = {
+        "training": (theta, calibration, tuned, compared),
+        "extraction": (extracted,),
+        "conclusion": (conclusion,),
+    }
     set_resources(check, CHECK_CPU, CHECK_MEMORY, retry=False)
     mount_model_cache(check)
     set_resources(leftovers, CHECK_CPU, CHECK_MEMORY)
     for task in small:
         set_resources(task, resolved["small_cpu"], resolved["small_memory"])
-    for task in large:
-        set_training_resources(task, form["cpu"], form["memory"], resolved["gpus"], **placement)
-    for task in trained:
-        cpu, memory, gpus = (resolved[f"training_{name}"] for name in ("cpu", "memory", "gpus"))
-        set_training_resources(task, cpu, memory, gpus, **placement)
-    for task in (check, leftovers, *small, *large, *trained):
+    for kind, tasks in large.items():
+        pod = {name: resolved[f"{kind}_{name}"] for name in ("cpu", "memory", "gpus")}
+        for task in tasks:
+            set_training_resources(task, **pod, **placement)
+    for task in (check, leftovers, *small, *chain.from_iterable(large.values())):
         mount_environment(task, form["platform_secret"], form["platform_settings"])
 
 
-def _without_texts(pipeline: Any) -> None:
-    """Drop what the components' arguments and functions say of themselves: nobody sees it in the workflow.
+def _without_the_unread(pipeline: Any) -> None:
+    """Drop what nobody reads in the workflow of a run: its size has a limit, and each task stands there nine times.
 
-    Each component's source stands nine times in the workflow of a run, whose size has a limit.
+    That is the source of the components, which their image has; what their arguments say of themselves; and inputs
+    that kfp makes of a task's resources: KFP's driver reads the channels, which are inputs too.
     """
+    places = {each.python_func.__name__: _place(each.python_func.__module__) for each in COMPONENTS}
     for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
-        source = executor["container"]["command"][-1]
-        executor["container"]["command"] = ["sh", "-ec", RUN_SOURCE, _without_the_unused(source)]
+        container = executor["container"]
+        container["command"] = [*RUN_TASK, places[container["args"][-1]]]
     for component in pipeline.pipeline_spec.components.values():
         for definitions in (component.input_definitions, component.output_definitions):
             for each in (*definitions.parameters.values(), *definitions.artifacts.values()):
                 each.ClearField("description")
+        for task in component.dag.tasks.values():
+            for name in RESOURCE_INPUTS & task.inputs.parameters.keys():
+                del task.inputs.parameters[name]
 
 
-def _without_the_unused(source: str) -> str:
-    """Drop docstrings and the two of KFP's imports that our components do not use."""
-    tree = ast.parse(source)
-    tree.body = [node for node in tree.body if ast.unparse(node) not in UNUSED_IMPORTS]
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
-            del node.body[0]
-    return ast.unparse(tree)
+def _place(module: str) -> str:
+    """Return where a component stands below `components/`, as a task takes it."""
+    return module.removeprefix("gradsift.components.").removesuffix(".component")
 
 
-_without_texts(gradsift_pipeline)
+_without_the_unread(gradsift_pipeline)

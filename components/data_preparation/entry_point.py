@@ -4,20 +4,35 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradsift.components.data_preparation import step
-from gradsift.components.shared.artifacts.step_output import copy_file
+from gradsift.components.shared.artifacts.run_outputs import write_outputs
+from gradsift.components.shared.artifacts.step_output import StepOutput, copy_file
+from gradsift.components.shared.model_registry.freshness import is_changed
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.tracking.step_run import run_step
+from gradsift.components.shared.parameters.promotion import PromotionConfig
+from gradsift.components.shared.tracking.step_run import begin_step, run_step
 
 
-def prepare_data(data: Any, statistics: Any, settings: Mapping[str, Any]) -> None:
-    """Read a task suite, check and clean it, and write it as Arrow tables."""
+def prepare_data(data: Any, statistics: Any, settings: Mapping[str, Any]) -> tuple[str, str]:
+    """Prepare the data, and see whether a run has learned from them: `changed` or `unchanged`."""
     config, model = DataPreparationConfig(**settings["config"]), ModelConfig(**settings["model"])
+    root = settings["output_uri"]
     output = run_step(
         "data_preparation",
         settings,
         config.model_dump(),
-        lambda _: step.prepare_data(config, settings["output_uri"], model),
+        lambda _: step.prepare_data(config, root, model),
         data,
     )
     copy_file(output, "statistics.md", statistics)
+    return write_outputs({"data": output}, root), _news(output, settings)
+
+
+def _news(data: StepOutput, settings: Mapping[str, Any]) -> str:
+    config = PromotionConfig(**settings["promotion"])
+    if not config.model_name:
+        return "changed"
+
+    with begin_step("freshness", settings, {"model_name": config.model_name}) as tracker:
+        changed = is_changed(config, data, settings["digest"], settings["output_uri"], tracker)
+    return "changed" if changed else "unchanged"

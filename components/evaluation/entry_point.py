@@ -1,10 +1,11 @@
-"""Evaluation as a task of the pipeline: artifacts and settings in, artifacts out."""
+"""Evaluation as a task of the pipeline: the run's outputs and settings in, artifacts out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradsift.components.evaluation import step
-from gradsift.components.shared.artifacts.step_output import copy_file, fetch, read_pointer
+from gradsift.components.shared.artifacts.run_outputs import read_outputs, write_outputs
+from gradsift.components.shared.artifacts.step_output import copy_file, fetch
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
 from gradsift.components.shared.records.evaluation_results import Evaluation
 from gradsift.components.shared.records.run_plans import read_groups
@@ -12,30 +13,24 @@ from gradsift.components.shared.tracking.step_run import run_step
 
 
 def evaluate(
-    data: Any,
-    selection: Any,
-    model: Any,
     evaluation: Any,
     metrics: Any,
     confusion: Any,
     report: Any,
+    inputs: str,
     settings: Mapping[str, Any],
     comparisons: Sequence[str],
-) -> None:
+) -> str:
     """Measure on held-out data what the selection bought, and write the report."""
     config, root = EvaluationConfig(**settings["config"]), settings["output_uri"]
-    output = run_step(
+    outputs = read_outputs(inputs, root)
+    data, selection, model = (outputs[name] for name in ("data", "selection", "fine_tuned_model"))
+    outputs["evaluation"] = output = run_step(
         step.STEP,
         settings,
         config.model_dump(),
         lambda tracker: step.evaluate(
-            config,
-            read_pointer(data),
-            read_pointer(selection),
-            read_pointer(model),
-            read_groups(comparisons, root),
-            root,
-            tracker,
+            config, data, selection, model, read_groups(comparisons, root), root, tracker
         ),
         evaluation,
     )
@@ -46,3 +41,4 @@ def evaluate(
     if found.confusion is not None:
         confusion.log_confusion_matrix(found.confusion.labels, found.confusion.matrix)
     copy_file(output, step.REPORT, report)
+    return write_outputs(outputs, root)

@@ -211,6 +211,7 @@ def _report_content(
 
 
 def _metadata(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the metrics of the run; Kubeflow's page that compares runs cuts names after some 25 characters."""
     values: dict[str, Any] = {
         "target": evaluation.target,
         "helped": evaluation.verdict.helped,
@@ -220,8 +221,8 @@ def _metadata(evaluation: Evaluation) -> dict[str, Any]:
         values[f"test_{name}"] = found.mean
     metric = evaluation.primary
     for each in evaluation.difference_to:
-        values[f"{metric}_gain_over_{each.name}"] = each.test[metric].mean
-        values[f"loss_change_from_{each.name}"] = each.test[LOSS].mean
+        values[f"gain_over_{each.name}"] = each.test[metric].mean
+        values[f"loss_minus_{each.name}"] = each.test[LOSS].mean
     if evaluation.spearman is not None:
         values["spearman"] = evaluation.spearman
     return values

@@ -1,31 +1,28 @@
-"""Gradient extraction as tasks of the pipeline: artifacts and settings in, artifacts out."""
+"""Gradient extraction as a task of the pipeline: the run's outputs and settings in, an artifact out."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from gradsift.components.gradient_extraction import step
-from gradsift.components.gradient_extraction.shards.parts import Part
-from gradsift.components.shared.artifacts.step_output import read_pointer
+from gradsift.components.gradient_extraction.nodes import extract_on_nodes
+from gradsift.components.shared.artifacts.run_outputs import read_outputs, write_outputs
+from gradsift.components.shared.artifacts.step_output import StepOutput
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
-from gradsift.components.shared.tracking.step_run import begin_step, run_step
+from gradsift.components.shared.tracking.step_run import run_step
+from gradsift.components.shared.tracking.tracking import StepTracker
 
 
-def extract_part(data: Any, model: Any, settings: Mapping[str, Any], part: str) -> None:
-    """Write the projected gradients of one part's rows at theta*."""
-    config = GradientExtractionConfig(**settings["config"])
-    inputs = read_pointer(data), read_pointer(model)
-    with begin_step(f"{step.STEP}-{part}", settings, {}) as tracker:
-        if step.extract_part(config, *inputs, Part(int(part), config.pods), settings["output_uri"], tracker):
-            tracker.reused()
+def extract_gradients(gradients: Any, inputs: str, settings: Mapping[str, Any]) -> str:
+    """Write the projected gradients of every train row and of the target's validation rows at theta*."""
+    config, root = GradientExtractionConfig(**settings["config"]), settings["output_uri"]
+    outputs = read_outputs(inputs, root)
+    data, model = outputs["data"], outputs["meta_model"]
 
+    def extract(tracker: StepTracker) -> StepOutput:
+        if config.pods > 1:
+            extract_on_nodes(config, inputs, root, tracker, settings["node_resources"])
+            return step.seal_store(config, data, model, root)
+        return step.extract_gradients(config, data, model, root, tracker)
 
-def seal_gradients(data: Any, model: Any, gradients: Any, settings: Mapping[str, Any]) -> None:
-    """Make the finished parts one gradient store, of every train row and of the target's validation rows."""
-    config = GradientExtractionConfig(**settings["config"])
-    run_step(
-        step.STEP,
-        settings,
-        config.model_dump(),
-        lambda _: step.seal_store(config, read_pointer(data), read_pointer(model), settings["output_uri"]),
-        gradients,
-    )
+    outputs["gradients"] = run_step(step.STEP, settings, config.model_dump(), extract, gradients)
+    return write_outputs(outputs, root)

@@ -4,6 +4,7 @@ Pods write parts of it, each its own shards; when all are done, the store is sea
 """
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from tqdm import tqdm
 
@@ -37,6 +38,13 @@ from gradsift.components.shared.tracking.tracking import StepTracker
 STEP = "gradient_extraction"
 
 
+class Progress(Protocol):
+    """Takes the progress of a part; a step's tracker does."""
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Record that `done` of `total` units are done."""
+
+
 def extract_gradients(
     config: GradientExtractionConfig,
     data: StepOutput,
@@ -56,7 +64,7 @@ def extract_part(
     model: StepOutput,
     part: Part,
     root_uri: str,
-    tracker: StepTracker,
+    tracker: Progress,
 ) -> bool:
     """Write one part of the shards, and put on record that it is done.
 
@@ -132,7 +140,7 @@ def _store_part(
     start: TrainingStart | None,
     part: Part,
     root_uri: str,
-    tracker: StepTracker,
+    tracker: Progress,
 ) -> StorePart:
     uri = join_uri(root_uri, STEP, _store_key(config, data, model))
     if (store := _finished(uri)) is not None:

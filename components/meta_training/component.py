@@ -2,18 +2,21 @@
 
 from kfp import dsl
 
-from gradsift.components.shared.images import TRAIN_IMAGE
+from gradsift.components.shared.images import TRAIN_IMAGE, component
 
 
-@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
-def meta_train(data: dsl.Input[dsl.Dataset], model: dsl.Output[dsl.Model], settings: dict) -> None:
+@component(TRAIN_IMAGE)
+def meta_train(meta_model: dsl.Output[dsl.Model], inputs: str, settings: dict) -> str:
     """Train one model on all tasks: the meta-initialisation theta*.
 
     Args:
-        data: pointer to the prepared data.
-        model: pointer to the trained model.
+        meta_model: pointer to the trained model.
+        inputs: key of the run's outputs so far.
         settings: what preflight resolved for this step.
+
+    Returns:
+        The key of the run's outputs so far.
     """
     from gradsift.components.meta_training import entry_point
 
-    entry_point.meta_train(data, model, settings)
+    return entry_point.meta_train(meta_model, inputs, settings)

@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from gradsift.components.shared.images import TRAIN_IMAGE
+from gradsift.components.shared.images import TRAIN_IMAGE, component
 
 
-@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+@component(TRAIN_IMAGE)
 def preflight(
-    report: dsl.Output[dsl.Markdown],
+    checks: dsl.Output[dsl.Markdown],
     base_model: str,
     calibrate_runs: int,
     cpu: str,
@@ -35,37 +35,38 @@ def preflight(
     data_preparation=dict,
     meta_training=dict,
     gradient_extraction=dict,
-    calibration=dict,
-    fine_tuning_runs=dict,
     subset_estimation=dict,
     fine_tuning=dict,
     evaluation=dict,
     promotion=dict,
-    gpus=str,
     training_cpu=str,
     training_memory=str,
     training_gpus=str,
+    extraction_cpu=str,
+    extraction_memory=str,
+    extraction_gpus=str,
+    conclusion_cpu=str,
+    conclusion_memory=str,
+    conclusion_gpus=str,
     small_cpu=str,
     small_memory=str,
-    extraction_parts=list,
 ):
     """Check parameters, credentials, run root, suite, base model and MLflow before GPUs are spent.
 
     The other arguments are the fields of the form.
 
     Args:
-        report: what was found.
+        checks: what was found.
 
     Returns:
-        Each step's settings, the resources of the pods as texts, and the numbers of the extraction's parts.
+        Each step's settings, and the resources of the pods as texts.
     """
-    form = {name: value for name, value in locals().items() if name != "report"}
+    form = {name: value for name, value in locals().items() if name != "checks"}
 
     from pathlib import Path
 
     from gradsift.components.preflight import step
     from gradsift.components.preflight.step_settings import pods, step_settings
 
-    resolved = step.preflight(form, Path(report.path))
-    parts = [str(number) for number in range(resolved.extraction.pods)]
-    return *step_settings(resolved).values(), *pods(resolved).values(), parts
+    resolved = step.preflight(form, Path(checks.path))
+    return *step_settings(resolved).values(), *pods(resolved).values()

@@ -18,7 +18,7 @@ from gradsift.components.preflight.checks import (
 )
 from gradsift.components.shared.data.suites.task_suite import auxiliary_tasks, find_tasks
 from gradsift.components.shared.documents.texts import markdown_text
-from gradsift.components.shared.errors import InputError, StorageError, numbered, shown_names
+from gradsift.components.shared.errors import InputError, StorageError, shown_names
 from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import EstimationSettings
@@ -48,13 +48,13 @@ def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
 
     Args:
         form: the fields of the pipeline's form; what is left out has its default.
-        report: file for the findings, in Markdown; it is written whatever they are.
+        report: file for the findings, in Markdown, which Kubeflow shows where all is well; they are printed, too.
 
     Returns:
         All settings.
 
     Raises:
-        InputError: things are wrong; the message has a sentence for each.
+        SettingsError: things are wrong; it has a sentence for each.
     """
     protect_process()
     hold_lifeline()
@@ -68,9 +68,10 @@ def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
         findings = [root_finding, *examine(parameters)]
         with atomic_file(report) as path:
             path.write_text(markdown(findings, warnings), encoding="utf-8")
+        print("\n".join(log_lines(findings, warnings)), flush=True)
         problems = [each.words for each in findings if not each.fine and each.check not in warnings]
         if problems:
-            raise InputError(numbered(problems))
+            raise SettingsError(problems)
     return PipelineSettings.of(parameters)
 
 
@@ -129,10 +130,15 @@ def markdown(findings: list[Finding], warnings: Collection[str]) -> str:
     return f"# Preflight\n\n| | check | finding |\n|---|---|---|\n{rows}\n"
 
 
+def log_lines(findings: list[Finding], warnings: Collection[str]) -> list[str]:
+    """Return the same for a log: Kubeflow keeps no artifact of a step that fails."""
+    return [f"{_mark(each, warnings):7} {each.check}: {' '.join(each.words.split())}" for each in findings]
+
+
 def _mark(finding: Finding, warnings: Collection[str]) -> str:
     if finding.fine:
         return "ok"
-    return "warning" if finding.check in warnings else "**wrong**"
+    return "warning" if finding.check in warnings else "wrong"
 
 
 def _check_run_root(parameters: Mapping[str, Any]) -> str:

@@ -25,8 +25,7 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
     )
     fine_tuning = {"model": model, "recipe": run_recipe.changes()}
     meta_training = {"model": model, "recipe": meta_recipe.changes()}
-    start = {"start": settings.fine_tuning_start.changes()}
-    hardware, groups = _training_hardware(settings), {"groups": settings.parallel_runs.changes()}
+    hardware = _hardware(settings, settings.training.nodes)
     estimation = SubsetEstimationConfig.of(
         settings.estimation, run_recipe, meta_recipe, settings.fine_tuning_start.start
     )
@@ -34,23 +33,28 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
         name: model[name] for name in ("base_model", "head", "max_length", "prompt_form") if name in model
     }
     return {
-        "data_preparation": {**common, "config": settings.data.changes(), "model": asked},
+        "data_preparation": {
+            **common,
+            "config": settings.data.changes(),
+            "model": asked,
+            "promotion": settings.promotion.changes(),
+            "digest": settings_digest(settings),
+        },
         "meta_training": {**common, **meta_training, **hardware},
         "gradient_extraction": {
             **common,
             "config": settings.extraction.changes(),
-            "gpus": settings.resources.gpus,
+            **_hardware(settings, settings.extraction.pods),
         },
-        "calibration": {**common, "config": settings.calibration.changes(), **fine_tuning, **start, **groups},
-        "fine_tuning_runs": {**common, **hardware},
         "subset_estimation": {**common, "config": estimation.changes()},
         "fine_tuning": {
             **common,
             **fine_tuning,
-            **start,
+            "start": settings.fine_tuning_start.changes(),
             **hardware,
+            "groups": settings.parallel_runs.changes(),
+            "calibration": settings.calibration.changes(),
             "comparisons": settings.comparison.changes(),
-            **groups,
         },
         "evaluation": {**common, "config": settings.evaluation.changes()},
         "promotion": {
@@ -64,18 +68,19 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
 def pods(settings: PipelineSettings) -> dict[str, str]:
     """Return the resources of the steps' pods as texts: Kubeflow's driver reads a number as nothing.
 
-    Steps that train on several nodes only launch them from their own pods, and need no GPUs there.
+    Steps that work on several nodes only launch them from their own pods, and need no GPUs there. Nor does the
+    conclusion of a run that registers no model.
     """
     resources = settings.resources
-    launching = settings.training.nodes > 1
-    return {
-        "gpus": str(resources.gpus),
-        "training_cpu": resources.small_cpu if launching else resources.cpu,
-        "training_memory": resources.small_memory if launching else resources.memory,
-        "training_gpus": "0" if launching else str(resources.gpus),
-        "small_cpu": resources.small_cpu,
-        "small_memory": resources.small_memory,
+    small = {"cpu": resources.small_cpu, "memory": resources.small_memory, "gpus": "0"}
+    large = {"cpu": resources.cpu, "memory": resources.memory, "gpus": str(resources.gpus)}
+    kinds = {
+        "training": large if settings.training.nodes == 1 else small,
+        "extraction": large if settings.extraction.pods == 1 else small,
+        "conclusion": large if settings.promotion.model_name else small,
     }
+    found = {f"{kind}_{name}": text for kind, pod in kinds.items() for name, text in pod.items()}
+    return {**found, "small_cpu": resources.small_cpu, "small_memory": resources.small_memory}
 
 
 def settings_digest(settings: PipelineSettings) -> str:
@@ -88,10 +93,10 @@ def settings_digest(settings: PipelineSettings) -> str:
     return digest_of([version("gradsift"), deciding])
 
 
-def _training_hardware(settings: PipelineSettings) -> dict[str, Any]:
-    """Return the GPUs that a training step's own pod has, or what each node gets that it launches."""
+def _hardware(settings: PipelineSettings, nodes: int) -> dict[str, Any]:
+    """Return the GPUs that a step's own pod has, or what each node gets that it launches."""
     resources = settings.resources
-    if settings.training.nodes == 1:
+    if nodes == 1:
         return {"gpus": resources.gpus}
     node = {"cpu": resources.cpu, "memory": resources.memory, resources.gpu_type: resources.gpus}
     return {"node_resources": node}

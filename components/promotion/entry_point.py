@@ -1,36 +1,43 @@
-"""Promotion as tasks of the pipeline: artifacts and settings in, artifacts out."""
+"""The end of a run as tasks of the pipeline: the run's outputs and settings in, a summary out."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gradsift.components.promotion.freshness import is_changed
-from gradsift.components.shared.artifacts.step_output import read_pointer
+from gradsift.components.promotion.summary import summary_of, unchanged
+from gradsift.components.shared.artifacts.run_outputs import read_outputs
+from gradsift.components.shared.artifacts.step_output import StepOutput
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.tracking.step_run import begin_step
 
 
-def compare_with_champion(data: Any, settings: Mapping[str, Any]) -> str:
-    """Say whether this run's data or settings differ from those of the registered model."""
+def conclude(summary: Any, inputs: str, settings: Mapping[str, Any]) -> None:
+    """Register the fine-tuned model where a name for it is given, and say how the run ended."""
     config = PromotionConfig(**settings["config"])
-    if not config.model_name:
-        return "changed"
-
-    with begin_step("freshness", settings, {"model_name": config.model_name}) as tracker:
-        changed = is_changed(config, read_pointer(data), settings["digest"], settings["output_uri"], tracker)
-    return "changed" if changed else "unchanged"
+    outputs = read_outputs(inputs, settings["output_uri"])
+    decision = _promote(config, outputs, settings) if config.model_name else None
+    _write(summary_of(outputs["evaluation"], outputs["fine_tuned_model"], decision), summary)
 
 
-def promote_model(data: Any, model: Any, decision: Any, settings: Mapping[str, Any]) -> None:
-    """Register the fine-tuned model as candidate, and as champion if it is good enough."""
+def conclude_unchanged(summary: Any, settings: Mapping[str, Any]) -> None:
+    """Say that the run ended early, as it had nothing new to learn from."""
+    _write(unchanged(PromotionConfig(**settings["config"])), summary)
+
+
+def _promote(config: PromotionConfig, outputs: Mapping[str, StepOutput], settings: Mapping[str, Any]) -> str:
+    """Register the model as candidate, and as champion if it is good enough; return the decision in words."""
     from gradsift.components.promotion import step  # the image of the other task has not what it needs
 
-    config, root = PromotionConfig(**settings["config"]), settings["output_uri"]
+    data, model, root = outputs["data"], outputs["fine_tuned_model"], settings["output_uri"]
     with begin_step(step.STEP, settings, config.model_dump()) as tracker:
-        made = step.promote(
-            config, read_pointer(data), read_pointer(model), settings["digest"], root, tracker
-        )
+        made = step.promote(config, data, model, settings["digest"], root, tracker)
         tracker.metrics({"promoted": float(made.promoted)})
-    with atomic_file(Path(decision.path)) as path:
-        path.write_text(f"# Promotion\n\n{made.words}\n", encoding="utf-8")
+    return made.words
+
+
+def _write(text: str, summary: Any) -> None:
+    """Write a run's summary where Kubeflow shows it, and into the log."""
+    with atomic_file(Path(summary.path)) as path:
+        path.write_text(text, encoding="utf-8")
+    print(text, flush=True)

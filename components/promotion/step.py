@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from gradsift.components.promotion.comparison import compare
-from gradsift.components.promotion.freshness import FINGERPRINT, fingerprint
-from gradsift.components.promotion.registry import (
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.credentials import redacted
+from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.errors import InputError, TrackingError, TrackingOutageError
+from gradsift.components.shared.metrics.scores import Scores, scores_of
+from gradsift.components.shared.model_registry.freshness import FINGERPRINT, fingerprint
+from gradsift.components.shared.model_registry.registry import (
     CANDIDATE,
     CHAMPION,
     MODEL_DIGEST,
     ModelRegistry,
     open_registry,
 )
-from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
-from gradsift.components.shared.credentials import redacted
-from gradsift.components.shared.data.prepared_data import PreparedData
-from gradsift.components.shared.errors import InputError, TrackingError, TrackingOutageError
-from gradsift.components.shared.metrics.scores import Scores, scores_of
 from gradsift.components.shared.models.model_answers import held_out_answers
 from gradsift.components.shared.models.model_loading import open_model
 from gradsift.components.shared.models.task_model import TaskModel

@@ -2,28 +2,24 @@
 
 from kfp import dsl
 
-from gradsift.components.shared.images import CPU_IMAGE
+from gradsift.components.shared.images import CPU_IMAGE, component
 
 
-@dsl.component(base_image=CPU_IMAGE, install_kfp_package=False)
+@component(CPU_IMAGE)
 def estimate_subsets(
-    data: dsl.Input[dsl.Dataset],
-    model: dsl.Input[dsl.Model],
-    gradients: dsl.Input[dsl.Dataset],
-    selection: dsl.Output[dsl.Artifact],
-    settings: dict,
-    calibration: list,
-) -> None:
+    selection: dsl.Output[dsl.Artifact], inputs: str, settings: dict, calibration: list
+) -> str:
     """Estimate the target's loss for many subsets of the auxiliary tasks and choose one.
 
     Args:
-        data: pointer to the prepared data.
-        model: pointer to the meta-trained model.
-        gradients: pointer to the gradient store.
         selection: pointer to the estimates, the selection and the mixture files for trainers.
+        inputs: key of the run's outputs so far.
         settings: what preflight resolved for this step.
         calibration: the texts that `plan_calibration` returned, whose runs are finished.
+
+    Returns:
+        The key of the run's outputs so far.
     """
     from gradsift.components.subset_estimation import entry_point
 
-    entry_point.estimate_subsets(data, model, gradients, selection, settings, calibration)
+    return entry_point.estimate_subsets(selection, inputs, settings, calibration)

@@ -129,13 +129,28 @@ def compile_to(
 
 
 @app.command()
+def upload(host: Host = None, namespace: Namespace = None) -> None:
+    """Upload the pipeline to Kubeflow with its description, as a version named by its content."""
+    from gradsift.pipelines.kubeflow.client import open_kubeflow
+    from gradsift.pipelines.kubeflow.objects import compile_pipeline, ensure_version
+
+    pipeline = compile_pipeline()
+    kubeflow = open_kubeflow(host, namespace)
+    version = ensure_version(kubeflow, pipeline)
+    url = kubeflow.url(f"pipelines/details/{version.pipeline_id}/version/{version.pipeline_version_id}")
+    console.print(f"Pipeline: {url}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def submit(
     settings: Settings = None,
     file: ParameterFile = None,
     host: Host = None,
     namespace: Namespace = None,
     experiment: Annotated[str, typer.Option(help="Experiment of the run.")] = "gradsift",
-    run_name: Annotated[str | None, typer.Option(help="Name of the run; else the time.")] = None,
+    run_name: Annotated[
+        str | None, typer.Option(help="Name of the run; else its target and the time.")
+    ] = None,
     service_account: Annotated[str | None, typer.Option(help="Service account of its pods.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end.")] = False,
 ) -> None:

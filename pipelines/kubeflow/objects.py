@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,11 @@ class CompiledPipeline:
 
     @cached_property
     def version(self) -> str:
-        """Name of the version: a hash of the content, less comments and the release of `kfp` that compiled it."""
+        """Name of the version: gradsift's, and a hash of the content, less comments and the release of `kfp`."""
         first, *rest = self.documents
         content = [{key: value for key, value in first.items() if key != "sdkVersion"}, *rest]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return f"{version('gradsift')}-{digest[:8]}"
 
     @property
     def defaults(self) -> dict[str, Any]:

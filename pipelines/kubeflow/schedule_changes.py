@@ -222,12 +222,14 @@ def _create(
 ) -> None:
     """Make a recurring run, disabled: it must not start runs while the one that it replaces does."""
     mark = MARK.format(owner=owner, name=schedule.name, version=version, digest=schedule.digest(version))
+    form = form_of(schedule.parameters)
+    purpose = f"Fine-tunes for {form['target'][:60]} at {schedule.cron} ({schedule.time_zone})"
     body = V2beta1RecurringRun(
         display_name=schedule.name,
-        description=f"Kept by `gradsift schedule apply`: {mark}",
+        description=f"{purpose}. Kept by `gradsift schedule apply` for {owner}: {mark}",
         experiment_id=ensure_experiment(kubeflow, schedule.experiment),
         pipeline_version_reference=reference,
-        runtime_config=V2beta1RuntimeConfig(parameters=form_of(schedule.parameters)),
+        runtime_config=V2beta1RuntimeConfig(parameters=form),
         trigger=V2beta1Trigger(
             cron_schedule=V2beta1CronSchedule(
                 cron=schedule.cron, start_time=schedule.start, end_time=schedule.end

@@ -34,9 +34,9 @@ def submit(
     Args:
         kubeflow: the API.
         pipeline: what is run; uploaded if it is not there yet.
-        parameters: the parameters that differ from their defaults, checked.
+        parameters: all fields of the form, checked: "Clone run" shows what a run was given.
         experiment: name of the run's experiment, made if it is not there yet.
-        run_name: name of the run; None means the pipeline's name and the time.
+        run_name: name of the run; None means the pipeline's name, the target and the time.
         service_account: the Kubernetes service account of the run's pods; None means Kubeflow's own.
 
     Returns:
@@ -45,7 +45,7 @@ def submit(
     Raises:
         InputError: a name is empty or too long; Kubeflow cannot be reached, or refused the run.
     """
-    name = f"{pipeline.name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC" if run_name is None else run_name
+    name = _name(pipeline, parameters) if run_name is None else run_name
     for option, text in {"--run-name": name, "--experiment": experiment}.items():
         if not 0 < len(text) <= MAX_NAME:
             raise InputError(f"The name in {option} has {len(text)} characters: expected 1 to {MAX_NAME}.")
@@ -64,6 +64,11 @@ def submit(
     except KubeflowDownError as error:
         where = kubeflow.url(f"experiments/details/{experiment_id}")
         raise InputError(f"{error} The run may have started: see {where} before you try again.") from None
+
+
+def _name(pipeline: CompiledPipeline, parameters: Mapping[str, Any]) -> str:
+    """Return a name for a run, such as `gradsift sst2 2026-11-29 13:09`."""
+    return f"{pipeline.name} {parameters['target'][:100]} {datetime.now(UTC):%Y-%m-%d %H:%M}"
 
 
 def follow(kubeflow: Kubeflow, run_id: str, pipeline: CompiledPipeline, console: Console) -> None:

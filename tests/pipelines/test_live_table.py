@@ -165,31 +165,3 @@ def test_a_run_without_news_has_no_steps_after_the_look() -> None:
     states = read_states(registering(changed=0.0))
     assert list(states) == ["preflight", "data_preparation", "freshness"]
     assert found_nothing_new(states)
-
-
-def part(began: float, done: int, total: int, **end: object) -> list[dict[str, object]]:
-    """Return the events of a part of the extraction."""
-    events: list[dict[str, object]] = [
-        {"time": began, "event": "start", "params": {}},
-        {"time": began + 10, "event": "progress", "done": done, "total": total, "unit": "rows"},
-    ]
-    return [*events, {"time": began + 20, "event": "end", "seconds": 20.0, **end}] if end else events
-
-
-def test_extraction_is_one_line_for_all_its_parts_and_their_sealing() -> None:
-    parts = {"gradient_extraction-0": part(NOW, 30, 100), "gradient_extraction-1": part(NOW, 20, 100)}
-    assert "50/200 rows, 5.0/s, 0:30 left" in drawn({**EVENTS, **parts}).splitlines()[3]
-    sealing = [
-        {"time": NOW + 25, "event": "start", "params": {}},
-        {"time": NOW + 26, "event": "metric", "values": {"rows": 200.0}},
-        {"time": NOW + 27, "event": "end", "status": "finished", "seconds": 2.0},
-    ]
-    state = read_states({**EVENTS, **parts, "gradient_extraction": sealing})["gradient_extraction"]
-    assert (state.status, state.seconds, state.numbers) == ("finished", 27.0, {"rows": 200.0})
-
-
-def test_a_failed_part_fails_the_extraction() -> None:
-    failed = part(NOW, 30, 100, status="failed", error="A gradient is zero.", input_error=True)
-    state = read_states({"gradient_extraction-0": part(NOW, 1, 100), "gradient_extraction-1": failed})
-    assert state["gradient_extraction"].error == "A gradient is zero."
-    assert state["gradient_extraction"].input_error

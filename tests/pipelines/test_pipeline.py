@@ -11,11 +11,12 @@ from kfp import compiler
 from gradsift.components.preflight.component import preflight
 from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE
 from gradsift.components.shared.kubeflow_trainer.component import delete_leftovers
+from gradsift.components.shared.kubeflow_trainer.kubernetes_api import KubernetesError
 from gradsift.components.shared.parameters.pipeline_settings import SETTINGS, form_parameters
 from gradsift.pipelines.pipeline import gradsift_pipeline
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
-LARGE = {"meta-train", "extract-part", "train-runs", "train-runs-2", "fine-tune-target", "promote-model"}
+LARGE = {"meta-train", "extract-gradients", "train-runs", "train-runs-2", "fine-tune-target", "conclude"}
 """KFP numbers the component of a task that is in two loops."""
 MAX_YAML_BYTES = 120_000
 
@@ -66,38 +67,86 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
     }
     assert needs(components["comp-exit-handler-1"]) == {
         "prepare-data": set(),
-        "compare-with-champion": {"prepare-data"},
-        "condition-2": {"prepare-data", "compare-with-champion"},
+        "condition-2": {"prepare-data"},
+        "condition-5": {"prepare-data"},
     }
     assert needs(components["comp-condition-2"]) == {
         "meta-train": set(),
-        "for-loop-3": {"meta-train"},
-        "seal-gradients": {"meta-train", "for-loop-3"},
+        "extract-gradients": {"meta-train"},
         "plan-calibration": {"meta-train"},
-        "for-loop-4": {"plan-calibration"},
-        "estimate-subsets": {"meta-train", "seal-gradients", "plan-calibration", "for-loop-4"},
-        "fine-tune-target": {"meta-train", "estimate-subsets"},
-        "for-loop-5": {"fine-tune-target"},
-        "evaluate": {"estimate-subsets", "fine-tune-target", "for-loop-5"},
-        "condition-6": {"fine-tune-target", "evaluate"},
+        "for-loop-3": {"plan-calibration"},
+        "estimate-subsets": {"extract-gradients", "plan-calibration", "for-loop-3"},
+        "fine-tune-target": {"estimate-subsets"},
+        "for-loop-4": {"fine-tune-target"},
+        "evaluate": {"fine-tune-target", "for-loop-4"},
+        "conclude": {"evaluate"},
     }
-    assert needs(components["comp-for-loop-3"]) == {"extract-part": set()}
-    assert needs(components["comp-for-loop-4"]) == {"train-runs": set()}
-    assert needs(components["comp-for-loop-5"]) == {"train-runs-2": set()}
-    assert needs(components["comp-condition-6"]) == {"promote-model": set()}
+    assert needs(components["comp-condition-5"]) == {"conclude-unchanged": set()}
+    assert needs(components["comp-for-loop-3"]) == {"train-runs": set()}
+    assert needs(components["comp-for-loop-4"]) == {"train-runs-2": set()}
 
 
-def test_nothing_is_trained_without_news_and_nothing_promoted_without_a_name(
-    compiled: list[dict[str, Any]],
-) -> None:
-    tasks = compiled[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
-    assert tasks["condition-2"]["triggerPolicy"]["condition"] == (
-        "inputs.parameter_values['pipelinechannel--compare-with-champion-Output'] == 'changed'"
-    )
-    inner = compiled[0]["components"]["comp-condition-2"]["dag"]["tasks"]["condition-6"]
-    assert inner["triggerPolicy"]["condition"] == (
-        "inputs.parameter_values['pipelinechannel--promote_model_name'] != ''"
-    )
+def test_a_container_ends_last_in_every_group_whatever_is_skipped(compiled: list[dict[str, Any]]) -> None:
+    components = compiled[0]["components"]
+    [root_task] = needs(compiled[0]["root"]).keys() - {"preflight", "exit-handler-1"}
+    assert "executorLabel" in components[f"comp-{root_task}"]
+    for name, graph in components.items():
+        if "dag" not in graph:
+            continue
+        waited_for = set().union(*needs(graph).values())
+        last = [task for each, task in graph["dag"]["tasks"].items() if each not in waited_for]
+        conditions = [task["triggerPolicy"]["condition"] for task in last if "triggerPolicy" in task]
+        if conditions:  # one of the two is met, and their graphs are looked at, too
+            assert len(conditions) == len(last) == 2, name
+            news = "inputs.parameter_values['pipelinechannel--prepare-data-Output']"
+            assert conditions == [f"{news} == 'changed'", f"{news} == 'unchanged'"], name
+        else:
+            assert len(last) == 1, name
+            assert "executorLabel" in components[last[0]["componentRef"]["name"]], name
+
+
+def test_steps_take_what_was_made_so_far_by_one_key(compiled: list[dict[str, Any]]) -> None:
+    for name, component in compiled[0]["components"].items():
+        assert "artifacts" not in component.get("inputDefinitions", {}), name
+
+
+def test_artifacts_and_groups_have_names_of_their_own(compiled: list[dict[str, Any]]) -> None:
+    components = compiled[0]["components"]
+    artifacts = [
+        name
+        for component in components.values()
+        if "executorLabel" in component
+        for name in component.get("outputDefinitions", {}).get("artifacts", {})
+    ]
+    assert sorted(artifacts) == [
+        "checks",
+        "confusion",
+        "data",
+        "evaluation",
+        "fine_tuned_model",
+        "gradients",
+        "meta_model",
+        "metrics",
+        "report",
+        "selection",
+        "statistics",
+        "summary",
+        "summary",  # of one run, only one of the two is made
+    ]
+    graphs = [compiled[0]["root"], *components.values()]
+    groups = {
+        name: task["taskInfo"]["name"]
+        for graph in graphs
+        for name, task in graph.get("dag", {}).get("tasks", {}).items()
+        if "dag" in components[task["componentRef"]["name"]]
+    }
+    assert groups == {
+        "exit-handler-1": "select-and-fine-tune",
+        "condition-2": "if-changed",
+        "for-loop-3": "calibration-runs",
+        "for-loop-4": "comparison-runs",
+        "condition-5": "if-unchanged",
+    }
 
 
 def test_the_form_is_the_pipelines_interface() -> None:
@@ -142,17 +191,16 @@ def test_every_step_takes_its_settings_from_preflight(compiled: list[dict[str, A
         name: f"pipelinechannel--preflight-{output}"
         for name, output in {
             "prepare-data": "data_preparation",
-            "compare-with-champion": "promotion",
             "meta-train": "meta_training",
-            "extract-part": "gradient_extraction",
-            "seal-gradients": "gradient_extraction",
-            "plan-calibration": "calibration",
-            "train-runs": "fine_tuning_runs",
-            "train-runs-2": "fine_tuning_runs",
+            "extract-gradients": "gradient_extraction",
+            "plan-calibration": "fine_tuning",
+            "train-runs": "fine_tuning",
+            "train-runs-2": "fine_tuning",
             "estimate-subsets": "subset_estimation",
             "fine-tune-target": "fine_tuning",
             "evaluate": "evaluation",
-            "promote-model": "promotion",
+            "conclude": "promotion",
+            "conclude-unchanged": "promotion",
         }.items()
     }
 
@@ -164,39 +212,31 @@ def test_components_run_in_our_images_without_installing_anything(compiled: list
         container = executor["container"]
         step = name.removeprefix("exec-")
         assert container["image"] == (TRAIN_IMAGE if step in opening_models else CPU_IMAGE), name
-        assert "pip install" not in " ".join(container["command"])
+        assert container["command"][:3] == ["python3", "-m", "gradsift.components.shared.process.task"]
 
 
 def test_what_nobody_reads_is_not_in_the_workflow(compiled: list[dict[str, Any]]) -> None:
     spec = json.dumps(compiled[0]["components"]) + json.dumps(compiled[0]["deploymentSpec"])
     assert '"description"' not in spec
-    assert "Args:" not in spec
+    assert "def " not in spec
+    assert "cpu_request" not in spec
 
 
 @pytest.mark.parametrize(
-    ("loop", "plan", "key"),
+    ("loop", "plan", "reader", "name"),
     [
-        ("for-loop-3", "preflight", "extraction_parts"),
-        ("for-loop-4", "plan-calibration", "Output"),
-        ("for-loop-5", "fine-tune-target", "Output"),
+        ("for-loop-3", "plan-calibration", "estimate-subsets", "calibration"),
+        ("for-loop-4", "fine-tune-target", "evaluate", "comparisons"),
     ],
 )
 def test_loops_go_over_what_was_planned(
-    loop: str, plan: str, key: str, compiled: list[dict[str, Any]]
+    loop: str, plan: str, reader: str, name: str, compiled: list[dict[str, Any]]
 ) -> None:
     tasks = compiled[0]["components"]["comp-condition-2"]["dag"]["tasks"]
     iterator = tasks[loop]["parameterIterator"]
     items = tasks[loop]["inputs"]["parameters"][iterator["items"]["inputParameter"]]
-    readers = {
-        "plan-calibration": ("estimate-subsets", "calibration"),
-        "fine-tune-target": ("evaluate", "comparisons"),
-    }
-    if plan == "preflight":
-        assert items == {"componentInputParameter": f"pipelinechannel--preflight-{key}"}
-    else:
-        assert items["taskOutputParameter"] == {"outputParameterKey": key, "producerTask": plan}
-        step, name = readers[plan]
-        assert tasks[step]["inputs"]["parameters"][name] == items
+    assert items["taskOutputParameter"] == {"outputParameterKey": "Output", "producerTask": plan}
+    assert tasks[reader]["inputs"]["parameters"][name] == items
     [task] = compiled[0]["components"][f"comp-{loop}"]["dag"]["tasks"].values()
     item = {"componentInputParameter": iterator["itemInput"]}
     assert item in task["inputs"]["parameters"].values()
@@ -206,7 +246,15 @@ def test_leftovers_are_deleted_however_the_run_ends(compiled: list[dict[str, Any
     task = compiled[0]["root"]["dag"]["tasks"]["delete-leftovers"]
     assert task["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
     assert task["inputs"]["parameters"]["nodes"] == {"componentInputParameter": "train_nodes"}
+    assert task["inputs"]["parameters"]["settings"] == {"componentInputParameter": "settings"}
 
 
-def test_outside_a_cluster_a_run_on_one_node_leaves_nothing_to_delete() -> None:
-    assert delete_leftovers.python_func(nodes=1) is None
+def test_a_run_whose_steps_need_no_nodes_leaves_nothing_to_delete() -> None:
+    assert delete_leftovers.python_func(nodes=1, settings={}) is None
+    assert delete_leftovers.python_func(nodes=1, settings={"extract_pods": 1}) is None
+
+
+@pytest.mark.parametrize(("nodes", "settings"), [(2, {}), (1, {"extract_pods": 2})])
+def test_what_nodes_leave_is_looked_for_in_the_cluster(nodes: int, settings: dict[str, int]) -> None:
+    with pytest.raises(KubernetesError, match="This process has no access to a Kubernetes API"):
+        delete_leftovers.python_func(nodes=nodes, settings=settings)

@@ -13,29 +13,27 @@ from doubles.kfp_pod import PodTask
 from doubles.kfp_workflow import workflow_bytes
 
 from gradsift.components.preflight.step_settings import pods, step_settings
-from gradsift.components.shared.parameters.extraction import MAX_PODS
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings, form_of
 from gradsift.components.shared.parameters.training import MAX_PARALLEL_RUNS
 from gradsift.components.shared.process.pod_environment import MOUNTS
 from gradsift.pipelines.text_channels import non_text_channels
 
 COMMITTED = Path(__file__).parents[2] / "pipelines" / "pipeline.yaml"
-EXTRACTING = {"extract-part", "promote-model"}
+CONCLUDING = {"conclude"}
+EXTRACTING = {"extract-gradients"}
 TRAINING = {"meta-train", "train-runs", "train-runs-2", "fine-tune-target"}
 """KFP numbers the component of a task that is in two loops."""
-LARGE = EXTRACTING | TRAINING
+LARGE = EXTRACTING | TRAINING | CONCLUDING
 CHECKS = {"preflight", "delete-leftovers"}
 SMALL = {
     "prepare-data",
-    "compare-with-champion",
-    "seal-gradients",
     "plan-calibration",
     "estimate-subsets",
     "evaluate",
 }
 EVERYTHING = {
     "calibrate_runs": 10,
-    "extract_pods": MAX_PODS,
+    "train_parallel_runs": MAX_PARALLEL_RUNS,
     "promote_model_name": "model",
     "gpus": 2,
     "gpu_type": "amd.com/gpu",
@@ -48,7 +46,9 @@ EVERYTHING = {
     "platform_secret": "team-secret",
     "platform_settings": "team-settings",
 }
-MAX_WORKFLOW_BYTES = 980_000
+KEY = "0123456789abcdef"
+"""Key of a run's outputs, or of a plan."""
+MAX_WORKFLOW_BYTES = 700_000
 """Argo compresses the state of a larger object than 1 MiB, and Kubeflow's API sees its tasks no more; the estimate
 of the size is right to 3%."""
 
@@ -61,13 +61,16 @@ def documents() -> list[dict[str, Any]]:
 def run_of(documents: list[dict[str, Any]], news: str = "changed", **parameters: Any) -> list[PodTask]:
     """Return the pods of a run with these parameters, whose preflight resolves as it does."""
     settings = PipelineSettings.of(parameters)
-    parts = [str(number) for number in range(settings.extraction.pods)]
-    groups = [f"0123456789abcdef/{number}" for number in range(settings.parallel_runs.parallel_runs)]
+    groups = [f"{KEY}/{number}" for number in range(settings.parallel_runs.parallel_runs)]
     outputs = {
-        "preflight": {**step_settings(settings), **pods(settings), "extraction_parts": parts},
-        "compare-with-champion": {"Output": news},
+        "preflight": {**step_settings(settings), **pods(settings)},
+        "prepare-data": {"outputs": KEY, "Output": news},
         "plan-calibration": {"Output": groups if settings.calibration.runs else []},
-        "fine-tune-target": {"Output": groups},
+        "fine-tune-target": {"outputs": KEY, "Output": groups},
+        **{
+            name: {"Output": KEY}
+            for name in ("meta-train", "extract-gradients", "estimate-subsets", "evaluate")
+        },
     }
     return resolve(documents, form_of(parameters), outputs)
 
@@ -87,13 +90,14 @@ def test_no_number_reaches_what_the_driver_reads_as_a_text(documents: list[dict[
 
 def test_a_run_by_default_has_these_pods(documents: list[dict[str, Any]]) -> None:
     run = run_of(documents)
-    assert sorted(names(run)) == sorted((CHECKS | SMALL | LARGE) - {"train-runs", "promote-model"})
+    assert sorted(names(run)) == sorted((CHECKS | SMALL | LARGE) - {"train-runs"})
 
 
 def test_a_run_with_everything_has_all_pods(everything: list[PodTask]) -> None:
     assert set(names(everything)) == CHECKS | SMALL | LARGE
-    assert names(everything).count("extract-part") == MAX_PODS
-    assert names(everything).count("train-runs") == names(everything).count("train-runs-2") == 1
+    assert (
+        names(everything).count("train-runs") == names(everything).count("train-runs-2") == MAX_PARALLEL_RUNS
+    )
 
 
 def test_runs_are_trained_in_as_many_pods_as_are_asked_for(documents: list[dict[str, Any]]) -> None:
@@ -103,7 +107,7 @@ def test_runs_are_trained_in_as_many_pods_as_are_asked_for(documents: list[dict[
 
 def test_a_run_without_news_trains_nothing(documents: list[dict[str, Any]]) -> None:
     run = run_of(documents, news="unchanged", **EVERYTHING)
-    assert set(names(run)) == CHECKS | {"prepare-data", "compare-with-champion"}
+    assert set(names(run)) == CHECKS | {"prepare-data", "conclude-unchanged"}
 
 
 @pytest.mark.parametrize(
@@ -128,12 +132,24 @@ def test_cpu_and_memory_are_those_of_the_parameters(everything: list[PodTask]) -
         assert pod.limits.get("amd.com/gpu") == ("2" if pod.name in LARGE else None)
 
 
-def test_pods_that_launch_nodes_are_small_and_have_no_gpus(documents: list[dict[str, Any]]) -> None:
-    for pod in run_of(documents, **EVERYTHING, train_nodes=2):
-        if pod.name in TRAINING:
-            assert (pod.requests["cpu"], pod.limits["memory"], pod.limits["amd.com/gpu"]) == ("1", "4Gi", "0")
-        if pod.name in EXTRACTING:
-            assert (pod.requests["cpu"], pod.limits["amd.com/gpu"]) == ("8", "2")
+@pytest.mark.parametrize(
+    ("parameters", "launching"),
+    [
+        ({"train_nodes": 2}, TRAINING),
+        ({"extract_pods": 2}, EXTRACTING),
+        ({"promote_model_name": ""}, CONCLUDING),
+    ],
+)
+def test_pods_that_compute_nothing_themselves_are_small_and_have_no_gpus(
+    parameters: dict[str, Any], launching: set[str], documents: list[dict[str, Any]]
+) -> None:
+    for pod in run_of(documents, **{**EVERYTHING, **parameters}):
+        if pod.name in LARGE:
+            small = pod.name in launching
+            expected = ("1", "4Gi", "0") if small else ("8", "64Gi", "2")
+            assert (pod.requests["cpu"], pod.limits["memory"], pod.limits["amd.com/gpu"]) == expected, (
+                pod.name
+            )
 
 
 def test_large_pods_are_placed_by_parameters(everything: list[PodTask]) -> None:
@@ -202,12 +218,10 @@ def test_no_task_is_cached_by_kfp(documents: list[dict[str, Any]]) -> None:
                 assert not task.get("cachingOptions", {}).get("enableCache"), name
 
 
-@pytest.mark.parametrize(("extract_pods", "train_parallel_runs"), [(MAX_PODS, 1), (1, MAX_PARALLEL_RUNS)])
 def test_the_workflow_of_a_run_with_everything_stays_small(
-    documents: list[dict[str, Any]], extract_pods: int, train_parallel_runs: int
+    documents: list[dict[str, Any]], everything: list[PodTask]
 ) -> None:
-    pods = {"extract_pods": extract_pods, "train_parallel_runs": train_parallel_runs}
-    size = workflow_bytes(documents, run_of(documents, **{**EVERYTHING, **pods}))
+    size = workflow_bytes(documents, everything)
     assert size.spec + size.status < MAX_WORKFLOW_BYTES
 
 

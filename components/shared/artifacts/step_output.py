@@ -229,11 +229,6 @@ def write_pointer(output: StepOutput, artifact: Any) -> None:
     artifact.metadata.update({**pointer, **output.metadata})
 
 
-def read_pointer(artifact: Any) -> StepOutput:
-    """Return the output that a KFP artifact points to (see `write_pointer`)."""
-    return replace(_pointed(Path(artifact.path)), reused=True)
-
-
 def copy_file(output: StepOutput, name: str, artifact: Any) -> None:
     """Copy one file of the output into a KFP artifact that the UI draws (HTML, Markdown)."""
     with atomic_file(Path(artifact.path)) as path:

@@ -6,8 +6,8 @@ import unicodedata
 BREAKS_A_LINE = {"Cc", "Cs", "Zl", "Zp"}
 INVISIBLE = {*BREAKS_A_LINE, "Cf", "Zs", "Mn", "Mc", "Me"}
 """Unicode's categories of controls, white space, formatting and marks that need another character."""
-MARKDOWN = re.compile(r"[\\`*\[\]<>|&~!#]|(?<!\w)_|_(?!\w)")
-"""What Markdown would read as more than a text; an underscore inside a word is none of it."""
+MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|&~!#]")
+"""What Markdown, or Kubeflow's reader of it, would read as more than a text."""
 BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters and a symbol that are drawn as nothing."""
 
@@ -40,4 +40,4 @@ def visible_form(text: str) -> str:
 
 def markdown_text(text: str) -> str:
     """Return a text as one line of Markdown that shows it as it is, in a table's cell too."""
-    return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
+    return MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))

@@ -16,8 +16,8 @@ from gradsift.components.shared.errors import (
     TrainingError,
 )
 from gradsift.components.shared.kubeflow_trainer.kubernetes_api import KubernetesApi, KubernetesError, Thing
+from gradsift.components.shared.kubeflow_trainer.node import FAILURES, LOGS
 from gradsift.components.shared.kubeflow_trainer.train_job_payload import CONTAINER, rank_of
-from gradsift.components.shared.kubeflow_trainer.train_node import FAILURES, LOGS
 from gradsift.components.shared.storage.addresses import join_uri
 from gradsift.components.shared.storage.storage import Storage
 from gradsift.components.shared.training.processes import error_of, last_error

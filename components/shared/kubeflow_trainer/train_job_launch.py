@@ -1,4 +1,4 @@
-"""Trains on several nodes: makes or finds a step's TrainJob, follows it to its end, and says why it failed.
+"""Works on several nodes: makes or finds a step's TrainJob, follows it to its end, and says why it failed.
 
 The TrainJob's name is that of the run and the step, so a step that is tried again finds the one of its earlier
 try. Only the TrainJob's conditions decide how it ended, never its log.
@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.kubeflow_trainer.kubernetes_api import KubernetesApi, Thing
+from gradsift.components.shared.kubeflow_trainer.node import EVENT, FAILURES, LOGS
 from gradsift.components.shared.kubeflow_trainer.train_job import TrainJob
 from gradsift.components.shared.kubeflow_trainer.train_job_failure import (
     Failure,
@@ -32,7 +33,7 @@ from gradsift.components.shared.kubeflow_trainer.train_job_payload import (
     rank_of,
     train_job_payload,
 )
-from gradsift.components.shared.kubeflow_trainer.train_node import EVENT, FAILURES, LOGS, write_jobs
+from gradsift.components.shared.kubeflow_trainer.train_node import write_jobs
 from gradsift.components.shared.process.lifeline import exit_on_sigterm
 from gradsift.components.shared.storage.storage import delete_below, open_storage
 from gradsift.components.shared.tracking.event_log import run_id
@@ -80,12 +81,41 @@ def run_train_job(
     processes = recipe.processes or gpu_count(node_resources) or 1
     for job in jobs:
         job.recipe.check_batch(recipe.nodes * processes)
-    api = KubernetesApi()
-    pod = api.own_pod()
     command = ["python", "-P", "-m", NODE, uri, write_jobs(jobs, uri)]
+    run_on_nodes(command, recipe.nodes, processes, node_resources, uri, scratch, tracker)
+
+
+def run_on_nodes(
+    command: Sequence[str],
+    nodes: int,
+    processes: int,
+    node_resources: Mapping[str, Any],
+    uri: str,
+    scratch: Path,
+    tracker: StepTracker,
+) -> None:
+    """Run a command on several nodes to its end; `node` is what it does there around its work.
+
+    SIGTERM deletes the TrainJob.
+
+    Args:
+        command: what every node runs.
+        nodes: their number.
+        processes: number of processes that the command starts on each.
+        node_resources: what each node gets: `cpu`, `memory`, and GPUs by their resource name.
+        uri: address for what nodes leave behind where they fail.
+        scratch: folder for the first node's log.
+        tracker: gets the first node's events, and knows run and step.
+
+    Raises:
+        GradsiftError: a node failed, for this reason.
+        TrainingError: the TrainJob failed.
+        KubernetesError: the cluster refused a request, or stayed out of reach.
+    """
+    api = KubernetesApi()
     runtime = os.environ.get(RUNTIME_VARIABLE, RUNTIME)
     payload = train_job_payload(
-        run_id(), tracker.step, pod, runtime, recipe.nodes, processes, node_resources, command
+        run_id(), tracker.step, api.own_pod(), runtime, nodes, processes, node_resources, command
     )
     train_job = TrainJob(api, payload["metadata"]["name"])
     with _deleted_on_sigterm(train_job), (scratch / LOG).open("a") as log:
@@ -96,7 +126,7 @@ def run_train_job(
             if not failure.disrupted or restarts == RESTARTS:
                 raise failure.error(write_report(failure, open_storage(uri)))
             _say(
-                f"TrainJob {train_job.name} lost a node; it is made anew, to go on from its last checkpoint."
+                f"TrainJob {train_job.name} lost a node; it is made anew, to go on with what is not finished."
             )
 
 

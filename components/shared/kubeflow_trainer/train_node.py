@@ -1,36 +1,26 @@
-"""What every node of a TrainJob runs: gets data and jobs from the run root, trains, and tells how that went.
+"""What every node of a TrainJob runs that trains: it gets data and jobs from the run root, and trains.
 
-The first node's log carries losses and progress to the launcher, one JSON value a line after `EVENT`. What is
-finished is kept on S3 by the training processes themselves (see `progress`). A node that fails leaves the
-end of its log there, and why, if it knows.
+What is finished is kept on S3 by the training processes themselves (see `progress`).
 """
 
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, digest_of, fetch, origin_of
-from gradsift.components.shared.errors import GradsiftError, InputError
+from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.kubeflow_trainer.node import pass_on, run_node
 from gradsift.components.shared.process.gpus import check_gpus
-from gradsift.components.shared.process.lifeline import exit_on_sigterm
 from gradsift.components.shared.process.outages import wait_through_outages
 from gradsift.components.shared.process.pod_environment import given_gpus
 from gradsift.components.shared.process.protection import protect_process
-from gradsift.components.shared.storage.scratch import scratch_path
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.training.job import TrainingJob
-from gradsift.components.shared.training.processes import LOG, failure_of, run_processes
+from gradsift.components.shared.training.processes import run_processes
 from gradsift.components.shared.training.progress import TrainingProgress
-
-EVENT = "gradsift-event "
-LOGS = "logs"
-FAILURES = "failures"
-LOG_END_BYTES = 256 * 1024
 
 
 def write_jobs(jobs: Sequence[TrainingJob], uri: str) -> str:
@@ -79,21 +69,7 @@ def main(uri: str, key: str) -> None:
         uri: the jobs' place under the run root.
         key: of the list of jobs there.
     """
-    scratch = scratch_path("train-node")
-    scratch.mkdir(parents=True, exist_ok=True)
-    rank = os.environ["PET_NODE_RANK"]
-    try:
-        with exit_on_sigterm():  # as process 1 of a container, it would go on otherwise
-            _train(uri, key, scratch)
-    except BaseException as error:
-        if (scratch / LOG).exists():
-            _leave(uri, f"{LOGS}/{rank}.log", _end_of(scratch / LOG))
-        if not isinstance(error, GradsiftError):
-            raise
-        failure = {"time": time.time(), **failure_of(error)}
-        _leave(uri, f"{FAILURES}/{rank}.json", json.dumps(failure).encode())
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
+    run_node(uri, lambda scratch: _train(uri, key, scratch))
 
 
 def _train(uri: str, key: str, scratch: Path) -> None:
@@ -104,29 +80,11 @@ def _train(uri: str, key: str, scratch: Path) -> None:
     os.environ["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] = "[rank${rank}]: "
     count = int(os.environ["PET_NPROC_PER_NODE"])
     if unfinished:
-        run_processes(unfinished, ["--tee=3"], count, scratch, uri, _tell, _echo)
-
-
-def _tell(event: dict[str, Any]) -> None:
-    print(f"{EVENT}{json.dumps(event)}", flush=True)
+        run_processes(unfinished, ["--tee=3"], count, scratch, uri, pass_on, _echo)
 
 
 def _echo(line: str) -> None:
     print(line, end="", flush=True)
-
-
-def _leave(uri: str, key: str, content: bytes) -> None:
-    """Leave something on S3 for the launcher; that this fails must not hide why."""
-    try:
-        open_storage(uri).write(key, content)
-    except GradsiftError as error:
-        print(error, file=sys.stderr)
-
-
-def _end_of(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LOG_END_BYTES))
-        return file.read()
 
 
 if __name__ == "__main__":

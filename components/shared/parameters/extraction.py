@@ -8,9 +8,6 @@ from pydantic import Field
 from gradsift.components.shared.parameters.settings import MAX_SEED, Settings
 from gradsift.components.shared.parameters.training import Precision
 
-MAX_PODS = 2
-"""Each pod is an iteration of a loop in the workflow, which Argo limits to 1 MiB."""
-
 
 class GradientExtractionConfig(Settings):
     """How gradients are projected and stored."""
@@ -79,8 +76,9 @@ class GradientExtractionConfig(Settings):
     pods: int = Field(
         1,
         ge=1,
-        le=MAX_PODS,
-        description="pods that share the work, each with the resources of a training step.",
+        le=1000,
+        description="pods that share the work, each with the resources of a training step; more than 1 are the "
+        "nodes of a Kubeflow TrainJob.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="decides the projection and the sampled labels.")
 

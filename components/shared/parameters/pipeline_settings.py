@@ -191,18 +191,15 @@ def _rules(settings: PipelineSettings) -> Iterator[str]:
                 f"Parameter fine_tune_seed is {settings.fine_tuning.seed}: expected at most "
                 f"{MAX_SEED - group.seeds + 1:,}, as {group.full_name('seeds')} counts up from it."
             )
-    pods, groups = settings.extraction.pods, settings.parallel_runs.parallel_runs
-    if pods > 1 and groups > 1:
-        yield (
-            f"Parameter train_parallel_runs is {groups}: expected 1 where extract_pods is {pods}, as the workflow "
-            "of a run has no room for more pods."
-        )
-    nodes = settings.training.nodes
-    if nodes > 1:
-        if not settings.run.output_uri.startswith("s3://"):
+    for name, count in {
+        "extract_pods": settings.extraction.pods,
+        "train_nodes": settings.training.nodes,
+    }.items():
+        if count > 1 and not settings.run.output_uri.startswith("s3://"):
             yield (
-                f"Parameter train_nodes is {nodes}: expected 1, as output_uri is a local path, which other nodes "
+                f"Parameter {name} is {count}: expected 1, as output_uri is a local path, which other nodes "
                 "cannot reach."
             )
-        if not settings.training.processes:
-            yield from settings.training.batch_problems(nodes * max(1, settings.resources.gpus))
+    nodes = settings.training.nodes
+    if nodes > 1 and not settings.training.processes:
+        yield from settings.training.batch_problems(nodes * max(1, settings.resources.gpus))

@@ -180,7 +180,7 @@ def test_the_report_and_the_metrics_show_what_was_written(
     metadata = finished.metadata
     for name in METRICS:
         assert metadata[f"test_{name}"] == evaluation.chosen.test[name].mean
-    assert {"rouge_l_gain_over_all", "loss_change_from_target_only"} <= set(metadata)
+    assert {"gain_over_all", "loss_minus_target_only"} <= set(metadata)
 
 
 def test_progress_counts_the_rows_written_by_every_run_that_is_trained(run: Run) -> None:

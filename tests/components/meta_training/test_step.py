@@ -10,7 +10,8 @@ from kfp import dsl
 
 from gradsift.components.meta_training.component import meta_train as meta_train_component
 from gradsift.components.meta_training.step import STEP, meta_train
-from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, write_pointer
+from gradsift.components.shared.artifacts.run_outputs import write_outputs
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.base_model import find_base_model
@@ -116,14 +117,13 @@ def test_an_unknown_base_model_fails_before_anything_is_launched(
 def test_several_nodes_train_through_a_train_job(
     model: ModelConfig, prepared_data: StepOutput, tmp_path: Path
 ) -> None:
-    data = dsl.Dataset(uri=str(tmp_path / "data"))
-    write_pointer(prepared_data, data)
+    root = str(tmp_path / "root")
     with pytest.raises(InputError, match=r"^Parameter nodes is 2: .* which other nodes cannot reach\.$"):
         meta_train_component.python_func(
-            data=data,
-            model=dsl.Model(uri=str(tmp_path / "model")),
+            meta_model=dsl.Model(uri=str(tmp_path / "model")),
+            inputs=write_outputs({"data": prepared_data}, root),
             settings={
-                "output_uri": str(tmp_path / "root"),
+                "output_uri": root,
                 "model": model.changes(),
                 "recipe": {"nodes": 2},
                 "node_resources": {"cpu": "4"},

@@ -109,6 +109,14 @@ def test_one_thing_wrong_is_one_sentence(changes: dict[str, Any], words: str, tm
     assert "things are wrong" not in said
 
 
+def test_every_finding_is_a_line_of_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    problem(tmp_path, evaluate_seeds=0, base_model="/no/such/model")
+    lines = capsys.readouterr().out.splitlines()
+    assert "wrong   parameters: Parameter evaluate_seeds is 0: expected 1 or more." in lines
+    assert any(line.startswith("wrong   base model: The base model '/no/such/model'") for line in lines)
+    assert next(line.split(":")[0] for line in lines if line.startswith("ok")) == "ok      run root"
+
+
 def test_a_run_root_that_cannot_be_written_is_reported_without_a_record(tmp_path: Path) -> None:
     (tmp_path / "root").write_text("a file")
     said = problem(tmp_path, evaluate_seeds=0)
@@ -119,7 +127,7 @@ def test_a_run_root_that_cannot_be_written_is_reported_without_a_record(tmp_path
 def test_s3_is_written_read_and_deleted_from(s3_root: str, tmp_path: Path) -> None:
     preflight({**defaults(), "output_uri": s3_root}, tmp_path / "report.md")
     assert open_storage(s3_root).keys() == ["tracking/some-run/preflight.jsonl"]
-    assert "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY given" in (tmp_path / "report.md").read_text()
+    assert r"AWS\_ACCESS\_KEY\_ID, AWS\_SECRET\_ACCESS\_KEY given" in (tmp_path / "report.md").read_text()
 
 
 def test_missing_s3_credentials_name_the_secret(tmp_path: Path) -> None:
@@ -158,7 +166,7 @@ def test_but_where_a_model_is_to_be_registered_mlflow_is_needed(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert "MLFLOW_TRACKING_URI names does not answer" in problem(tmp_path, promote_model_name="reviews")
-    assert "| **wrong** | MLflow |" in (tmp_path / "report.md").read_text()
+    assert "| wrong | MLflow |" in (tmp_path / "report.md").read_text()
 
 
 def test_an_mlflow_server_that_answers(mlflow_experiment: str, tmp_path: Path) -> None:

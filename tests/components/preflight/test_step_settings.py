@@ -30,31 +30,43 @@ def test_a_parameter_reaches_the_steps_that_read_it() -> None:
         )
     )
     assert resolved["meta_training"]["recipe"]["seed"] == 7
-    assert {resolved[step]["recipe"]["batch_size"] for step in ("meta_training", "calibration")} == {8}
-    assert resolved["fine_tuning"]["recipe"] == resolved["calibration"]["recipe"]
+    assert {resolved[step]["recipe"]["batch_size"] for step in ("meta_training", "fine_tuning")} == {8}
     assert resolved["subset_estimation"]["config"]["ridge_scaling"] == "absolute"
     assert resolved["fine_tuning"]["comparisons"] == {"seeds": 2}
     assert resolved["evaluation"]["config"] == {"bootstrap": 9}
-    assert resolved["calibration"]["start"] == resolved["fine_tuning"]["start"] == {"start": "meta"}
-    assert resolved["calibration"]["groups"] == resolved["fine_tuning"]["groups"] == {"parallel_runs": 2}
+    assert resolved["fine_tuning"]["start"] == {"start": "meta"}
+    assert resolved["fine_tuning"]["groups"] == {"parallel_runs": 2}
+    assert resolved["data_preparation"]["digest"] == resolved["promotion"]["digest"]
+
+
+LARGE, SMALL = ("64", "512Gi", "8"), ("2", "8Gi", "0")
 
 
 @pytest.mark.parametrize(
-    ("nodes", "training"), [(1, ("64", "512Gi", "8")), (2, ("2", "8Gi", "0"))], ids=["one node", "two nodes"]
+    ("parameters", "training", "extraction", "conclusion"),
+    [
+        ({}, LARGE, LARGE, SMALL),
+        ({"train_nodes": 2}, SMALL, LARGE, SMALL),
+        ({"extract_pods": 2}, LARGE, SMALL, SMALL),
+        ({"promote_model_name": "model"}, LARGE, LARGE, LARGE),
+    ],
+    ids=["default", "two nodes", "two extraction pods", "registered"],
 )
-def test_pods_that_launch_nodes_need_no_gpus_themselves(nodes: int, training: tuple[str, ...]) -> None:
-    settings = PipelineSettings.of(
-        {"train_nodes": nodes, "cpu": "64", "memory": "512Gi", "gpus": 8, "gpu_type": "amd.com/gpu"}
-    )
+def test_pods_are_large_where_they_compute_with_a_model_themselves(
+    parameters: dict[str, Any], training: tuple[str], extraction: tuple[str], conclusion: tuple[str]
+) -> None:
+    given = {"cpu": "64", "memory": "512Gi", "gpus": 8, "gpu_type": "amd.com/gpu", **parameters}
+    settings = PipelineSettings.of({"output_uri": "s3://bucket/runs", **given})
     texts = pods(settings)
     assert all(isinstance(text, str) for text in texts.values())
-    assert tuple(texts[f"training_{name}"] for name in ("cpu", "memory", "gpus")) == training
-    assert texts["gpus"] == "8", "gradients are extracted in the step's own pods"
-    step = step_settings(settings)["meta_training"]
-    if nodes == 1:
-        assert step["gpus"] == 8
-    else:
-        assert step["node_resources"] == {"cpu": "64", "memory": "512Gi", "amd.com/gpu": 8}
+    for kind, expected in {"training": training, "extraction": extraction, "conclusion": conclusion}.items():
+        assert tuple(texts[f"{kind}_{name}"] for name in ("cpu", "memory", "gpus")) == expected, kind
+    steps = step_settings(settings)
+    for step, kind in {"meta_training": training, "gradient_extraction": extraction}.items():
+        if kind is LARGE:
+            assert steps[step]["gpus"] == 8
+        else:
+            assert steps[step]["node_resources"] == {"cpu": "64", "memory": "512Gi", "amd.com/gpu": 8}
 
 
 @pytest.mark.parametrize(

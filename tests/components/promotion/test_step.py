@@ -14,12 +14,12 @@ import pytest
 from doubles.faulty_proxy import faulty_proxy
 from mlflow import MlflowClient
 
-from gradsift.components.promotion.freshness import fingerprint, is_changed
-from gradsift.components.promotion.registry import ModelRegistry
 from gradsift.components.promotion.step import promote
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError, TrackingError
+from gradsift.components.shared.model_registry.freshness import fingerprint, is_changed
+from gradsift.components.shared.model_registry.registry import ModelRegistry
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.process import outages
 from gradsift.components.shared.tracking.event_log import EventLog

@@ -111,18 +111,18 @@ def test_the_step_that_failed_says_why(
     kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, record: Record, s3_root: str
 ) -> None:
     def steps() -> Iterator[None]:
-        for step in ("gradient_extraction-1", "gradient_extraction-0"):
+        for step in ("calibration-1", "calibration-0"):
             with suppress(TrainingError), track_step(step, s3_root, {}):
                 raise TrainingError(f"The disk of {step} is full.")
         yield
 
-    kfp_api.script = [_state("RUNNING"), _state("FAILED", extract_part="RUNNING")]
+    kfp_api.script = [_state("RUNNING"), _state("FAILED", train_runs="RUNNING")]
     record(steps())
     code, _, errors = gradsift("submit", "--wait", "--set", f"output_uri={s3_root}")
     (run_id,) = kfp_api.runs
     assert code == 1
     assert errors == (
-        "Error: Step gradient_extraction-1 failed: The disk of gradient_extraction-1 is full. "
+        "Error: Step calibration-1 failed: The disk of calibration-1 is full. "
         f"See {kfp_host}/#/runs/details/{run_id}.\n"
     )
 

@@ -56,6 +56,9 @@ def test_apply_makes_recurring_runs(
     assert nightly["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert (nightly["status"], nightly["max_concurrency"], nightly["no_catchup"]) == ("ENABLED", "1", True)
     assert len(nightly["description"]) < 255
+    assert nightly["description"].startswith(
+        "Fine-tunes for sst2 at 0 0 2 * * * (UTC). Kept by `gradsift schedule apply` for gradsift: "
+    )
     assert weekly["runtime_config"]["parameters"] == form_of(
         {
             "target": "mr",

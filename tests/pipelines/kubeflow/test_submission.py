@@ -1,5 +1,6 @@
 """`gradsift submit`, by the real kfp client against a double of the API."""
 
+import re
 import threading
 from collections.abc import Callable
 
@@ -30,9 +31,25 @@ def test_a_run_is_started_with_its_parameters_and_its_address_printed(
     assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert run["experiment_id"] == experiment["experiment_id"]
     assert experiment["display_name"] == "gradsift"
+    assert re.fullmatch(r"gradsift mr \d{4}-\d\d-\d\d \d\d:\d\d", run["display_name"])
+    assert re.fullmatch(r"\d+\.\d+\.\d+-[0-9a-f]{8}", version["display_name"])
     assert version["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"].keys() == (
         gradsift_pipeline.component_spec.inputs.keys()
     )
+
+
+def test_an_upload_carries_the_description_and_submit_finds_it(
+    kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine, compiled_pipeline: CompiledPipeline
+) -> None:
+    code, output, errors = gradsift("upload")
+    (pipeline,) = kfp_api.pipelines.values()
+    (version,) = kfp_api.versions.values()
+    place = f"pipelines/details/{pipeline['pipeline_id']}/version/{version['pipeline_version_id']}"
+    assert (code, output, errors) == (0, f"Pipeline: {kfp_host}/#/{place}\n", "")
+    assert pipeline["description"] == compiled_pipeline.documents[0]["pipelineInfo"]["description"]
+    assert kfp_api.runs == {}
+    assert gradsift("upload")[0] == gradsift("submit")[0] == 0
+    assert len(kfp_api.pipelines) == len(kfp_api.versions) == 1
 
 
 def test_a_second_run_reuses_version_and_experiment(
@@ -84,7 +101,9 @@ def test_what_somebody_else_makes_in_between_is_used(
     kfp_api: KfpApi, kfp_host: str, compiled_pipeline: CompiledPipeline, gradsift: CommandLine, kind: str
 ) -> None:
     def submit() -> None:
-        submission.submit(open_kubeflow(kfp_host, None), compiled_pipeline, {}, "gradsift", None, None)
+        submission.submit(
+            open_kubeflow(kfp_host, None), compiled_pipeline, form_of({}), "gradsift", None, None
+        )
 
     def race(request: str) -> None:
         if request == kind:
@@ -162,7 +181,7 @@ def test_what_the_api_refuses_is_said_in_its_words(
 ) -> None:
     kubeflow = open_kubeflow(kfp_host, None)
     with pytest.raises(InputError) as error:
-        submission.submit(kubeflow, compiled_pipeline, {"bogus": 1}, "gradsift", None, None)
+        submission.submit(kubeflow, compiled_pipeline, {**form_of({}), "bogus": 1}, "gradsift", None, None)
     assert str(error.value) == (
         f"Kubeflow Pipelines at {kfp_host} answered 400: Failed to serve POST /runs: Invalid input error: "
         "parameter(s) provided are not required by pipeline: bogus."

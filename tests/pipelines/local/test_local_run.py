@@ -112,7 +112,7 @@ def test_mlflow_holds_one_parent_and_one_child_a_step(finished: tuple[Path, str]
     assert parent.data.params["fine_tune_steps"] == "4"
     assert "test_accuracy" in parent.data.metrics
     children = {run.data.tags["gradsift.step"]: run for run in runs if run is not parent}
-    assert set(children) == {*STEPS, "gradient_extraction-0", *COMPARISONS}
+    assert set(children) == {*STEPS, *COMPARISONS}
     assert all(child.data.tags["mlflow.parentRunId"] == parent.info.run_id for child in children.values())
     assert {each.dataset.name for each in children["meta_training"].inputs.dataset_inputs} == {
         "sst2",
@@ -192,15 +192,14 @@ def test_source_and_committed_yaml_run_under_the_local_runner(
     monkeypatch.setenv("KFP_RUN_ID", form.replace(" ", "-"))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
     pipeline = gradsift_pipeline if form == "source" else components.load_component_from_file(str(COMMITTED))
-    # Another seed of the data and another cap: every step has its own work to do; and another number of pods.
-    number = {"source": 1, "committed YAML": 2}[form]
-    arguments = {**SMALL, "prepare_seed": number, "extract_pods": number}
+    # Another seed of the data and another cap: every step has its own work to do.
+    arguments = {**SMALL, "prepare_seed": {"source": 1, "committed YAML": 2}[form]}
     arguments |= {"prepare_max_rows_per_task": 24, "evaluate_max_runs": 1}
     arguments |= {"output_uri": str(root), "base_model": str(tiny_encoder)}
     pipeline(**form_of(arguments))
     events = step_events(str(root), form.replace(" ", "-"))
     assert {step: log[-1]["status"] for step, log in events.items()} == dict.fromkeys(
-        [*STEPS, *COMPARISONS, *(f"gradient_extraction-{part}" for part in range(number))], "finished"
+        [*STEPS, *COMPARISONS], "finished"
     )
     [metrics] = tmp_path.rglob("evaluate/executor_output.json")
     artifacts = json.loads(metrics.read_text())["artifacts"]

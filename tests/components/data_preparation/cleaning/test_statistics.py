@@ -38,10 +38,10 @@ def test_the_table_has_a_row_a_task_and_keeps_its_columns() -> None:
     assert lines[0] == "# Task suite my suite"
     assert lines[4] == "| films | target | 4 | 1 | - | 3 | bad (75%) | 3 / 4 | 2 duplicate | - | - | MIT |"
     assert lines[5] == (
-        "| films | auxiliary | 4 | 1 | - | 3 | bad (75%) | 3 / 4 | 2 duplicate | - | flip_labels "
-        "| a&#124;b &#60;i&#62; |"
+        r"| films | auxiliary | 4 | 1 | - | 3 | bad (75%) | 3 / 4 | 2 duplicate | - | flip\_labels "
+        r"| a\|b \<i\> |"
     )
-    assert {line.count("|") for line in lines[2:6]} == {13}
+    assert {line.replace(r"\|", "").count("|") for line in lines[2:6]} == {13}
     assert "where their labels differ: the first one stays" in lines[7]
 
 

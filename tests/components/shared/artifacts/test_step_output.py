@@ -6,7 +6,6 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +25,6 @@ from gradsift.components.shared.artifacts.step_output import (
     output_key,
     produce,
     read_file,
-    read_pointer,
     work_folder,
     work_uri,
     write_manifest,
@@ -179,11 +177,12 @@ def test_an_output_in_the_place_of_another_is_not_taken(tmp_path: Path) -> None:
     "content", ["null", "[]", "{", '{"uri": 5, "digest": "", "metadata": {}}', '{"uri": "a"}']
 )
 def test_a_garbage_pointer_is_one_sentence(tmp_path: Path, content: str) -> None:
-    (tmp_path / "pointer").write_text(content)
+    (tmp_path / "output.origin.json").write_text(content)
     with pytest.raises(
-        InputError, match=rf"^{tmp_path}/pointer (is not valid JSON|holds|points to no output).*\.$"
+        InputError,
+        match=rf"^{tmp_path}/output\.origin\.json (is not valid JSON|holds|points to no output).*\.$",
     ):
-        read_pointer(SimpleNamespace(path=str(tmp_path / "pointer")))
+        origin_of(tmp_path / "output")
 
 
 def test_a_manifest_cannot_name_a_file_outside_the_output(root: str) -> None:
@@ -290,8 +289,9 @@ def test_a_pointer_leads_to_the_output(root: str, tmp_path: Path) -> None:
     output = produce(root, STEP, INPUTS, write_two_files)
     artifact = dsl.Dataset(uri=str(tmp_path / "artifact"))
     write_pointer(output, artifact)
-    found = read_pointer(artifact)
-    assert (found.uri, found.digest, found.metadata) == (output.uri, output.digest, output.metadata)
+    pointer = json.loads(Path(artifact.path).read_text())
+    found = StepOutput(pointer["uri"], pointer["digest"], pointer["metadata"])
+    assert found == output
     assert artifact.metadata == {"uri": output.uri, "digest": output.digest, **output.metadata}
     copy = dsl.Markdown(uri=str(tmp_path / "copy"))
     copy_file(found, "a.txt", copy)

@@ -1,44 +1,5 @@
-"""Fixtures for what trains through a cluster: a double of its API, as a step's pod sees it."""
+"""Fixtures for what trains through a cluster."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from doubles.trainer_fixtures import cluster, in_cluster, nodes, trainer_api
 
-import pytest
-from doubles.trainer_api_double import LAUNCHER, LAUNCHER_LABELS, LAUNCHER_SPEC, TrainerApi
-from doubles.trainer_api_server import Cluster
-from kubernetes.config import incluster_config
-
-from gradsift.components.shared.kubeflow_trainer import train_job, train_job_launch, train_job_log
-from gradsift.components.shared.process import outages
-
-
-@pytest.fixture
-def trainer_api() -> TrainerApi:
-    """Return the state of a cluster with the launcher's pod."""
-    api = TrainerApi()
-    api.add_pod(LAUNCHER, LAUNCHER_LABELS, LAUNCHER_SPEC)
-    return api
-
-
-@pytest.fixture
-def cluster(trainer_api: TrainerApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """Return that cluster, not up yet, found by the environment; waiting in it takes little time."""
-    account = tmp_path / "account"
-    account.mkdir()
-    cluster = Cluster(trainer_api, account)
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(account / "token"))
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(account / "ca.crt"))
-    monkeypatch.setattr(outages, "MAX_DELAY_SECONDS", 0.1)
-    monkeypatch.setattr(train_job_launch, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(train_job_log, "RECONNECT_SECONDS", 0.05)
-    monkeypatch.setattr(train_job, "DELETE_POLL_SECONDS", 0.02)
-    return cluster
-
-
-@pytest.fixture
-def in_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Return that cluster, up, with this process as one of the launcher's pod."""
-    with cluster.up():
-        for name, value in cluster.environment(LAUNCHER).items():
-            monkeypatch.setenv(name, value)
-        yield cluster
+__all__ = ["cluster", "in_cluster", "nodes", "trainer_api"]

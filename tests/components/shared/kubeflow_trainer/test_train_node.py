@@ -1,21 +1,16 @@
 """Training on two nodes: the double of the API starts each node as a process here, as Kubeflow Trainer would."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from doubles.trainer_api_double import Thing, TrainerApi
 from doubles.trainer_api_server import Cluster
+from doubles.trainer_nodes import Nodes
 from safetensors.torch import load_file
 from waiting import wait_until
 
@@ -47,97 +42,6 @@ RECIPE = TrainingRecipe(
     checkpoint_steps=6,
     seed=3,
 )
-
-
-class Nodes:
-    """The machines of a cluster: runs the command of each TrainJob's nodes, with a disk of their own.
-
-    Attributes:
-        lives: how many TrainJobs have started.
-        when_started: called with each node's processes, once they run.
-    """
-
-    def __init__(self, api: TrainerApi, disks: Path) -> None:
-        self.api = api
-        self.disks = disks
-        self.lives = 0
-        self.when_started: Callable[[list[subprocess.Popen[bytes]]], None] = lambda processes: None
-        self.processes: list[subprocess.Popen[bytes]] = []
-        api.on_create = lambda train_job: threading.Thread(
-            target=self._run, args=(train_job,), daemon=True
-        ).start()
-
-    def _run(self, train_job: Thing) -> None:
-        name = train_job["metadata"]["name"]
-        self.lives += 1
-        pods = self.api.start_nodes(name)
-        processes = self._start(train_job["spec"]["trainer"])
-        readers = [
-            threading.Thread(target=self._read, args=(pod, process), daemon=True)
-            for pod, process in zip(pods, processes, strict=True)
-        ]
-        for reader in readers:
-            reader.start()
-        self.when_started(processes)
-        for process in processes:
-            process.wait()
-        for reader in readers:
-            reader.join()
-        failed = any(process.returncode for process in processes)
-        self.api.set_condition(name, "Failed" if failed else "Complete")
-
-    def _start(self, trainer: Thing) -> list["subprocess.Popen[bytes]"]:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        started = []
-        for rank in range(trainer["numNodes"]):
-            disk = self.disks / f"life-{self.lives}" / f"node-{rank}"
-            disk.mkdir(parents=True)
-            environment = {
-                "PET_NNODES": str(trainer["numNodes"]),
-                "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"]),
-                "PET_NODE_RANK": str(rank),
-                "PET_MASTER_ADDR": "127.0.0.1",
-                "PET_MASTER_PORT": str(port),
-                "TMPDIR": str(disk),
-                "OMP_NUM_THREADS": "1",
-            }
-            command = [sys.executable, *trainer["command"][1:]]
-            started.append(
-                subprocess.Popen(
-                    command,
-                    env={**os.environ, **environment},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                )
-            )
-        self.processes += started
-        return started
-
-    def _read(self, pod: Thing, process: "subprocess.Popen[bytes]") -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            self.api.say(pod, line.decode().rstrip("\n"))
-        self.api.end_pod(pod, process.wait() % 256)
-
-    def log(self, rank: int) -> str:
-        """Return what the node of the last TrainJob printed."""
-        (pod,) = [
-            pod
-            for pod in self.api.pods.values()
-            if pod["metadata"]["labels"].get("batch.kubernetes.io/job-completion-index") == str(rank)
-        ]
-        return "\n".join(text for _, text in self.api.logs[pod["metadata"]["name"]])
-
-
-@pytest.fixture
-def nodes(trainer_api: TrainerApi, tmp_path: Path) -> Iterator[Nodes]:
-    nodes = Nodes(trainer_api, tmp_path / "disks")
-    yield nodes
-    for process in nodes.processes:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
 
 
 @pytest.fixture

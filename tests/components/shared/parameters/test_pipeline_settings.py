@@ -78,7 +78,7 @@ def test_every_parameter_is_described_and_every_number_bounded() -> None:
             399,
             "Parameter extract_projection_width is 399: expected at least extract_dimension (400).",
         ),
-        ("extract_pods", 10**9, "Parameter extract_pods is 1000000000: expected 2 or less."),
+        ("extract_pods", 10**9, "Parameter extract_pods is 1000000000: expected 1,000 or less."),
         ("extract_dtype", "int8", "Parameter extract_dtype is 'int8': expected one of float16, float32."),
         ("calibrate_runs", 3, "Parameter calibrate_runs is 3: expected 0, or 4 or more."),
         ("calibrate_runs", -1, "Parameter calibrate_runs is -1: expected 0 or more."),
@@ -142,8 +142,8 @@ def test_an_impossible_value_is_named_as_the_pipeline_names_it(name: str, value:
             "Parameter train_nodes is 3: expected 1, as output_uri is a local path",
         ),
         (
-            {"extract_pods": 2, "train_parallel_runs": 2},
-            "Parameter train_parallel_runs is 2: expected 1 where extract_pods is 2, as the workflow",
+            {"extract_pods": 2, "output_uri": "/runs"},
+            "Parameter extract_pods is 2: expected 1, as output_uri is a local path",
         ),
         (
             {"train_nodes": 3, "gpus": 2, "train_batch_size": 32},

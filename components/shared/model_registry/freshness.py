@@ -2,9 +2,9 @@
 
 import logging
 
-from gradsift.components.promotion.registry import CANDIDATE, CHAMPION, open_registry
 from gradsift.components.shared.artifacts.step_output import StepOutput, digest_of
 from gradsift.components.shared.errors import TrackingError
+from gradsift.components.shared.model_registry.registry import CANDIDATE, CHAMPION, open_registry
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.tracking.tracking import StepTracker
 
