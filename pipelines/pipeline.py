@@ -105,7 +105,9 @@ def gradsift_pipeline(*fields: Any) -> None:
                 settings=resolved["subset_estimation"],
             ).after(calibration)
             selection = estimates.outputs["selection"]
-            tuned = fine_tune_target(data=prepared, selection=selection, settings=resolved["fine_tuning"])
+            tuned = fine_tune_target(
+                data=prepared, meta_model=meta_model, selection=selection, settings=resolved["fine_tuning"]
+            )
             model = tuned.outputs["model"]
             comparisons = tuned.outputs["Output"]
             with dsl.ParallelFor(comparisons, name="comparison-runs") as planned:

@@ -124,6 +124,7 @@ def _evaluate(
         labels=labels,
         val_rows=data.task(data.target).rows["val"],
         test_rows=len(rows),
+        start=answered.settings.start,
         optimizer_steps=first.record.optimizer_steps,
         batch_size=answered.settings.recipe["batch_size"],
         seeds=len(runs[CHOSEN]),

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import FiniteFloat, NonNegativeInt
 
-from gradsift.components.shared.records.fine_tuning_runs import Start
+from gradsift.components.shared.parameters.training import Start
 from gradsift.components.shared.records.results import NonNegative, Record, ResultFile
 
 Kind = Literal["estimator", "baseline", "calibration"]

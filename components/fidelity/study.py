@@ -24,12 +24,11 @@ from gradsift.components.shared.models.untrained_model import answers_untrained,
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
-from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.parameters.training import Start, TrainingRecipe
 from gradsift.components.shared.records.fine_tuning_runs import (
     FineTuningRuns,
     GroupSettings,
     RunGroup,
-    Start,
     read_runs,
 )
 from gradsift.components.shared.tracking.tracking import StepTracker
@@ -123,7 +122,7 @@ def run_study(
         truths = []
         for start in study.starts:
             group = _runs(study, subsets, start, data, meta, model, recipe)
-            true = steps.do(group.purpose, partial(_true_losses, group, data, root, meta))
+            true = steps.do(group.purpose, partial(_true_losses, group, data, root))
             true.write(folder / f"true_losses_{start}")
             truths.append(true)
 
@@ -159,16 +158,14 @@ def _runs(
 ) -> RunGroup:
     """Return the true fine-tunings from one start; test inputs are not answered."""
     prepared = PreparedData(fetch(data))
-    weights = base_digests(meta) if start == "base" else [meta.digest]
-    settings = GroupSettings.of(data, prepared, start, weights, model, recipe, test_answers=False)
+    own = meta if start == "meta" else None
+    settings = GroupSettings.of(data, prepared, base_digests(meta), model, recipe, own, test_answers=False)
     runs = runs_of(prepared, subsets, recipe, study.seeds)
     return RunGroup(purpose=f"true_losses_{start}", number=0, settings=settings, runs=runs)
 
 
-def _true_losses(
-    group: RunGroup, data: StepOutput, root: str, meta: StepOutput, tracker: StepTracker
-) -> FineTuningRuns:
-    train_runs(group, data, root, tracker, meta if group.settings.start == "meta" else None)
+def _true_losses(group: RunGroup, data: StepOutput, root: str, tracker: StepTracker) -> FineTuningRuns:
+    train_runs(group, data, root, tracker)
     true = read_runs([group], root)
     assert true is not None
     return true

@@ -39,14 +39,16 @@ def train_runs(data: dsl.Input[dsl.Dataset], settings: dict, planned: str) -> No
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def fine_tune_target(
     data: dsl.Input[dsl.Dataset],
+    meta_model: dsl.Input[dsl.Model],
     selection: dsl.Input[dsl.Artifact],
     model: dsl.Output[dsl.Model],
     settings: dict,
 ) -> list:
-    """Fine-tune the base model on the selected tasks and the target, keep it, and plan what it is compared by.
+    """Fine-tune on the selected tasks and the target, keep the model, and plan what it is compared by.
 
     Args:
         data: pointer to the prepared data.
+        meta_model: pointer to the meta-trained model, which `fine_tune_start` may ask for.
         selection: pointer to the selection.
         model: pointer to the final model.
         settings: what preflight resolved for this step.
@@ -56,4 +58,4 @@ def fine_tune_target(
     """
     from gradsift.components.fine_tuning import entry_point
 
-    return entry_point.fine_tune_target(data, selection, model, settings)
+    return entry_point.fine_tune_target(data, meta_model, selection, model, settings)

@@ -9,7 +9,12 @@ from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
 from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.parameters.training import ParallelRunsSettings, TrainingRecipe
+from gradsift.components.shared.parameters.training import (
+    FineTuningStart,
+    ParallelRunsSettings,
+    Start,
+    TrainingRecipe,
+)
 from gradsift.components.shared.records.run_plans import read_group, write_groups
 from gradsift.components.shared.tracking.step_run import begin_step, run_step
 
@@ -30,6 +35,7 @@ def plan_calibration(data: Any, meta_model: Any, settings: Mapping[str, Any]) ->
             recipe,
             root,
             _parallel_runs(settings),
+            _start(settings),
         )
         tracker.metrics({"groups": len(groups)})
         return write_groups(groups, root)
@@ -47,24 +53,27 @@ def train_runs(data: Any, settings: Mapping[str, Any], planned: str) -> None:
         tracker.metrics({"runs": len(records)})
 
 
-def fine_tune_target(data: Any, selection: Any, model: Any, settings: Mapping[str, Any]) -> list:
-    """Fine-tune the base model on the selected tasks and the target, keep it, and plan what it is compared by."""
+def fine_tune_target(
+    data: Any, meta_model: Any, selection: Any, model: Any, settings: Mapping[str, Any]
+) -> list:
+    """Fine-tune on the selected tasks and the target, keep the model, and plan what it is compared by."""
     config, recipe = ModelConfig(**settings["model"]), TrainingRecipe(**settings["recipe"])
     prepared, estimates, root = read_pointer(data), read_pointer(selection), settings["output_uri"]
     launcher = launcher_on(settings.get("node_resources", {}))
+    meta = read_pointer(meta_model) if _start(settings) == "meta" else None
     output = run_step(
         final_model.STEP,
         settings,
         {**config.model_dump(), **recipe.model_dump()},
         lambda tracker: final_model.fine_tune_target(
-            config, recipe, prepared, estimates, root, tracker, launcher
+            config, recipe, prepared, estimates, root, tracker, launcher, meta
         ),
         model,
     )
     comparisons = ComparisonConfig(**settings["comparisons"])
     with begin_step(f"{plan.COMPARISONS}-plan", settings, comparisons.model_dump()) as tracker:
         groups = plan.plan_comparisons(
-            comparisons, prepared, estimates, output, root, _parallel_runs(settings)
+            comparisons, prepared, estimates, output, root, _parallel_runs(settings), meta
         )
         tracker.metrics({"groups": len(groups)})
         return write_groups(groups, root)
@@ -72,3 +81,7 @@ def fine_tune_target(data: Any, selection: Any, model: Any, settings: Mapping[st
 
 def _parallel_runs(settings: Mapping[str, Any]) -> int:
     return ParallelRunsSettings(**settings["groups"]).parallel_runs
+
+
+def _start(settings: Mapping[str, Any]) -> Start:
+    return FineTuningStart(**settings["start"]).start

@@ -24,8 +24,9 @@ def fine_tune_target(
     root_uri: str,
     tracker: StepTracker,
     launch: Launcher = launch_processes,
+    meta: StepOutput | None = None,
 ) -> StepOutput:
-    """Return the base model fine-tuned on the selection and the target, trained now or found.
+    """Return the base model, or theta*, fine-tuned on the selection and the target, trained now or found.
 
     Args:
         model: the pretrained model.
@@ -35,6 +36,7 @@ def fine_tune_target(
         root_uri: the run root, a local path or an `s3://` address.
         tracker: gets losses, progress, the data sets used and the model.
         launch: where training runs (see `train`).
+        meta: theta*, where training starts from it.
 
     Raises:
         InputError: the base model cannot be used.
@@ -44,7 +46,7 @@ def fine_tune_target(
     chosen = Selection.read(fetch(selection, [Selection.FILE]))
     base = find_base_model(model.base_model)
     weights = [base.digest, base.tokenizer_digest]
-    settings = GroupSettings.of(data, prepared, "base", weights, model, recipe)
+    settings = GroupSettings.of(data, prepared, weights, model, recipe, meta)
     run = PlannedRun.of(prepared, chosen.selected, recipe)
     for task in [prepared.target, *run.subset]:
         tracker.dataset(task, data.uri, data.digest, "training", prepared.task(task).rows["train"])

@@ -22,6 +22,7 @@ from gradsift.components.shared.records.fine_tuning_runs import (
     RUNS,
     STEP,
     FineTuningRun,
+    GroupSettings,
     PlannedRun,
     RunGroup,
     find_model,
@@ -44,7 +45,6 @@ def train_runs(
     data: StepOutput,
     root_uri: str,
     tracker: StepTracker,
-    meta: StepOutput | None = None,
     launch: Launcher = launch_processes,
 ) -> list[StepOutput]:
     """Train the runs of a group that are not finished yet, in one launch, and publish each run's record.
@@ -57,7 +57,6 @@ def train_runs(
         data: the prepared data.
         root_uri: the run root, a local path or an `s3://` address.
         tracker: gets the progress.
-        meta: theta*, where the runs start from it.
         launch: where training runs (see `train`).
 
     Returns:
@@ -73,7 +72,7 @@ def train_runs(
     published: list[StepOutput] = []
     if missing:
         base = _planned_base(group)
-        jobs = [_job(group, run, data, meta, root_uri) for run in missing]
+        jobs = [_job(group, run, data, root_uri) for run in missing]
         keys = [run_key(group.settings, run) for run in group.runs]
         scratch = work_folder(root_uri, f"{STEP}-{digest_of(keys)[:16]}-processes")
         train(jobs, scratch, tracker, launch)
@@ -92,9 +91,7 @@ def _planned_base(group: RunGroup) -> BaseModel:
     )
 
 
-def _job(
-    group: RunGroup, run: PlannedRun, data: StepOutput, meta: StepOutput | None, root_uri: str
-) -> TrainingJob:
+def _job(group: RunGroup, run: PlannedRun, data: StepOutput, root_uri: str) -> TrainingJob:
     """Return the job of a run, which fills the folder that `produce` publishes."""
     settings = group.settings
     place = MODELS if group.keep_models else RUNS
@@ -105,10 +102,18 @@ def _job(
         tasks=[settings.target, *run.subset] if run.steps else [],
         model=ModelConfig(**settings.model),
         recipe=TrainingRecipe(**settings.recipe, steps=run.steps, seed=run.seed),
-        start=None if meta is None else fetch(meta),
+        start=_start(settings),
         keep_model=group.keep_models,
         measured=measured,
     )
+
+
+def _start(settings: GroupSettings) -> Path | None:
+    """Return the folder of theta*, where runs start from it."""
+    if settings.meta_uri is None:
+        return None
+    [digest] = settings.weights
+    return fetch(StepOutput(settings.meta_uri, digest, {}))
 
 
 def _publish(

@@ -24,6 +24,7 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
         for schedule in (settings.fine_tuning, settings.meta_training)
     ]
     fine_tuning, meta_training = ({"model": model, "recipe": recipe.changes()} for recipe in recipes)
+    start = {"start": settings.fine_tuning_start.changes()}
     hardware, groups = _training_hardware(settings), {"groups": settings.parallel_runs.changes()}
     estimation = SubsetEstimationConfig.of(settings.estimation, *recipes)
     asked = {name: model[name] for name in ("base_model", "max_length", "prompt_form") if name in model}
@@ -35,12 +36,13 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
             "config": settings.extraction.changes(),
             "gpus": settings.resources.gpus,
         },
-        "calibration": {**common, "config": settings.calibration.changes(), **fine_tuning, **groups},
+        "calibration": {**common, "config": settings.calibration.changes(), **fine_tuning, **start, **groups},
         "fine_tuning_runs": {**common, **hardware},
         "subset_estimation": {**common, "config": estimation.changes()},
         "fine_tuning": {
             **common,
             **fine_tuning,
+            **start,
             **hardware,
             "comparisons": settings.comparison.changes(),
             **groups,

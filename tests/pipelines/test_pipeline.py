@@ -76,7 +76,7 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
         "plan-calibration": {"meta-train"},
         "for-loop-4": {"plan-calibration"},
         "estimate-subsets": {"meta-train", "seal-gradients", "plan-calibration", "for-loop-4"},
-        "fine-tune-target": {"estimate-subsets"},
+        "fine-tune-target": {"meta-train", "estimate-subsets"},
         "for-loop-5": {"fine-tune-target"},
         "evaluate": {"estimate-subsets", "fine-tune-target", "for-loop-5"},
         "condition-6": {"fine-tune-target", "evaluate"},

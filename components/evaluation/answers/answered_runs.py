@@ -23,7 +23,7 @@ class AnsweredRun:
 
     @property
     def is_trained(self) -> bool:
-        """Whether it took optimizer steps; else it is the base model."""
+        """Whether it took optimizer steps; else it is the model that the runs start from."""
         return self.record.optimizer_steps > 0
 
 
@@ -55,7 +55,7 @@ class AnsweredRuns:
 
     @property
     def untrained(self) -> AnsweredRun | None:
-        """The base model before training, or None where its head has to be trained first."""
+        """The model that the runs start from, or None where its head has to be trained first."""
         return next((run for run in self.runs if not run.is_trained), None)
 
 

@@ -163,6 +163,7 @@ def _measured(evaluation: Evaluation) -> dict[str, Any]:
     shares += [run.test[share] for model in evaluation.models for run in model.runs]
     return {
         "evaluation": evaluation,
+        "starting_model": report_words.starting_model(evaluation.start),
         "share": share,
         "other_shares": [name for name in evaluation.shares if name != share],
         "share_axis": axis_over(shares, label_scale=100),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from markupsafe import Markup, escape
 
 from gradsift.components.evaluation.report.charts import MINUS
+from gradsift.components.shared.parameters.training import Start
 from gradsift.components.shared.records.evaluation_results import LOSS, Evaluation, Interval
 from gradsift.components.shared.records.metric_names import metric_words
 from gradsift.components.shared.records.selection_results import Calibration, Selection
@@ -50,6 +51,11 @@ def named(identifier: str) -> str:
     if re.fullmatch(r"step \d+", identifier):
         return f"{identifier.capitalize()} of the search"
     return NAMES.get(identifier, identifier)
+
+
+def starting_model(start: Start) -> str:
+    """Return the reader's word for the model that fine-tuning starts from."""
+    return {"base": "base", "meta": "meta-trained"}[start]
 
 
 def wrappable(name: str) -> Markup:

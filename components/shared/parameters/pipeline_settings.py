@@ -21,6 +21,7 @@ from gradsift.components.shared.parameters.run import RunSettings
 from gradsift.components.shared.parameters.settings import Settings, SettingsError, form_name
 from gradsift.components.shared.parameters.training import (
     FineTuningSettings,
+    FineTuningStart,
     MetaTrainingSettings,
     ParallelRunsSettings,
     TrainingSettings,
@@ -44,6 +45,7 @@ class PipelineSettings:
     calibration: CalibrationConfig
     estimation: EstimationSettings
     fine_tuning: FineTuningSettings
+    fine_tuning_start: FineTuningStart
     comparison: ComparisonConfig
     evaluation: EvaluationConfig
     promotion: PromotionConfig

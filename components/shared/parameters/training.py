@@ -15,6 +15,7 @@ from gradsift.components.shared.parameters.settings import (
 )
 
 Precision = Literal["auto", "bf16", "float32"]
+Start = Literal["base", "meta"]
 Offload = Literal["none", "optimizer", "parameters"]
 
 MAX_PARALLEL_RUNS = 2
@@ -145,6 +146,18 @@ class FineTuningSettings(ScheduleSettings):
     epochs: float = Field(3.0, ge=0, le=1e4, description=EPOCHS)
     steps: int = form_field("fine_tune_steps", 40, description=STEPS, ge=0, le=MAX_COUNT)
     learning_rate: float = Field(5e-5, gt=0, le=10, description=LEARNING_RATE)
+
+
+class FineTuningStart(Settings):
+    """Which weights fine-tuning starts from; no part of the recipe, which meta-training has too."""
+
+    GROUP: ClassVar[str] = "fine_tune"
+
+    start: Start = Field(
+        "base",
+        description="the weights that every fine-tuning run starts from: `base`, the pretrained ones, or `meta`, "
+        "those that meta-training left, which have seen every source.",
+    )
 
 
 class TrainingRecipe(TrainingSettings, ScheduleSettings):

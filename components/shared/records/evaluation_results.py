@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, model_validator
 
+from gradsift.components.shared.parameters.training import Start
 from gradsift.components.shared.records.metric_names import primary_metric
 from gradsift.components.shared.records.results import NonNegative, Record, ResultFile
 
@@ -32,7 +33,7 @@ class SeedRun(Record):
 
 
 class EvaluatedModel(Record):
-    """The base model fine-tuned on one subset, once a seed.
+    """The base model, or theta*, fine-tuned on one subset, once a seed.
 
     Attributes:
         name: the subset's name in `Selection.comparisons`.
@@ -109,11 +110,12 @@ class Evaluation(ResultFile):
         labels: the target's label names; none where answers are written.
         val_rows: rows of the target's validation split.
         test_rows: rows of its test split.
+        start: the weights that every fine-tuning run starts from: `base`, the pretrained ones, or `meta`, theta*.
         optimizer_steps: steps of every fine-tuning run.
         batch_size: rows a step.
         seeds: fine-tuning runs a model.
         models: the compared models, the chosen one called `selected`, all with the same metrics.
-        base_model: metrics of the base model before any fine-tuning, where it was measured.
+        base_model: metrics of the model with those weights, before any fine-tuning, where it was measured.
         confusion: the chosen model's confusion matrix, where the target has labels.
         samples: some of what the chosen model's first run wrote, where the target has none.
         spearman: rank correlation of estimated with true validation losses over the models, where defined.
@@ -127,6 +129,7 @@ class Evaluation(ResultFile):
     labels: list[str]
     val_rows: NonNegativeInt
     test_rows: NonNegativeInt
+    start: Start = "base"
     optimizer_steps: NonNegativeInt
     batch_size: NonNegativeInt
     seeds: int

@@ -6,7 +6,7 @@ step has trained is found by all others.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, FiniteFloat, NonNegativeInt
 
@@ -14,14 +14,13 @@ from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import NotFoundError
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.parameters.training import Start, TrainingRecipe
 from gradsift.components.shared.records.results import NonNegative, Record, ResultFile, Share
 from gradsift.components.shared.storage.addresses import join_uri
 
 STEP = "fine_tuning"
 RUNS = "fine_tuning_runs"
 MODELS = "fine_tuned_models"
-Start = Literal["base", "meta"]
 
 
 class FineTuningRun(ResultFile):
@@ -30,8 +29,8 @@ class FineTuningRun(ResultFile):
     Attributes:
         subset: the auxiliary tasks, in the suite's order.
         seed: seed of the training.
-        start: the weights that training starts from: `base`, the pretrained ones, as the product does; or `meta`,
-            theta*, around which the estimates expand.
+        start: the weights that training starts from: `base`, the pretrained ones, or `meta`, theta*, around which
+            the estimates expand.
         val_loss: mean over rows of the cross-entropy in nats, of a written answer the mean over its tokens.
         val_accuracy: share of right answers; of a written answer, that greedy decoding would give it whole.
         train_rows: rows that were trained on, the target's included.
@@ -80,6 +79,7 @@ class GroupSettings(Record):
         data: digest of the prepared data.
         start: what every run starts from (see `FineTuningRun`).
         weights: digests of those weights: of the base model and its tokenizer, or of theta*.
+        meta_uri: where theta* lies, if runs start from it.
         model: fields of the `ModelConfig`.
         recipe: fields of the `TrainingRecipe` without `epochs`, `steps` and `seed`.
         test_answers: whether a run answers the test inputs too.
@@ -90,6 +90,7 @@ class GroupSettings(Record):
     data: str
     start: Start
     weights: list[str]
+    meta_uri: str | None = None
     model: dict[str, Any]
     recipe: dict[str, Any]
     test_answers: bool = True
@@ -99,20 +100,31 @@ class GroupSettings(Record):
         cls,
         data: StepOutput,
         prepared: PreparedData,
-        start: Start,
-        weights: list[str],
+        base: list[str],
         model: ModelConfig,
         recipe: TrainingRecipe,
+        meta: StepOutput | None = None,
         test_answers: bool = True,
     ) -> "GroupSettings":
-        """Return the settings of runs by a recipe on prepared data."""
+        """Return the settings of runs by a recipe on prepared data.
+
+        Args:
+            data: the prepared data.
+            prepared: the same, opened.
+            base: digests of the base model and its tokenizer.
+            model: the pretrained model.
+            recipe: how it is trained.
+            meta: theta*, where runs start from it; None where they start from the base model.
+            test_answers: whether a run answers the test inputs too.
+        """
         own = ("epochs", "steps", "seed")
         return cls(
             suite=prepared.suite,
             target=prepared.target,
             data=data.digest,
-            start=start,
-            weights=weights,
+            start="base" if meta is None else "meta",
+            weights=base if meta is None else [meta.digest],
+            meta_uri=None if meta is None else meta.uri,
             model=model.model_dump(),
             recipe={name: value for name, value in recipe.model_dump().items() if name not in own},
             test_answers=test_answers,
@@ -161,7 +173,7 @@ class RunGroup(Record):
 def run_inputs(settings: GroupSettings, run: PlannedRun) -> dict[str, Any]:
     """Return everything that decides a run, JSON values."""
     model = {name: value for name, value in settings.model.items() if name != "base_model"}
-    common = settings.model_dump(exclude={"suite", "target"}) | {"model": model}
+    common = settings.model_dump(exclude={"suite", "target", "meta_uri"}) | {"model": model}
     return {**common, **run.model_dump()}
 
 

@@ -79,12 +79,11 @@ def open_calibrated(
     Args:
         config: the settings; a ridge estimator and its ridge are chosen anew.
         stores: gradient stores of the same rows by the name of their expansion point.
-        true: the runs, from the base model.
+        true: the runs.
 
     Raises:
         GradientStoreError: a store cannot be used.
-        InputError: the runs are too few, are not from the base model, are another target's, or hold a task that
-            the stores have not.
+        InputError: the runs are too few, are another target's, or hold a task that the stores have not.
     """
     subsets = _runs_by_subset(true)
     losses = np.array([np.mean([run.val_loss for run in runs]) for runs in subsets.values()])
@@ -167,11 +166,6 @@ def open_candidates(
 
 
 def _runs_by_subset(true: FineTuningRuns) -> dict[frozenset[str], list[FineTuningRun]]:
-    if true.start != "base":
-        raise InputError(
-            "The calibration runs went on from the meta-trained model: expected runs from the base model, which "
-            "is what is fine-tuned in the end."
-        )
     subsets: dict[frozenset[str], list[FineTuningRun]] = {}
     for run in true.runs:
         subsets.setdefault(frozenset(run.subset), []).append(run)

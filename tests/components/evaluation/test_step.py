@@ -10,6 +10,8 @@ import pytest
 from final_model_output import produce_final_model
 from selection_output import produce_selection
 
+from gradsift.components.evaluation import step
+from gradsift.components.evaluation.answers.answered_runs import read_answered_runs
 from gradsift.components.evaluation.step import REPORT, STEP, evaluate, rank_correlation
 from gradsift.components.fine_tuning.plan import plan_comparisons
 from gradsift.components.fine_tuning.step import train_runs
@@ -132,6 +134,22 @@ def test_the_base_model_is_measured_before_training(comparison: Comparison, eval
     loss = -labels[np.arange(len(right)), right].mean()
     assert evaluation.base_model["loss"].mean == pytest.approx(loss, rel=1e-6)
     assert all(run.test["loss"] != pytest.approx(loss, rel=1e-6) for run in evaluation.chosen.runs)
+
+
+def test_the_evaluation_names_what_the_runs_start_from(
+    comparison: Comparison, finished: StepOutput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = read_answered_runs(comparison.groups, str(comparison.root))
+    from_meta = replace(answered, settings=answered.settings.model_copy(update={"start": "meta"}))
+    starts = {}
+    for start, runs in (("base", answered), ("meta", from_meta)):
+        monkeypatch.setattr(step, "read_answered_runs", lambda groups, root, runs=runs: runs)
+        with track_step(STEP, str(tmp_path / start), {}) as tracker:
+            inputs = (comparison.data, comparison.selection, comparison.model, comparison.groups)
+            output = evaluate(CONFIG, *inputs, str(tmp_path / start), tracker)
+        page = (fetch(output) / REPORT).read_text()
+        starts[Evaluation.read(fetch(output)).start] = "the meta-trained model fine-tuned" in page
+    assert starts == {"base": False, "meta": True}
 
 
 def test_a_subset_that_two_comparisons_share_never_helps(evaluation: Evaluation) -> None:

@@ -29,7 +29,8 @@ from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import defaults
-from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, FineTuningRuns, Start
+from gradsift.components.shared.parameters.training import Start
+from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, FineTuningRuns
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
 from gradsift.pipelines.local.fidelity_steps import LiveStudySteps

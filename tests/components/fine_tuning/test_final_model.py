@@ -68,6 +68,30 @@ def test_training_starts_from_the_base_model(output: StepOutput, tiny_encoder: P
     assert 0 < moved <= RECIPE.steps * RECIPE.learning_rate * 1.01
 
 
+def test_training_may_go_on_from_the_meta_trained_model(
+    output: StepOutput, tiny_encoder: Path, prepared_data: StepOutput, root: Path
+) -> None:
+    """The final model stands for theta*; comparisons find the run, and the model that it starts from answers."""
+    subsets: dict[str, list[str]] = {"selected": [], "all": ["mr"]}
+    selection = produce_selection(root / "meta", "sst2", subsets, dict.fromkeys(subsets, 0.5))
+    model = ModelConfig(base_model=str(tiny_encoder))
+    with track_step(STEP, str(root), {}) as tracker:
+        tuned = fine_tune_target(model, RECIPE, prepared_data, selection, str(root), tracker, meta=output)
+    start, end = (load_file(fetch(each) / "model.safetensors") for each in (output, tuned))
+    moved = max(float((value - start[name]).abs().max()) for name, value in end.items())
+    assert 0 < moved <= RECIPE.steps * RECIPE.learning_rate * 1.01
+    assert FineTuningRun.read(root / "fine_tuning_runs" / Path(tuned.uri).name).start == "meta"
+
+    config = ComparisonConfig(seeds=1)
+    [group] = plan_comparisons(config, prepared_data, selection, tuned, str(root), meta=output)
+    assert Path(find_record(group.settings, group.runs[0], str(root)).uri).name == Path(tuned.uri).name  # type: ignore[union-attr]
+    untrained = group.model_copy(update={"runs": group.runs[-1:]})
+    with track_step("comparisons-0", str(root), {}) as tracker:
+        [record] = train_runs(untrained, prepared_data, str(root), tracker)
+    expected = held_out_answers(open_model(fetch(output)), PreparedData(fetch(prepared_data)), "float32")
+    assert np.array_equal(HeldOutAnswers.read(fetch(record)).labels, expected.labels)  # type: ignore[arg-type]
+
+
 def test_the_final_model_is_recorded(output: StepOutput, root: Path) -> None:
     log = read_events((root / "tracking" / "local" / f"{STEP}.jsonl").read_bytes())
     [model] = [event for event in log if event["event"] == "model"]
@@ -114,7 +138,7 @@ def test_a_run_that_was_trained_without_its_weights_is_trained_again_for_them(
     """An empty selection too makes a model."""
     prepared, model = PreparedData(fetch(prepared_data)), ModelConfig(base_model=str(tiny_encoder))
     base = [output.metadata["base_model_digest"], output.metadata["tokenizer_digest"]]
-    settings = GroupSettings.of(prepared_data, prepared, "base", base, model, RECIPE)
+    settings = GroupSettings.of(prepared_data, prepared, base, model, RECIPE)
     runs = [PlannedRun.of(prepared, [], RECIPE)]
     group = RunGroup(purpose="calibration", number=0, settings=settings, runs=runs)
     with track_step("calibration-0", str(root), {}) as tracker:

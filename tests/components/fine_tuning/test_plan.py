@@ -1,5 +1,6 @@
 """Which runs are planned, and how they are divided into groups."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.records.fine_tuning_runs import RunGroup, run_key
+from gradsift.components.shared.records.fine_tuning_runs import RunGroup, run_inputs, run_key
+from gradsift.components.shared.training.trained_model import base_digests
 
 S3 = "s3://bucket/run"
 RECIPE = TrainingRecipe(steps=2, seed=5)
@@ -132,6 +134,40 @@ def test_the_key_of_a_run_covers_everything_that_decides_it(
     for changes in ({"data": other_data.digest}, {"start": "meta"}, {"test_answers": False}):
         settings = group.settings.model_copy(update=changes)
         assert run_key(settings, group.runs[0]) not in known
+
+
+def test_runs_from_the_meta_trained_model_are_other_runs(
+    prepared_data: StepOutput, model: StepOutput, tmp_path: Path
+) -> None:
+    """Where it lies makes no difference; a base model that cannot answer untrained is none of their business."""
+    estimates = produce_selection(tmp_path, "sst2", SUBSETS, dict.fromkeys(SUBSETS, 0.5))
+    config, base = CalibrationConfig(runs=4), ModelConfig(base_model=model.metadata["base_model"])
+
+    def planned(meta: StepOutput) -> list[RunGroup]:
+        return plan_calibration(config, prepared_data, meta, base, RECIPE, S3, start="meta")
+
+    groups = planned(model)
+    assert {group.settings.start for group in groups} == {"meta"}
+    assert not keys(groups) & keys(calibration(prepared_data, model, config))
+    assert keys(planned(replace(model, uri="s3://bucket/elsewhere"))) == keys(groups)
+    assert not keys(planned(replace(model, digest="other"))) & keys(groups)
+
+    mute = replace(model, metadata={**model.metadata, "answers_untrained": False})
+    compared = plan_comparisons(ComparisonConfig(seeds=1), prepared_data, estimates, mute, S3, meta=model)
+    assert [run.steps for group in compared for run in group.runs] == [2, 2, 2, 0]
+    assert len(keys(compared) & keys(groups)) >= 2, "none and all are shared"
+
+
+def test_the_keys_of_runs_from_the_base_model_do_not_say_where_others_start(
+    prepared_data: StepOutput, model: StepOutput
+) -> None:
+    """They are those that runs had before there was a choice."""
+    [group] = calibration(prepared_data, model, CalibrationConfig(runs=4), parallel_runs=1)
+    inputs = run_inputs(group.settings, group.runs[0])
+    assert set(inputs) == {
+        *("data", "start", "weights", "model", "recipe", "test_answers", "subset", "seed", "steps")
+    }
+    assert (inputs["start"], inputs["weights"]) == ("base", base_digests(model))
 
 
 def test_epochs_are_turned_into_the_steps_of_each_subset(

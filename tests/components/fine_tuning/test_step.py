@@ -46,16 +46,15 @@ class Runs:
     def group(
         self, runs: list[PlannedRun], meta: StepOutput | None = None, recipe: TrainingRecipe = RECIPE
     ) -> RunGroup:
-        start, weights = ("base", self.weights) if meta is None else ("meta", [meta.digest])
-        settings = GroupSettings.of(self.data, self.prepared, start, weights, self.model, recipe)  # type: ignore[arg-type]
+        settings = GroupSettings.of(self.data, self.prepared, self.weights, self.model, recipe, meta)
         return RunGroup(purpose="calibration", number=0, settings=settings, runs=runs)
 
     def on(self, subset: list[str], recipe: TrainingRecipe = RECIPE) -> PlannedRun:
         return PlannedRun.of(self.prepared, subset, recipe)
 
-    def train(self, group: RunGroup, meta: StepOutput | None = None) -> list[StepOutput]:
+    def train(self, group: RunGroup) -> list[StepOutput]:
         with track_step("calibration-0", str(self.root), {}) as tracker:
-            return train_runs(group, self.data, str(self.root), tracker, meta)
+            return train_runs(group, self.data, str(self.root), tracker)
 
     def records(self, group: RunGroup) -> FineTuningRuns:
         found = read_runs([group], str(self.root))
@@ -165,7 +164,7 @@ def test_runs_can_start_from_theta(
     runs: Runs, group: RunGroup, outputs: list[StepOutput], meta: StepOutput
 ) -> None:
     onward = runs.group(group.runs[:1], meta)
-    runs.train(onward, meta)
+    runs.train(onward)
     found = runs.records(onward)
     assert found.start == found.runs[0].start == "meta"
     assert found.runs[0].val_loss != runs.records(group).runs[0].val_loss

@@ -27,6 +27,7 @@ def test_a_parameter_reaches_the_steps_that_read_it() -> None:
                 "evaluate_seeds": 2,
                 "evaluate_bootstrap": 9,
                 "train_parallel_runs": 2,
+                "fine_tune_start": "meta",
             }
         )
     )
@@ -39,6 +40,7 @@ def test_a_parameter_reaches_the_steps_that_read_it() -> None:
     assert estimation.meta_training == TrainingRecipe(**resolved["meta_training"]["recipe"])
     assert resolved["fine_tuning"]["comparisons"] == {"seeds": 2}
     assert resolved["evaluation"]["config"] == {"bootstrap": 9}
+    assert resolved["calibration"]["start"] == resolved["fine_tuning"]["start"] == {"start": "meta"}
     assert resolved["calibration"]["groups"] == resolved["fine_tuning"]["groups"] == {"parallel_runs": 2}
 
 
@@ -65,6 +67,7 @@ def test_pods_that_launch_nodes_need_no_gpus_themselves(nodes: int, training: tu
     [
         ("meta_seed", 1, True),
         ("fine_tune_steps", 41, True),
+        ("fine_tune_start", "meta", True),
         ("train_batch_size", 64, True),
         ("base_model", "other", True),
         ("model_max_length", 64, True),

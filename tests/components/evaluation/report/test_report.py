@@ -438,6 +438,23 @@ def test_metrics_are_those_of_every_model_and_run() -> None:
     assert [cell.strip() for cell in runs[0]][2:] == ["0", "90.8%", "90.5%", "0.2670", "0.2580"]
 
 
+def test_report_says_what_the_models_start_from_and_have_seen() -> None:
+    content = usual()
+    from_base = rendered(content)
+    assert "Each model is the base model fine-tuned" in from_base
+    assert "Base model, not fine-tuned" in from_base
+    assert "Meta-trained model" not in from_base
+    assert "Meta-training has seen" not in from_base
+    content["evaluation"]["start"] = "meta"
+    from_meta = rendered(content)
+    sources = len(content["selection"]["auxiliary_tasks"])
+    seen = f"Meta-training has seen the train rows of all {sources} sources and of the target before any"
+    assert f"{seen} fine-tuning, so Target only has seen them too" in from_meta
+    for words in ("Each model is the meta-trained model", "Meta-trained model, not fine-tuned"):
+        assert words in from_meta
+    assert "after fine-tuning the meta-trained model on the subset" in from_meta
+
+
 def test_differences_claim_only_what_the_interval_allows() -> None:
     shown = page(without_gain())
     assert shown.row("differences", "All sources") == [

@@ -137,7 +137,6 @@ def test_the_record_tells_each_run_as_the_others_predict_it(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"start": "meta"}, "expected runs from the base model"),
         ({"target": "other"}, "are of the target 'other': expected runs of 'target'"),
         ({"subset": ["nowhere"]}, "nowhere"),
         ({"runs": 3}, "There are 3 calibration runs: expected at least 5"),
