@@ -19,14 +19,13 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
     """
     common = {"output_uri": settings.run.output_uri}
     model = settings.model.changes()
-    recipes = [
-        TrainingRecipe.of(settings.training, schedule)
-        for schedule in (settings.fine_tuning, settings.meta_training)
-    ]
-    fine_tuning, meta_training = ({"model": model, "recipe": recipe.changes()} for recipe in recipes)
+    tuned = TrainingRecipe.of(settings.training, settings.fine_tuning)
+    meta = TrainingRecipe.of(settings.training, settings.meta_training)
+    fine_tuning, meta_training = ({"model": model, "recipe": recipe.changes()} for recipe in (tuned, meta))
     start = {"start": settings.fine_tuning_start.changes()}
     hardware, groups = _training_hardware(settings), {"groups": settings.parallel_runs.changes()}
-    estimation = SubsetEstimationConfig.of(settings.estimation, *recipes)
+    weights = settings.fine_tuning_start.start
+    estimation = SubsetEstimationConfig.of(settings.estimation, tuned, meta, weights)
     asked = {name: model[name] for name in ("base_model", "max_length", "prompt_form") if name in model}
     return {
         "data_preparation": {**common, "config": settings.data.changes(), "model": asked},

@@ -8,6 +8,7 @@ from pydantic import Field
 from gradsift.components.shared.parameters.settings import MAX_COUNT, MAX_SEED, Settings, repeated
 from gradsift.components.shared.parameters.training import (
     FineTuningSettings,
+    Start,
     TrainingRecipe,
     TrainingSettings,
 )
@@ -119,7 +120,7 @@ class SubsetEstimationConfig(EstimationSettings):
         strict=False,
         description="the recipe of the runs whose losses are estimated.",
     )
-    start: Literal["base", "meta"] = Field(
+    start: Start = Field(
         "base", description="the weights that the runs start from: the base weights or theta* (`meta`)."
     )
     meta_training: TrainingRecipe = Field(
@@ -137,13 +138,18 @@ class SubsetEstimationConfig(EstimationSettings):
 
     @classmethod
     def of(
-        cls, settings: EstimationSettings, fine_tuning: TrainingRecipe, meta_training: TrainingRecipe
+        cls,
+        settings: EstimationSettings,
+        fine_tuning: TrainingRecipe,
+        meta_training: TrainingRecipe,
+        start: Start,
     ) -> Self:
-        """Return the settings with the recipes of the runs and of meta-training, and the ridge's scaling."""
+        """Return the settings with the recipes of both trainings, the runs' start, and the ridge's scaling."""
         scaling: RidgeScaling = "per_row" if fine_tuning.steps else "absolute"
         return cls(
             **settings.model_dump(),
             fine_tuning=fine_tuning,
             meta_training=meta_training,
+            start=start,
             ridge_scaling=scaling,
         )

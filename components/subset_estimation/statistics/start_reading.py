@@ -4,7 +4,6 @@ Memory is that of the sums, of the sampled rows and of a few shards per core, wh
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ from scipy.special import logit
 
 from gradsift.components.shared.gradient_store.gradient_format import Shard
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.parameters.training import Start
 from gradsift.components.subset_estimation.statistics.margins import (
     MIN_ERROR,
     FloatArray,
@@ -25,7 +25,6 @@ from gradsift.components.subset_estimation.statistics.store_reading import check
 from gradsift.components.subset_estimation.statistics.task_statistics import SecondOrderRows, TaskStatistics
 from gradsift.components.subset_estimation.statistics.threads import in_threads
 
-Start = Literal["base", "meta"]
 SAMPLED_ROWS, TARGET_ROWS = 12288, 4096
 """Most rows that are simulated one by one, over all tasks, and of the target, which every subset holds."""
 SAMPLE_SEED = 0

@@ -35,7 +35,7 @@ def test_a_parameter_reaches_the_steps_that_read_it() -> None:
     assert {resolved[step]["recipe"]["batch_size"] for step in ("meta_training", "calibration")} == {8}
     assert resolved["fine_tuning"]["recipe"] == resolved["calibration"]["recipe"]
     estimation = SubsetEstimationConfig(**resolved["subset_estimation"]["config"])
-    assert estimation.ridge_scaling == "absolute"
+    assert (estimation.ridge_scaling, estimation.start) == ("absolute", "meta")
     assert estimation.fine_tuning == TrainingRecipe(**resolved["calibration"]["recipe"])
     assert estimation.meta_training == TrainingRecipe(**resolved["meta_training"]["recipe"])
     assert resolved["fine_tuning"]["comparisons"] == {"seeds": 2}
