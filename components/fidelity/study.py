@@ -105,7 +105,7 @@ def run_study(
     model, extraction = settings.model, settings.extraction
     meta_recipe = TrainingRecipe.of(settings.training, settings.meta_training)
     recipe = TrainingRecipe.of(settings.training, settings.fine_tuning)
-    estimation = SubsetEstimationConfig.of(settings.estimation, recipe, meta_recipe)
+    estimation = SubsetEstimationConfig.of(settings.estimation, recipe, meta_recipe, study.starts[0])
 
     with steps:
         data = steps.do("data_preparation", lambda _: prepare_data(settings.data, root, model))

@@ -30,6 +30,7 @@ NAMES = {
     "trak": "TRAK",
     "gauss_newton": "Gauss-Newton",
     "logistic": "logistic",
+    "simulated": "simulated",
     "per_row": "per row",
     "absolute": "absolute",
     "linear": "Linear",

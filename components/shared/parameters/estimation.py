@@ -142,9 +142,9 @@ class SubsetEstimationConfig(EstimationSettings):
         settings: EstimationSettings,
         fine_tuning: TrainingRecipe,
         meta_training: TrainingRecipe,
-        start: Start = "base",
+        start: Start,
     ) -> Self:
-        """Return the settings with the runs' recipe and start, meta-training's recipe, and the ridge's scaling."""
+        """Return the settings with the recipes of both trainings, the runs' start, and the ridge's scaling."""
         scaling: RidgeScaling = "per_row" if fine_tuning.steps else "absolute"
         return cls(
             **settings.model_dump(),

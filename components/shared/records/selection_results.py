@@ -209,7 +209,7 @@ class Selection(ResultFile):
     suite: str
     target: str
     method: SelectionMethod
-    estimator: Literal["gauss_newton", "logistic"]
+    estimator: Literal["simulated", "gauss_newton", "logistic"]
     ridge: NonNegative
     ridge_scaling: Literal["per_row", "absolute"]
     auxiliary_tasks: list[str]

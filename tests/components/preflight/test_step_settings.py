@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from gradsift.components.preflight.step_settings import pods, settings_digest, step_settings
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
+from gradsift.components.shared.parameters.training import TrainingRecipe
 
 
 def test_every_step_is_given_json_with_the_run_root() -> None:
@@ -31,7 +33,10 @@ def test_a_parameter_reaches_the_steps_that_read_it() -> None:
     )
     assert resolved["meta_training"]["recipe"]["seed"] == 7
     assert {resolved[step]["recipe"]["batch_size"] for step in ("meta_training", "fine_tuning")} == {8}
-    assert resolved["subset_estimation"]["config"]["ridge_scaling"] == "absolute"
+    estimation = SubsetEstimationConfig(**resolved["subset_estimation"]["config"])
+    assert (estimation.ridge_scaling, estimation.start) == ("absolute", "meta")
+    assert estimation.fine_tuning == TrainingRecipe(**resolved["fine_tuning"]["recipe"])
+    assert estimation.meta_training == TrainingRecipe(**resolved["meta_training"]["recipe"])
     assert resolved["fine_tuning"]["comparisons"] == {"seeds": 2}
     assert resolved["evaluation"]["config"] == {"bootstrap": 9}
     assert resolved["fine_tuning"]["start"] == {"start": "meta"}

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedTask, write_index, write_split
 from gradsift.components.shared.errors import GradientStoreError, InputError
-from gradsift.components.shared.parameters.estimation import Method, SubsetEstimationConfig
+from gradsift.components.shared.parameters.estimation import Estimator, Method, SubsetEstimationConfig
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.subset_estimation import step
@@ -25,6 +25,7 @@ from gradsift.components.subset_estimation.step import estimate_subsets
 
 METHODS: tuple[Method, ...] = get_args(Method)
 EVERY_METHOD = [*METHODS, "all", "target_only", "random", "gradient_cosine", "gradient_dot", "less", "trak"]
+ESTIMATORS = pytest.mark.parametrize("estimator", get_args(Estimator))
 QUICK = {"ridge": 1.0, "random_subsets": 40, "random_baseline_draws": 5}
 
 
@@ -149,7 +150,7 @@ def test_the_table_holds_every_estimated_subset_once(gradients: StepOutput, tmp_
     assert {row["source"] for row in rows} >= {"forward_stepwise", "random_subsets", "task_scores"}
 
 
-@pytest.mark.parametrize("estimator", ["gauss_newton", "logistic"])
+@ESTIMATORS
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_and_estimator_makes_its_own_choice(
     gradients: StepOutput, tmp_path: Path, estimator: str, method: str
@@ -162,8 +163,9 @@ def test_every_method_and_estimator_makes_its_own_choice(
     assert not {"task4", "task5"} & set(selection.selected)
 
 
-def test_the_same_inputs_give_the_same_bytes(gradients: StepOutput, tmp_path: Path) -> None:
-    outputs = [_run(gradients, tmp_path / name)[0] for name in ("one", "two")]
+@ESTIMATORS
+def test_the_same_inputs_give_the_same_bytes(gradients: StepOutput, tmp_path: Path, estimator: str) -> None:
+    outputs = [_run(gradients, tmp_path / name, estimator=estimator)[0] for name in ("one", "two")]
     tables = [(fetch(output) / "estimates.parquet").read_bytes() for output in outputs]
     records = [json.loads((fetch(output) / "selection.json").read_text()) for output in outputs]
     assert tables[0] == tables[1]
@@ -262,7 +264,7 @@ print(estimate_subsets(SubsetEstimationConfig(**config), StepOutput(uri, digest,
 """
 
 
-@pytest.mark.parametrize("estimator", ["gauss_newton", "logistic"])
+@ESTIMATORS
 def test_it_runs_where_torch_is_not_installed(gradients: StepOutput, tmp_path: Path, estimator: str) -> None:
     config = SubsetEstimationConfig(estimator=estimator, **QUICK).model_dump()  # type: ignore[arg-type]
     arguments = json.dumps([config, gradients.uri, gradients.digest, str(tmp_path)])
@@ -321,3 +323,17 @@ def test_true_fine_tunings_choose_the_store_and_the_scale(
     again = estimate_subsets(config, both, str(tmp_path), calibration=calibration)
     assert again.reused
     assert estimate_subsets(config, both, str(tmp_path)).uri != output.uri
+
+
+def test_true_fine_tunings_correct_the_mixture_of_simulated_runs(
+    gradients: StepOutput, synthetic: Any, tmp_path: Path
+) -> None:
+    ends = synthetic.subsets(6)[[0, -1]]
+    config = SubsetEstimationConfig(**QUICK, estimator="simulated")
+    calibration = _true_losses([f"task{index}" for index in range(6)], ends, [0.5, 0.6])
+    output = estimate_subsets(config, gradients, str(tmp_path), calibration=calibration)
+    selection = Selection.read(fetch(output))
+    assert selection.calibrated
+    assert selection.calibration is not None
+    assert sum(selection.calibration.weights.values()) == pytest.approx(1)
+    assert output.metadata["estimated_loss_all"] == pytest.approx(0.6, abs=0.05)

@@ -232,8 +232,8 @@ def test_a_recipe_is_all_trainings_settings_and_its_own() -> None:
 @pytest.mark.parametrize(("steps", "scaling"), [(40, "per_row"), (0, "absolute")])
 def test_the_ridge_follows_how_training_is_counted(steps: int, scaling: str) -> None:
     recipe = TrainingRecipe(steps=steps)
-    config = SubsetEstimationConfig.of(PipelineSettings.of({}).estimation, recipe, TrainingRecipe())
-    assert (config.fine_tuning, config.ridge_scaling) == (recipe, scaling)
+    config = SubsetEstimationConfig.of(PipelineSettings.of({}).estimation, recipe, TrainingRecipe(), "meta")
+    assert (config.fine_tuning, config.ridge_scaling, config.start) == (recipe, scaling, "meta")
 
 
 def test_the_fewest_runs_with_none_and_all_are_enough_to_calibrate() -> None:
