@@ -28,8 +28,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gradsift.components.gradient_extraction.gradients.extraction import batches_by_tokens, token_count
+from gradsift.components.gradient_extraction.gradients.extraction import (
+    GradientExtractor,
+    batches_by_tokens,
+    token_count,
+)
 from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
+from gradsift.components.gradient_extraction.gradients.starting_point import StartingPoint
 from gradsift.components.shared.data import suites
 from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index
 from gradsift.components.shared.models.base_model import PACKAGED_MINILM, find_base_model
@@ -37,6 +42,7 @@ from gradsift.components.shared.models.encoder_classifier import EncoderClassifi
 from gradsift.components.shared.models.language_model import LanguageModel
 from gradsift.components.shared.models.precision import autocast
 from gradsift.components.shared.models.task_model import TaskModel
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import Precision
 from tests.benchmarks.gradient_peers import trainable
@@ -146,8 +152,18 @@ def make_batches(model: TaskModel, rows: int = ROWS, tokens: int = TOKENS) -> li
 
     An encoder is asked for a sentence's sentiment, a language model for its second half.
     """
+    examples = model.encode(real_rows(rows), TASK)
+    lengths = [token_count(example) for example in examples]
+    return [
+        model.batch([examples[row] for row in batch])
+        for batch in batches_by_tokens(range(rows), lengths, tokens)
+    ]
+
+
+def real_rows(rows: int) -> dict[str, Any]:
+    """Return sentences as the rows of a task of either kind, column by column."""
     sentences = _sentences(rows)
-    columns: dict[str, Any] = {
+    return {
         "id": [str(row) for row in range(rows)],
         "text": [text for text, _ in sentences],
         "text_pair": [None] * rows,
@@ -156,12 +172,6 @@ def make_batches(model: TaskModel, rows: int = ROWS, tokens: int = TOKENS) -> li
         "completion": [text[len(text) // 2 :] for text, _ in sentences],
         "rationale": [None] * rows,
     }
-    examples = model.encode(columns, TASK)
-    lengths = [token_count(example) for example in examples]
-    return [
-        model.batch([examples[row] for row in batch])
-        for batch in batches_by_tokens(range(rows), lengths, tokens)
-    ]
 
 
 def plain(model: TaskModel, batches: Batches, precision: Precision = "float32") -> Work:
@@ -184,6 +194,20 @@ def sketched(model: TaskModel, batches: Batches, probes: int = 0, precision: Pre
     def work() -> None:
         for batch in batches:
             _gradients(model, sketcher, batch, probes, precision)
+
+    return work
+
+
+def extracted(model: TaskModel, rows: int, base_margins: bool) -> Work:
+    """Return the extraction of a shard, from rows to arrays, with margins at other weights or without."""
+    names = list(trainable(model))
+    start = {name: 0.99 * model.get_parameter(name).detach() for name in names}
+    config = GradientExtractionConfig(dimension=DIMENSION, projection_width=WIDTH, precision="float32")
+    extractor = GradientExtractor(model, names, config, StartingPoint(model, start) if base_margins else None)
+    columns: Any = real_rows(rows)
+
+    def work() -> None:
+        extractor.shard(columns, TASK, lambda count: None)
 
     return work
 

@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from gradsift.components.gradient_extraction.gradients import extraction
+from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.precision import resolve_precision
 from tests.benchmarks.gradient_workloads import (
     PLAIN,
     WORKLOADS,
     Cost,
     costs,
+    extracted,
     make_batches,
     make_model,
     peak_memory,
@@ -52,6 +56,36 @@ def test_cost_beside_forward_and_backward(benchmark: Any, workload: str, threads
         for name, cost in found.items()
     ]
     assert found["loss and probe"].ratio > found["loss"].ratio > 0.4, "one of them did not do the work"
+
+
+@pytest.mark.parametrize("wrong", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("workload", ["minilm_frozen_embeddings", "llama"])
+def test_cost_of_a_shard_of_format_2_beside_format_1(
+    benchmark: Any, workload: str, wrong: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Format 1 had no base margins, and backward passes of all rows for a probe, whatever was drawn."""
+    monkeypatch.setattr(Answers, "sample", lambda answers, draws: drawn(answers, wrong))
+    shards = {
+        name: extracted(make_model(workload), ROWS, name == "format 2") for name in ("format 1", "format 2")
+    }
+
+    def of_format_1() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(extraction, "FEW_ROWS", -1.0)
+            shards["format 1"]()
+
+    found = benchmark.pedantic(lambda: costs(of_format_1, {"format 2": shards["format 2"]}, ROUNDS), rounds=1)
+    ratio = found["format 2"].ratio
+    benchmark.extra_info["rows"] = [{"workload": workload, "wrong_draws": wrong, "format_2_over_1": ratio}]
+    assert 0.4 < ratio < 1.5
+
+
+def drawn(answers: Answers, wrong: float) -> Tensor:
+    """Return the right answers, and those least likely for a share of the rows."""
+    label = answers.label.clone()
+    rows = torch.linspace(0, len(label) - 1, round(wrong * len(label))).long()
+    label[rows] = answers.least_likely()[rows]
+    return label
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)

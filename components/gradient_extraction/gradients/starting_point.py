@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.task_model import Batch, TaskModel
 
 
@@ -27,14 +26,25 @@ class StartingPoint:
         """
         trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.squared_step_norm = sum(_squared_distance(value, start[name]) for name, value in trained.items())
-        self._model = model
-        self._start = {name: start[name].detach().to(model.device) for name in trained}
+        self._margins = _Margins(model)
+        self._start = {f"model.{name}": start[name].detach().to(model.device) for name in trained}
 
     @torch.no_grad()
     def margins(self, batch: Batch) -> Tensor:
         """Return the margins [n] of a batch's right answers at theta0, by one forward pass."""
-        outputs = functional_call(self._model, self._start, kwargs=dict(batch))
-        return Answers(outputs["logits"], outputs["label"]).margins()
+        margins: Tensor = functional_call(self._margins, self._start, (batch,))
+        return margins
+
+
+class _Margins(nn.Module):
+    """A model that returns its margins, and computes no losses beside them."""
+
+    def __init__(self, model: TaskModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.model.answers(batch).margins()
 
 
 def _squared_distance(one: Tensor, other: Tensor) -> float:
