@@ -11,6 +11,8 @@ from gradsift.components.gradient_extraction.projection.projection import Projec
 
 # The attribute by which transformers' scaled embeddings (those of Gemma, BART and others) multiply their output.
 SCALE = "embed_scale"
+# The methods by which T5's attentions and MPNet's encoder look up the bias of every relative position.
+BIAS_METHODS = ("compute_bias", "compute_position_bias")
 
 Rule = Callable[[Projection, Tensor, nn.Module, Mapping[str, str], Tensor, Tensor], None]
 """Adds gradients to sketches: called with the projection, the sketches [n, m], the module, the wanted ones of its
@@ -29,13 +31,18 @@ def rule_of(module: nn.Module) -> Rule | None:
     return None
 
 
-def biased_attentions(model: nn.Module) -> list[nn.Module]:
-    """Return the attention modules with a learned bias for each relative position, such as T5's."""
+def relative_biases(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Return the modules with a learned bias for each relative position, as T5 and MPNet have.
+
+    Returns:
+        Each module, with the name of its method that looks the bias up for a batch.
+    """
     return [
-        module
+        (module, method)
         for module in model.modules()
+        for method in BIAS_METHODS
         if isinstance(getattr(module, "relative_attention_bias", None), nn.Embedding)
-        and hasattr(module, "compute_bias")
+        and hasattr(module, method)
     ]
 
 

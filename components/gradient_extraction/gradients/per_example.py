@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gradsift.components.gradient_extraction.gradients.module_rules import (
-    biased_attentions,
     position_bias_gradient,
+    relative_biases,
     rule_of,
 )
 from gradsift.components.gradient_extraction.projection.projection import Projection
@@ -51,12 +51,12 @@ class GradientSketcher:
         self._sketch = torch.empty(0)
         self._keep_graph = False
         self._seen: set[str] = set()
-        biases = {id(attention.relative_attention_bias): attention for attention in biased_attentions(model)}
+        biases = {id(each.relative_attention_bias): (each, method) for each, method in relative_biases(model)}
         for module in model.modules():
             own = {kind: names.get(id(p)) for kind, p in module.named_parameters(recurse=False)}
             wanted = {kind: name for kind, name in own.items() if name is not None}
             if wanted and id(module) in biases:
-                self._put_bias_hook(biases[id(module)], wanted["weight"])
+                self._put_bias_hook(*biases[id(module)], wanted["weight"])
             elif wanted:
                 self._put_hooks(module, wanted)
         model.requires_grad_(False)
@@ -115,9 +115,9 @@ class GradientSketcher:
 
         module.register_forward_hook(hook)
 
-    def _put_bias_hook(self, attention: Any, name: str) -> None:
-        """Repeat the position bias that an attention looks up once for all rows, so that gradients stay apart."""
-        table, compute = attention.relative_attention_bias, attention.compute_bias
+    def _put_bias_hook(self, owner: Any, method: str, name: str) -> None:
+        """Repeat the position bias that a module looks up once for all rows, so that gradients stay apart."""
+        table, compute = owner.relative_attention_bias, getattr(owner, method)
         buckets: list[Tensor] = []
         table.register_forward_hook(lambda _, inputs, __: buckets.append(inputs[0].flatten()))
 
@@ -135,7 +135,7 @@ class GradientSketcher:
                 bias.register_hook(sketch)
             return bias
 
-        attention.compute_bias = compute_a_row
+        setattr(owner, method, compute_a_row)
 
     def _one_lookup_a_row(self, _: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Repeat position ids that the model shares between the rows of a batch, so that gradients stay apart."""

@@ -27,6 +27,9 @@ AFTER_PADDING = {
 }
 """Types of models that count positions from the padding token's id on, so that the first ones are never used."""
 
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""Fields that count the experts of a mixture."""
+
 
 def kind_of(folder: Path, name: str) -> ModelKind:
     """Return `encoder`, `causal` or `seq2seq` for the base model called `name` in a folder.
@@ -66,8 +69,8 @@ def check_model_settings(model: ModelConfig, kind: ModelKind, config: "PreTraine
     """Check what is asked of a base model against its configuration.
 
     Raises:
-        InputError: `max_length` is larger than the number of tokens that it takes, or adapters are asked for on an
-            encoder.
+        InputError: `max_length` is larger than the number of tokens that it takes, the gradients of its rows cannot
+            be taken apart, or adapters are asked for on an encoder.
     """
     most = max_tokens_of(config)
     if most is not None and model.max_length > most:
@@ -75,8 +78,25 @@ def check_model_settings(model: ModelConfig, kind: ModelKind, config: "PreTraine
             f"Parameter model_max_length is {model.max_length}: expected at most the {most} tokens that the base "
             f"model {model.base_model!r} takes."
         )
+    if reason := _without_gradients(model, config):
+        raise InputError(
+            f"The base model {model.base_model!r} is of type {config.model_type!r}, {reason}: expected one of the "
+            "families that the README lists."
+        )
     if kind == "encoder" and model.lora_rank:
         raise InputError(
             f"Parameter model_lora_rank is {model.lora_rank}: expected 0, as the base model {model.base_model!r} "
             "is an encoder, which is trained whole."
         )
+
+
+def _without_gradients(model: ModelConfig, config: "PreTrainedConfig") -> str | None:
+    """Return why the gradients of a model's rows cannot be taken apart, None where that is not known."""
+    text = config.get_text_config()
+    if config.model_type == "deberta" or getattr(text, "relative_attention", False):
+        return "whose rows share tables of relative positions"
+    if config.model_type == "opt" and not (model.lora_rank and model.lora_targets != "auto"):
+        return "which takes the tokens of all rows together"
+    if not model.lora_rank and any((getattr(text, name, None) or 0) > 1 for name in EXPERTS):
+        return "a mixture of experts, which takes the tokens of all rows together"
+    return None

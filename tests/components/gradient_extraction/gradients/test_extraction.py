@@ -233,3 +233,35 @@ def test_a_row_that_does_not_fit_alone_is_named(tiny_encoder: Path) -> None:
     message = r"Row 'row-.*' of task 'topic' with its \d+ tokens does not fit into the GPU's memory"
     with pytest.raises(InputError, match=message):
         tight.shard(rows(), "topic", lambda count: None)
+
+
+def test_gradients_of_mpnet_whose_rows_share_their_position_bias(tiny_encoder: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, MPNetConfig, MPNetModel
+
+    folder = tmp_path / "mpnet"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(folder)
+    config = MPNetConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=40,
+        initializer_range=0.2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        MPNetModel(config).save_pretrained(folder)
+    model = classifier(folder)
+    names = [name for name, each in model.named_parameters() if each.requires_grad]
+    bias = "encoder.encoder.relative_attention_bias.weight"
+    assert bias in names
+    settings = GradientExtractionConfig(dimension=64, projection_width=1024, precision="float32")
+    GradientExtractor(model, names, settings).check(rows(), "topic")
+    alone, together = (
+        extract(folder, rows(), [bias], tokens_per_batch=tokens).gradient for tokens in (1, 10_000)
+    )
+    assert np.linalg.norm(alone, axis=1).min() > 0
+    assert close(together, alone)

@@ -60,3 +60,35 @@ def test_an_encoder_takes_no_adapters() -> None:
     ):
         check_model_settings(ModelConfig(lora_rank=4), "encoder", config)
     check_model_settings(ModelConfig(lora_rank=4), "causal", AutoConfig.for_model("gpt2"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("deberta", {}),
+        ("deberta-v2", {"relative_attention": True}),
+        ("mixtral", {}),
+        ("qwen2_moe", {}),
+        ("opt", {}),
+    ],
+)
+def test_families_whose_gradients_cannot_be_taken_apart_are_refused(
+    kind: str, fields: dict[str, bool]
+) -> None:
+    config = AutoConfig.for_model(kind, **fields)
+    with pytest.raises(
+        InputError, match=rf"is of type '{kind}', .*: expected one of the families that the README"
+    ):
+        check_model_settings(ModelConfig(), "encoder" if "deberta" in kind else "causal", config)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "opt"])
+def test_adapters_leave_the_weights_of_such_families_alone(kind: str) -> None:
+    check_model_settings(
+        ModelConfig(lora_rank=4, lora_targets="q_proj"), "causal", AutoConfig.for_model(kind)
+    )
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet", "deberta-v2", "llama", "qwen3", "gpt2", "t5"])
+def test_other_families_are_not(kind: str) -> None:
+    check_model_settings(ModelConfig(), "encoder", AutoConfig.for_model(kind))
