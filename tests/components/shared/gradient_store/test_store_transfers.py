@@ -158,6 +158,26 @@ def test_a_damaged_copy_of_a_shard_in_s3_is_fetched_again(
     assert copy.read_bytes() == content
 
 
+def test_a_shard_that_is_spoilt_on_its_way_once_is_read_again(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_store(s3_root)
+    store = GradientStore(s3_root)
+    read, spoilt = store.storage.read, list[str]()
+
+    def spoil_the_first(key: str) -> bytes:
+        content = read(key)
+        if spoilt or key != "one/train/00000.safetensors":
+            return content
+        spoilt.append(key)
+        return content[:-1]
+
+    monkeypatch.setattr(store.storage, "read", spoil_the_first)
+    found = next(store.read("one", "train"))
+    assert same_rows(found, random_shard(4, store_header(), 1))
+    assert spoilt == ["one/train/00000.safetensors"]
+
+
 def test_a_damaged_shard_in_s3_is_named_and_not_kept(s3_root: str, cache: Path) -> None:
     write_store(s3_root)
     storage = open_storage(s3_root)
