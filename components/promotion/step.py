@@ -28,6 +28,7 @@ from gradsift.components.shared.model_registry.registry import (
 from gradsift.components.shared.models.model_answers import held_out_answers
 from gradsift.components.shared.models.model_loading import open_model
 from gradsift.components.shared.models.task_model import TaskModel
+from gradsift.components.shared.models.threads import use_given_cores
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.parameters.training import Precision
 from gradsift.components.shared.process.outages import wait_out
@@ -152,6 +153,7 @@ def _decide(
         return _decision(number, True, f"{who} is champion: it is the first.")
     if champion_files is None:
         return _still_champion(number, who, champion.tags.get(DECISION))
+    use_given_cores()
     prepared = PreparedData(fetch(data))
     precision: Precision = training_result(model)["recipe"]["precision"]
     to_beat = _champion_scores(champion, config.model_name, champion_files, prepared, precision)

@@ -1,6 +1,5 @@
 """What one process does of an extraction: load the model, check it, and write its share of the shards."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,8 +19,8 @@ from gradsift.components.shared.models.encoder_classifier import EncoderClassifi
 from gradsift.components.shared.models.model_loading import before_training, open_model
 from gradsift.components.shared.models.precision import resolve_precision
 from gradsift.components.shared.models.task_model import TaskModel
+from gradsift.components.shared.models.threads import use_given_cores
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
-from gradsift.components.shared.process.cores import cores_per_process
 from gradsift.components.shared.process.gpus import gpu_memory_errors
 from gradsift.components.shared.process.outages import wait_out
 from gradsift.components.shared.storage.storage import open_storage
@@ -124,8 +123,7 @@ def _write_share(
 def _device(process: int, processes: int) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", process % torch.cuda.device_count())
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(cores_per_process(processes))
+    use_given_cores(processes)
     return torch.device("cpu")
 
 

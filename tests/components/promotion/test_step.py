@@ -11,6 +11,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+import torch
 from doubles.faulty_proxy import faulty_proxy
 from mlflow import MlflowClient
 
@@ -20,6 +21,7 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError, TrackingError
 from gradsift.components.shared.model_registry.freshness import fingerprint, is_changed
 from gradsift.components.shared.model_registry.registry import ModelRegistry
+from gradsift.components.shared.models import threads
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.process import outages
 from gradsift.components.shared.tracking.event_log import EventLog
@@ -112,6 +114,25 @@ def test_a_candidate_takes_the_champions_place_where_it_gains_enough_on_the_same
     assert tags["gradsift.decision"] == made.words
     assert json.loads(tags["gradsift.score"]) == pytest.approx(share)
     assert (json.loads(tags["gradsift.gain_interval"]) is None) is (confidence == 0)
+
+
+def test_models_answer_with_the_given_cores(
+    prepared_data: StepOutput,
+    fine_tune: Any,
+    name: str,
+    tracker: StepTracker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(threads, "cores_per_process", lambda processes: 3)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    root, config = str(tmp_path / "root"), PromotionConfig(model_name=name)
+    promote(config, prepared_data, fine_tune("run-1", "positive"), SETTINGS, root, tracker)
+    promote(config, prepared_data, fine_tune("run-2", "negative"), SETTINGS, root, tracker)
+    found = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert found == 3
 
 
 def test_a_language_model_takes_the_place_of_one_that_writes_worse(
