@@ -70,13 +70,15 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def trained(data: Path, bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One launch: each family in full and by adapters, and one whose answers alone are kept."""
+    """One launch: each family in full and by adapters, one in micro-batches, one whose answers alone are kept."""
     folder = tmp_path_factory.mktemp("trained")
     jobs = [
         job(folder / f"{name} {kind}", data, base, **settings)
         for name, base in bases.items()
         for kind, settings in {"full": {}, "lora": LORA}.items()
     ]
+    in_parts = RECIPE.model_copy(update={"micro_batch_size": 2})
+    jobs.append(job(folder / "parts", data, bases["llama_tied"], in_parts))
     jobs.append(replace(jobs[0], folder=folder / "answers", keep_model=False, measured=("val", "test")))
     run(jobs, folder)
     return folder
@@ -85,6 +87,13 @@ def trained(data: Path, bases: dict[str, Path], tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize("name", REFERENCE_LOSSES)
 def test_a_training_reproduces_its_stored_losses(trained: Path, name: str) -> None:
     assert losses(trained / name)[::3] == pytest.approx(REFERENCE_LOSSES[name], abs=2e-3)
+
+
+def test_micro_batches_of_answers_of_unequal_length_train_the_same_model(trained: Path) -> None:
+    whole, parts = trained / "llama_tied full", trained / "parts"
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-4)
+    weights, expected = (load_file(folder / "model.safetensors") for folder in (parts, whole))
+    torch.testing.assert_close(weights, expected, atol=1e-3, rtol=0)
 
 
 def test_training_equals_a_plain_pytorch_loop(trained: Path, data: Path, bases: dict[str, Path]) -> None:
