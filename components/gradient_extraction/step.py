@@ -89,13 +89,16 @@ def extract_part(
         ExtractionError: the checks before the first shard failed, or a process ended without a result.
         StorageError: the storage is out of reach.
     """
-    models = [model]
-    if config.base_weights:
-        model_config = ModelConfig(**training_result(model)["model"])
-        models.append(produce_untrained_model(STEP, data, model_config, root_uri))
+    models = list(_models(config, data, model, root_uri))
     stores = [_store_part(config, data, each, part, root_uri, tracker) for each in models]
     write_part(root_uri, _extraction_key(config, data, model), part, PartRecord(stores=stores))
     return all(store.reused for store in stores)
+
+
+def is_finished(config: GradientExtractionConfig, data: StepOutput, model: StepOutput, root_uri: str) -> bool:
+    """Say whether all shards are there, so that parts have nothing to compute (see `extract_part`)."""
+    models = _models(config, data, model, root_uri)
+    return all(_finished(_store_uri(config, data, each, root_uri)) is not None for each in models)
 
 
 def seal_store(
@@ -134,6 +137,16 @@ def seal_store(
     return StepOutput(store.storage.uri, store.digest, metadata, reused)
 
 
+def _models(
+    config: GradientExtractionConfig, data: StepOutput, model: StepOutput, root_uri: str
+) -> Iterator[StepOutput]:
+    """Yield the models whose gradients are stored: theta*, and the pretrained weights if those are asked for."""
+    yield model
+    if config.base_weights:
+        model_config = ModelConfig(**training_result(model)["model"])
+        yield produce_untrained_model(STEP, data, model_config, root_uri)
+
+
 def _store_part(
     config: GradientExtractionConfig,
     data: StepOutput,
@@ -142,7 +155,7 @@ def _store_part(
     root_uri: str,
     tracker: Progress,
 ) -> StorePart:
-    uri = join_uri(root_uri, STEP, _store_key(config, data, model))
+    uri = _store_uri(config, data, model, root_uri)
     if (store := _finished(uri)) is not None:
         return StorePart(
             uri=uri, header=store.header, shards=store.shards[part.number :: part.of], reused=True
@@ -196,8 +209,8 @@ def _finished(uri: str) -> GradientStore | None:
     return store if {shard.key for shard in store.shards} <= set(storage.keys()) else None
 
 
-def _store_key(config: GradientExtractionConfig, data: StepOutput, model: StepOutput) -> str:
-    return output_key(STEP, _inputs(config, data, model))
+def _store_uri(config: GradientExtractionConfig, data: StepOutput, model: StepOutput, root_uri: str) -> str:
+    return join_uri(root_uri, STEP, output_key(STEP, _inputs(config, data, model)))
 
 
 def _extraction_key(config: GradientExtractionConfig, data: StepOutput, model: StepOutput) -> str:
