@@ -69,7 +69,7 @@ COMPONENTS = (
     conclude,
     conclude_unchanged,
 )
-RUN_TASK = ["python3", "-m", "gradsift.components.shared.process.task", "kfp.dsl.executor_main"]
+RUN_TASK = ["python3", "-P", "-m", "gradsift.components.shared.process.task", "kfp.dsl.executor_main"]
 RESOURCE_INPUTS = {"cpu_request", "memory_limit", "accelerator_type", "accelerator_count"}
 SETTINGS_DESCRIPTION = "a mapping of all parameters that are no fields of the form."
 

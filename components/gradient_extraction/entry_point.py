@@ -19,7 +19,7 @@ def extract_gradients(gradients: Any, inputs: str, settings: Mapping[str, Any]) 
     data, model = outputs["data"], outputs["meta_model"]
 
     def extract(tracker: StepTracker) -> StepOutput:
-        if config.pods > 1:
+        if config.pods > 1 and not step.is_finished(config, data, model, root):
             extract_on_nodes(config, inputs, root, tracker, settings["node_resources"])
             return step.seal_store(config, data, model, root)
         return step.extract_gradients(config, data, model, root, tracker)

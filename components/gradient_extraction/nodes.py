@@ -14,6 +14,7 @@ from gradsift.components.shared.kubeflow_trainer.node import RANK, pass_on, run_
 from gradsift.components.shared.kubeflow_trainer.train_job_launch import run_on_nodes
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.process.outages import wait_through_outages
+from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.addresses import join_uri
 from gradsift.components.shared.storage.storage import delete_below, open_storage
 from gradsift.components.shared.tracking.tracking import StepTracker
@@ -47,7 +48,13 @@ def extract_on_nodes(
     uri = work_uri(root_uri, name)
     open_storage(uri).write(REQUEST, json.dumps(request).encode())
     run_on_nodes(
-        ["python", "-m", NODE, uri], config.pods, 1, node_resources, uri, work_folder(root_uri, name), tracker
+        ["python", "-P", "-m", NODE, uri],
+        config.pods,
+        1,
+        node_resources,
+        uri,
+        work_folder(root_uri, name),
+        tracker,
     )
     delete_below(open_storage(join_uri(root_uri, "work")), name)
 
@@ -81,5 +88,6 @@ def _extract(uri: str) -> None:
 
 
 if __name__ == "__main__":
+    protect_process()
     wait_through_outages()
     main(sys.argv[1])

@@ -88,13 +88,16 @@ def extract_part(
         ExtractionError: the checks before the first shard failed, or a process ended without a result.
         StorageError: the storage is out of reach.
     """
-    start = TrainingStart.of(model)
-    stores = [_store_part(config, data, model, start, part, root_uri, tracker)]
-    if config.base_weights:
-        base = produce_untrained_model(STEP, data, start.model, root_uri)
-        stores.append(_store_part(config, data, base, None, part, root_uri, tracker))
+    models = list(_models(config, data, model, root_uri))
+    stores = [_store_part(config, data, each, start, part, root_uri, tracker) for each, start in models]
     write_part(root_uri, _extraction_key(config, data, model), part, PartRecord(stores=stores))
     return all(store.reused for store in stores)
+
+
+def is_finished(config: GradientExtractionConfig, data: StepOutput, model: StepOutput, root_uri: str) -> bool:
+    """Say whether all shards are there, so that parts have nothing to compute (see `extract_part`)."""
+    models = _models(config, data, model, root_uri)
+    return all(_finished(_store_uri(config, data, each, root_uri)) is not None for each, _ in models)
 
 
 def seal_store(
@@ -133,6 +136,19 @@ def seal_store(
     return StepOutput(store.storage.uri, store.digest, metadata, reused)
 
 
+def _models(
+    config: GradientExtractionConfig, data: StepOutput, model: StepOutput, root_uri: str
+) -> Iterator[tuple[StepOutput, TrainingStart | None]]:
+    """Yield the models whose gradients are stored, each with the start of its training.
+
+    These are theta* and, if they are asked for, the pretrained weights, which no training led to.
+    """
+    start = TrainingStart.of(model)
+    yield model, start
+    if config.base_weights:
+        yield produce_untrained_model(STEP, data, start.model, root_uri), None
+
+
 def _store_part(
     config: GradientExtractionConfig,
     data: StepOutput,
@@ -142,7 +158,7 @@ def _store_part(
     root_uri: str,
     tracker: Progress,
 ) -> StorePart:
-    uri = join_uri(root_uri, STEP, _store_key(config, data, model))
+    uri = _store_uri(config, data, model, root_uri)
     if (store := _finished(uri)) is not None:
         return StorePart(
             uri=uri, header=store.header, shards=store.shards[part.number :: part.of], reused=True
@@ -200,8 +216,8 @@ def _finished(uri: str) -> GradientStore | None:
     return store if {shard.key for shard in store.shards} <= set(storage.keys()) else None
 
 
-def _store_key(config: GradientExtractionConfig, data: StepOutput, model: StepOutput) -> str:
-    return output_key(STEP, _inputs(config, data, model))
+def _store_uri(config: GradientExtractionConfig, data: StepOutput, model: StepOutput, root_uri: str) -> str:
+    return join_uri(root_uri, STEP, output_key(STEP, _inputs(config, data, model)))
 
 
 def _extraction_key(config: GradientExtractionConfig, data: StepOutput, model: StepOutput) -> str:

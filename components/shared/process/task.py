@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from gradsift.components.shared.errors import GradsiftError
+from gradsift.components.shared.process.protection import protect_process
 
 WIDTH = 60
 """Characters of a line of the log that Kubeflow's UI shows at once; it does not wrap."""
@@ -28,6 +29,7 @@ def main(program: str, place: str) -> None:
     Raises:
         SystemExit: what the task was given is wrong; the last lines of the log list it.
     """
+    protect_process()
     os.environ["_KFP_RUNTIME"] = "true"
     module = Path(str(files("gradsift.components"))).joinpath(*place.split("."), "component.py")
     sys.argv = [program, *sys.argv[3:], "--component_module_path", str(module)]

@@ -68,6 +68,8 @@ def test_two_nodes_write_the_store_that_one_pod_writes(
     assert progress[-1]["unit"] == "rows of part 0 of 2"
     assert 0 < progress[-1]["done"] == progress[-1]["total"] < alone.metadata["rows"]
     assert open_storage(s3_root).keys("work/") == []
+    assert extract_on_two_nodes(outputs, s3_root, tmp_path).digest == store.digest
+    assert nodes.lives == 1, "a finished store needs no nodes"
 
 
 def test_what_is_wrong_on_a_node_is_the_steps_sentence(
