@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,16 @@ from transformers import AutoTokenizer, BertModel
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
-from gradsift.components.shared.errors import BatchMemoryError, GpuMemoryError, InputError, TrainingError
+from gradsift.components.shared.errors import InputError, TrainingError
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.process import outages
 from gradsift.components.shared.tracking.event_log import read_events
 from gradsift.components.shared.tracking.tracking import track_step
 from gradsift.components.shared.training import processes
 from gradsift.components.shared.training.example_order import example_order
 from gradsift.components.shared.training.job import RESULT, TrainingJob
-from gradsift.components.shared.training.processes import EVENTS, JOBS, LOG
+from gradsift.components.shared.training.processes import JOBS, LOG
 from gradsift.components.shared.training.training import train
 
 TASKS = ["sst2", "mr", "trec"]
@@ -356,112 +354,6 @@ def test_a_step_that_does_not_see_its_gpus_trains_nothing(
     with pytest.raises(InputError, match=r"^This step was given \d GPUs by the run's settings but sees \d: "):
         run([job], tmp_path / "work")
     assert not (tmp_path / "work" / LOG).exists()
-
-
-def test_a_gpu_that_others_fill_is_waited_for(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(outages, "_logged_at", {})
-    monkeypatch.setattr(outages, "MAX_DELAY_SECONDS", 0.01)
-    monkeypatch.setenv(outages.VARIABLE, "60")
-    jobs = [TrainingJob(tmp_path / name, data, TASKS, ModelConfig(), RECIPE) for name in ("first", "second")]
-    launches: list[list[str]] = []
-
-    def launch(unfinished: list[TrainingJob], *_: Any) -> None:
-        launches.append([job.folder.name for job in unfinished])
-        if len(launches) == 3:
-            raise InputError("The next error is not waited for.")
-        jobs[0].folder.mkdir(exist_ok=True)
-        (jobs[0].folder / RESULT).write_text("{}")
-        raise GpuMemoryError("The memory of GPU 0 is full.")
-
-    monkeypatch.setattr(processes, "run_processes", launch)
-    with pytest.raises(InputError, match="not waited for"):
-        run(jobs, tmp_path / "work")
-    assert launches == [["first", "second"], ["second"], ["second"]]
-    assert caplog.messages == ["The memory of GPU 0 is full. Waiting for 0 of 1 minutes so far."]
-
-
-def test_training_continues_with_fewer_rows_at_once_until_they_fit(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    jobs = [TrainingJob(tmp_path / name, data, TASKS, ModelConfig(), RECIPE) for name in ("first", "second")]
-    launches: list[list[tuple[str, int]]] = []
-
-    def launch(unfinished: list[TrainingJob], *_: Any) -> None:
-        launches.append([(job.folder.name, job.micro_batches) for job in unfinished])
-        for job in unfinished:
-            if job.micro_batches < 4:
-                raise BatchMemoryError(f"{8 // job.micro_batches} rows at once do not fit.")
-            job.folder.mkdir()
-            (job.folder / RESULT).write_text("{}")
-
-    monkeypatch.setattr(processes, "run_processes", launch)
-    assert run(jobs, tmp_path / "work") == [{}, {}]
-    assert launches == [[("first", parts), ("second", parts)] for parts in (1, 2, 4)]
-    assert caplog.messages == [
-        f"{rows} rows at once do not fit. Training continues with fewer." for rows in (8, 4)
-    ]
-
-
-FULL_GPU = """
-import os
-import torch
-from torch.nn import Module
-
-call, calls = Module.__call__, 0
-
-
-def full(self, *inputs, **batch):
-    global calls
-    if type(self).__name__ == "EncoderClassifier" and self.training:
-        calls += 1
-        if len(batch["label"]) > int(os.environ["FITTING_ROWS"]) and calls > 7:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-    return call(self, *inputs, **batch)
-
-
-Module.__call__ = full
-"""
-"""A module that every process of a launch begins with: its GPU is full from the eighth micro-batch on."""
-
-
-@pytest.fixture
-def full_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(FULL_GPU)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    return monkeypatch
-
-
-@pytest.mark.slow
-def test_a_training_whose_micro_batches_do_not_fit_ends_as_if_they_did(
-    trained: Path,
-    data: Path,
-    tiny_encoder: Path,
-    tmp_path: Path,
-    full_gpu: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    full_gpu.setenv("FITTING_ROWS", "1")
-    recipe = RECIPE.model_copy(update={"processes": 2, "checkpoint_steps": 3})
-    job = TrainingJob(tmp_path / "model", data, TASKS, ModelConfig(base_model=str(tiny_encoder)), recipe)
-    [found] = run([job], tmp_path / "work")
-    assert found["micro_batch_size"] == 1
-    assert caplog.messages == [
-        f"{rows} rows at once do not fit into the GPU's memory. Training continues with fewer."
-        for rows in (4, 2)
-    ]
-    assert json.loads((tmp_path / "work" / EVENTS).read_text().splitlines()[0])["done"] > 9
-    assert losses(job.folder) == pytest.approx(losses(trained / "plain"), abs=1e-4)
-    assert_same_model(job.folder, trained / "plain", 1e-3)
-
-    limited = replace(
-        job, folder=tmp_path / "limited", recipe=recipe.model_copy(update={"micro_batch_size": 2})
-    )
-    with pytest.raises(InputError, match=r"^The training does not fit into the GPU's memory: expected a "):
-        run([limited], tmp_path / "work")
-    assert not limited.finished
 
 
 def test_each_process_tokenises_on_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
