@@ -90,12 +90,12 @@ CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
-def write_prepared_data(folder: Path) -> Path:
+def write_prepared_data(folder: Path, test_rows: int = 4) -> Path:
     """Write prepared data: counting on by one (with a rationale in every other row), backwards, and sizes.
 
     The target `next` has val and test rows; `before` is of generation too, `size` of classification.
     """
-    sizes: dict[Split, int] = {"train": 16, "val": 6, "test": 4}
+    sizes: dict[Split, int] = {"train": 16, "val": 6, "test": test_rows}
     for split, count in sizes.items():
         write_split(folder, "next", split, [_counting(split, row, 1) for row in range(count)], "generation")
     write_split(folder, "before", "train", [_counting("train", row, -1) for row in range(16)], "generation")
@@ -118,11 +118,11 @@ def write_prepared_data(folder: Path) -> Path:
     return folder
 
 
-def produce_prepared_data(root: Path) -> StepOutput:
+def produce_prepared_data(root: Path, test_rows: int = 4) -> StepOutput:
     """Leave `write_prepared_data` under a run root, as the step would."""
 
     def work(folder: Path) -> dict[str, Any]:
-        write_prepared_data(folder)
+        write_prepared_data(folder, test_rows)
         (folder / "statistics.json").write_text("[]")
         return {}
 

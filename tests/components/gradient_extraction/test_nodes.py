@@ -6,6 +6,7 @@ import pytest
 from doubles.trainer_api_server import Cluster
 from doubles.trainer_nodes import Nodes
 from kfp import dsl
+from trained_encoder import trained_model
 
 from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.gradient_extraction.entry_point import extract_gradients
@@ -14,10 +15,8 @@ from gradsift.components.gradient_extraction.step import extract_gradients as ex
 from gradsift.components.shared.artifacts.run_outputs import read_outputs, write_outputs
 from gradsift.components.shared.artifacts.step_output import StepOutput
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.models.untrained_model import produce_untrained_model
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
-from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.tracking.event_log import read_events
 from gradsift.components.shared.tracking.tracking import track_step
@@ -32,8 +31,7 @@ def outputs(s3_root: str, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -
     """Return what a run has made on S3 before gradients are extracted."""
     monkeypatch.setenv("GRADSIFT_GPUS", "0")  # the step sets it
     data = prepare_data(DataPreparationConfig(auxiliary_tasks=["mr"], max_rows_per_task=32), s3_root)
-    config = ModelConfig(base_model=str(tiny_encoder))
-    return {"data": data, "meta_model": produce_untrained_model(STEP, data, config, s3_root)}
+    return {"data": data, "meta_model": trained_model(s3_root, tiny_encoder, data, change=0.05)}
 
 
 def extract_on_two_nodes(outputs: dict[str, StepOutput], root: str, folder: Path) -> StepOutput:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 from forked_training import FORKS
+from trained_encoder import trained_model
 
 from gradsift.components.gradient_extraction.gradients import extraction
 from gradsift.components.gradient_extraction.gradients.extraction import GradientExtractor
 from gradsift.components.gradient_extraction.shards import extraction_processes, shard_writing
 from gradsift.components.gradient_extraction.shards.parts import Part, shard_plans
 from gradsift.components.gradient_extraction.step import STEP, extract_gradients, extract_part, seal_store
-from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import GradientStoreError, InputError, NotFoundError, StorageError
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
@@ -51,36 +52,10 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def data(prepared_data: StepOutput, tmp_path_factory: pytest.TempPathFactory) -> StepOutput:
     """The prepared data without the file of the target's test split."""
-    folder = tmp_path_factory.mktemp("data") / "prepared"
+    folder = tmp_path_factory.mktemp("data") / Path(prepared_data.uri).name
     shutil.copytree(prepared_data.uri, folder)
     (folder / PreparedData(folder).target / "test.arrow").unlink()
     return replace(prepared_data, uri=str(folder))
-
-
-def trained_model(
-    root: Path, encoder: Path, data: StepOutput, change: float = 0.0, head: HeadKind = "label_embedding"
-) -> StepOutput:
-    """What training leaves, without the training: every trained weight is `change` larger or smaller."""
-    prepared = PreparedData(Path(data.uri))
-    base = find_base_model(str(encoder))
-
-    def work(folder: Path) -> dict[str, object]:
-        settings = ModelConfig(base_model=str(encoder), head=head, max_length=32)
-        model = EncoderClassifier.from_base(base, Head.of_config(settings, prepared))
-        model.freeze_embeddings()
-        draws = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    parameter.add_(change * (2 * torch.randint(2, parameter.shape, generator=draws) - 1))
-        model.save(folder)
-        (folder / "training.json").write_text(
-            json.dumps({"model": settings.model_dump(), "recipe": {"seed": 0}})
-        )
-        digests = {"base_model_digest": base.digest, "tokenizer_digest": base.tokenizer_digest}
-        return {"train_embeddings": False, **digests}
-
-    return produce(str(root), "meta_training", {"change": change, "head": head}, work)
 
 
 @pytest.fixture(scope="module")
@@ -402,7 +377,7 @@ def test_an_error_in_one_process_is_the_steps(
     data: StepOutput, model: StepOutput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extraction_processes, "get_context", lambda _: FORKS)
-    broken = replace(model, uri=str(tmp_path / "model"))
+    broken = replace(model, uri=str(tmp_path / Path(model.uri).name))
     shutil.copytree(model.uri, broken.uri)
     weights = Path(broken.uri) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])

@@ -10,6 +10,7 @@ import torch
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.metrics.held_out_metrics import MIN_ROWS
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.models.model_loading import from_base
@@ -49,8 +50,8 @@ def fine_tune(
 
 @pytest.fixture
 def counting_data(tmp_path: Path) -> StepOutput:
-    """Return prepared data whose target is answered in free text."""
-    return produce_prepared_data(tmp_path / "root")
+    """Return prepared data whose target is answered in free text, with enough test rows for a verdict."""
+    return produce_prepared_data(tmp_path / "root", MIN_ROWS)
 
 
 @pytest.fixture
