@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.data.prepared_data import INDEX, PreparedData
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.parameters.model import HeadKind, ModelConfig
@@ -16,7 +16,7 @@ def trained_model(
     root: Path | str, encoder: Path, data: StepOutput, change: float = 0.0, head: HeadKind = "label_embedding"
 ) -> StepOutput:
     """What training leaves, without the training: every trained weight is `change` larger or smaller."""
-    prepared = PreparedData(fetch(data))
+    prepared = PreparedData(fetch(data, [INDEX]))
     base = find_base_model(str(encoder))
 
     def work(folder: Path) -> dict[str, object]:

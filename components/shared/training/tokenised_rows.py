@@ -61,6 +61,9 @@ def _key(model: TaskModel) -> str:
 
 
 def _tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
+    if tokenizer.is_fast:  # else the files would say how the last texts were cut and padded
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
