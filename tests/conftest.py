@@ -29,7 +29,9 @@ os.environ["GRADSIFT_MLFLOW"] = "off"
 os.environ["GRADSIFT_OUTAGE_TIMEOUT_SECONDS"] = "0"
 
 # How fast a machine is decides no test.
-settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any_machine", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any_machine")
 
 Compile = Callable[[Any], list[dict[str, Any]]]

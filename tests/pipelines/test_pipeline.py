@@ -214,7 +214,8 @@ def test_components_run_in_our_images_without_installing_anything(compiled: list
         container = executor["container"]
         step = name.removeprefix("exec-")
         assert container["image"] == (TRAIN_IMAGE if step in opening_models else CPU_IMAGE), name
-        assert container["command"][:3] == ["python3", "-m", "gradsift.components.shared.process.task"]
+        program = ["python3", "-P", "-m", "gradsift.components.shared.process.task"]
+        assert container["command"][:4] == program
 
 
 def test_what_nobody_reads_is_not_in_the_workflow(compiled: list[dict[str, Any]]) -> None:

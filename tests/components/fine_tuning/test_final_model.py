@@ -76,7 +76,7 @@ def test_training_may_go_on_from_the_meta_trained_model(
     subsets: dict[str, list[str]] = {"selected": [], "all": ["mr"]}
     selection = produce_selection(root / "meta", "sst2", subsets, dict.fromkeys(subsets, 0.5))
     model = ModelConfig(base_model=str(tiny_encoder))
-    with track_step(STEP, str(root), {}) as tracker:
+    with forked_training(), track_step(STEP, str(root), {}) as tracker:
         tuned = fine_tune_target(model, RECIPE, prepared_data, selection, str(root), tracker, meta=output)
     start, end = (load_file(fetch(each) / "model.safetensors") for each in (output, tuned))
     moved = max(float((value - start[name]).abs().max()) for name, value in end.items())
@@ -87,7 +87,7 @@ def test_training_may_go_on_from_the_meta_trained_model(
     [group] = plan_comparisons(config, prepared_data, selection, tuned, str(root), meta=output)
     assert Path(find_record(group.settings, group.runs[0], str(root)).uri).name == Path(tuned.uri).name  # type: ignore[union-attr]
     untrained = group.model_copy(update={"runs": group.runs[-1:]})
-    with track_step("comparisons-0", str(root), {}) as tracker:
+    with forked_training(), track_step("comparisons-0", str(root), {}) as tracker:
         [record] = train_runs(untrained, prepared_data, str(root), tracker)
     expected = held_out_answers(open_model(fetch(output)), PreparedData(fetch(prepared_data)), "float32")
     assert np.array_equal(HeldOutAnswers.read(fetch(record)).labels, expected.labels)  # type: ignore[arg-type]
