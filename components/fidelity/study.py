@@ -20,7 +20,7 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.models.base_model import find_base_model
-from gradsift.components.shared.models.untrained_model import answers_untrained, produce_untrained_model
+from gradsift.components.shared.models.untrained_model import answers_untrained
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
@@ -112,13 +112,10 @@ def run_study(
         prepared = PreparedData(fetch(data))
         subsets = none_all_and_random(prepared.auxiliary_tasks, study.subsets, study.seed)
         meta = steps.do("meta_training", lambda tracker: meta_train(model, meta_recipe, data, root, tracker))
-        points = {"meta": meta}
+        gradients = steps.do("gradient_extraction", partial(extract_gradients, extraction, data, meta, root))
         if answers_untrained(model, find_base_model(model.base_model)):
-            points["base"] = produce_untrained_model("gradient_extraction", data, model, root)
-        stores = {
-            name: steps.do("gradient_extraction", partial(extract_gradients, extraction, data, point, root))
-            for name, point in points.items()
-        }
+            both = extraction.model_copy(update={"base_weights": True})
+            gradients = steps.do("gradient_extraction", partial(extract_gradients, both, data, meta, root))
         truths = []
         for start in study.starts:
             group = _runs(study, subsets, start, data, meta, model, recipe)
@@ -127,7 +124,9 @@ def run_study(
             truths.append(true)
 
     calibration_runs = min(CALIBRATION_RUNS, len(subsets) // 2)
-    opened = {name: GradientStore(store.uri, store.digest) for name, store in stores.items()}
+    opened = {"meta": GradientStore(gradients.uri, gradients.digest)}
+    if "base_uri" in gradients.metadata:
+        opened["base"] = GradientStore(gradients.metadata["base_uri"], gradients.metadata["base_digest"])
     Fidelity(
         suite=prepared.suite,
         target=prepared.target,
