@@ -92,8 +92,13 @@ def _work(log: str, environment: dict[str, str], scratch: str, uri: str | None =
     with Path(log).open("a") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
+    import torch
+
     from gradsift.components.shared.training.progress import TrainingProgress
     from gradsift.components.shared.training.worker import main
 
+    torch.set_num_threads(
+        int(environment["OMP_NUM_THREADS"])
+    )  # read by torch when it was imported, before the fork
     hold_lifeline()
     main(Path(scratch), TrainingProgress(uri) if uri else None)
