@@ -208,7 +208,7 @@ def test_source_and_committed_yaml_run_under_the_local_runner(
     [report] = tmp_path.rglob("evaluate/report")
     assert "<!doctype html>" in report.read_text().lower()
     [statistics] = tmp_path.rglob("prepare-data/statistics")
-    assert "mr_flipped" in statistics.read_text()
+    assert r"mr\_flipped" in statistics.read_text()
 
 
 @pytest.mark.exhaustive
