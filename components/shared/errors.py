@@ -36,7 +36,7 @@ class NotFoundError(StorageError):
     """A file or object does not exist."""
 
 
-class ExistsError(StorageError):
+class AlreadyExistsError(StorageError):
     """A file or object that may only be created is there already, with other content."""
 
 

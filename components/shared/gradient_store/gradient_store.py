@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from gradsift.components.shared.artifacts.step_output import DOWNLOADS, canonical_json
 from gradsift.components.shared.errors import (
-    ExistsError,
+    AlreadyExistsError,
     GradientStoreError,
     GradsiftError,
     InputError,
@@ -149,7 +149,7 @@ class GradientStoreWriter:
     def _create(self, key: str, content: bytes) -> None:
         try:
             self.storage.create(key, content)
-        except ExistsError as error:
+        except AlreadyExistsError as error:
             raise GradientStoreError(
                 f"Another extraction wrote other content to {join_uri(self.storage.uri, key)}: expected one "
                 f"extraction at a time; delete {self.storage.uri} to have the gradient store made again."

@@ -126,7 +126,7 @@ def run_on_nodes(
             if not failure.disrupted or restarts == RESTARTS:
                 raise failure.error(write_report(failure, open_storage(uri)))
             _say(
-                f"TrainJob {train_job.name} lost a node; it is made anew, to go on with what is not finished."
+                f"TrainJob {train_job.name} lost a node; it is recreated, to go on with what is not finished."
             )
 
 

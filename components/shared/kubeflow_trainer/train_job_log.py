@@ -15,7 +15,7 @@ from gradsift.components.shared.kubeflow_trainer.kubernetes_api import Kubernete
 from gradsift.components.shared.kubeflow_trainer.train_job_payload import CONTAINER, creation_time, first_node
 
 SILENCE_TIMEOUT_SECONDS = 60.0
-"""A connection that brings nothing for so long is made anew, as it may have died unnoticed."""
+"""A connection that brings nothing for so long is recreated, as it may have died unnoticed."""
 RECONNECT_SECONDS = 3.0
 OVERLAP_SECONDS = 60
 """Lines are asked for again from so long before the last one, as clocks differ; those seen are left out."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from gradsift.components.shared.errors import ExistsError, NotFoundError, StorageError
+from gradsift.components.shared.errors import AlreadyExistsError, NotFoundError, StorageError
 from gradsift.components.shared.storage.addresses import checked_key
 
 PARTIAL = ".partial"
@@ -136,9 +136,9 @@ def _refuse_unreadable(error: OSError) -> None:
         raise local_error("list", Path(error.filename), error) from error
 
 
-def exists_error(where: str) -> ExistsError:
+def exists_error(where: str) -> AlreadyExistsError:
     """Return the error that says that nothing is replaced."""
-    return ExistsError(f"Cannot create {where}: something else is there already.")
+    return AlreadyExistsError(f"Cannot create {where}: something else is there already.")
 
 
 def local_error(action: str, path: Path, error: OSError) -> StorageError:

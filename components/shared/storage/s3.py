@@ -147,7 +147,7 @@ class S3Storage:
         refuses them, only what was there before is safe, and the loser of a race finds other content.
 
         Raises:
-            ExistsError: something else is at `key`.
+            AlreadyExistsError: something else is at `key`.
             StorageError: the server is out of reach.
         """
         if not self.exists(key) and self._put_where_nothing_is(key, content):

@@ -23,7 +23,7 @@ class Storage(Protocol):
         """Put `content` at `key`, where nothing may be yet, or the same: what is there is never replaced.
 
         Raises:
-            ExistsError: something else is at `key`.
+            AlreadyExistsError: something else is at `key`.
             StorageError: the storage is out of reach.
         """
 

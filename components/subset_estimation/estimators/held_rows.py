@@ -7,7 +7,11 @@ the precision of the store; sums over tasks are in float64.
 import numpy as np
 import numpy.typing as npt
 
-from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray, wrongness
+from gradsift.components.subset_estimation.statistics.margins import (
+    FloatArray,
+    StoredArray,
+    error_probability,
+)
 from gradsift.components.subset_estimation.statistics.task_statistics import TrainRows
 
 
@@ -44,7 +48,7 @@ class HeldRows:
         """Return the gradient [m, d] of the summed loss."""
         gradient = np.zeros(self._shape)
         for task in self._tasks:
-            gradient[task.holders] -= task.weight * (wrongness(task.margin) @ task.feature)
+            gradient[task.holders] -= task.weight * (error_probability(task.margin) @ task.feature)
         return gradient
 
 
@@ -65,7 +69,7 @@ class _HeldTask:
         return step[self.holders, None].astype(self.change.dtype) * self.change
 
     def add_slopes(self, step: FloatArray, slope: FloatArray, curvature: FloatArray) -> None:
-        wrong = wrongness(self.margin + self.steps(step))
+        wrong = error_probability(self.margin + self.steps(step))
         pull = wrong * self.change
         slope[self.holders] -= self.weight[:, 0] * pull.sum(axis=1)
         pull *= self.change

@@ -17,7 +17,11 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.subset_estimation.estimators.damped_systems import DampedSystems, solve
 from gradsift.components.subset_estimation.estimators.held_rows import HeldRows
 from gradsift.components.subset_estimation.estimators.ridge import Ridge
-from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray, wrongness
+from gradsift.components.subset_estimation.statistics.margins import (
+    FloatArray,
+    StoredArray,
+    error_probability,
+)
 from gradsift.components.subset_estimation.statistics.store_reading import outer_products
 from gradsift.components.subset_estimation.statistics.task_statistics import (
     BoolArray,
@@ -66,7 +70,7 @@ class Expansion:
         curvature = np.zeros((len(rows), d, d), train.feature.dtype)
 
         def add_up(task: int) -> None:
-            feature, wrong = rows[task][1], wrongness(margins[task])
+            feature, wrong = rows[task][1], error_probability(margins[task])
             gradient[task] = -wrong @ feature
             squares[task] = wrong**2 @ np.vecdot(feature, feature)
             curvature[task] = outer_products(feature * np.sqrt(wrong * (1 - wrong))[:, None])

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsift.components.subset_estimation.estimators.run_rates import RunRates
-from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray, wrongness
+from gradsift.components.subset_estimation.statistics.margins import (
+    FloatArray,
+    StoredArray,
+    error_probability,
+)
 from gradsift.components.subset_estimation.statistics.run_start import StartRows
 from gradsift.components.subset_estimation.statistics.threads import in_threads, slices
 
@@ -55,6 +59,6 @@ class Simulated:
 def _descent(weights: StoredArray, rows: StartRows, shares: StoredArray) -> StoredArray:
     """Return minus the gradient [m, E, d] of the mean loss at weights [m, E, d]."""
     flat = weights.reshape(-1, weights.shape[-1])
-    wrong = wrongness(flat @ rows.feature.T + rows.margin).reshape(*weights.shape[:2], -1)
+    wrong = error_probability(flat @ rows.feature.T + rows.margin).reshape(*weights.shape[:2], -1)
     wrong *= shares
     return (wrong.reshape(len(flat), -1) @ rows.feature).reshape(weights.shape)

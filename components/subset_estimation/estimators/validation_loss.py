@@ -13,8 +13,8 @@ import numpy as np
 from gradsift.components.subset_estimation.statistics.margins import (
     FloatArray,
     cross_entropy,
+    error_probability,
     linear_margins,
-    wrongness,
 )
 from gradsift.components.subset_estimation.statistics.run_start import RunStart
 from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics
@@ -93,4 +93,4 @@ def evaluation_at(start: RunStart) -> Evaluation:
     rows, margin = start.validation_rows, start.validation_margin
     if rows is None:
         return CrossEntropy(margin, start.validation_feature, start.validation_positions)
-    return Quadratic(rows.loss, -wrongness(margin)[:, None] * start.validation_feature, rows.probe)
+    return Quadratic(rows.loss, -error_probability(margin)[:, None] * start.validation_feature, rows.probe)

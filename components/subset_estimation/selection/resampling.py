@@ -2,7 +2,7 @@
 
 A resample draws the validation rows again, with replacement, and the projection blocks likewise. The weights of
 a subset depend on neither, so its loss under a resample is a weighted mean of its row losses, plus how the mean
-of the drawn blocks' losses differs from that of all. The choice is made anew on every resample.
+of the drawn blocks' losses differs from that of all. The choice is repeated on every resample.
 """
 
 from collections.abc import Callable

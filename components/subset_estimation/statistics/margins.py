@@ -35,7 +35,7 @@ def cross_entropy(margin: StoredArray) -> FloatArray:
     return np.maximum(-margin, 0) + np.log1p(np.exp(-np.abs(margin)))
 
 
-def wrongness(margin: StoredArray) -> StoredArray:
+def error_probability(margin: StoredArray) -> StoredArray:
     """Return 1 - p = 1 / (1 + exp(margin)), elementwise in the margin's precision."""
     with np.errstate(over="ignore"):
         return 1 / (1 + np.exp(margin))

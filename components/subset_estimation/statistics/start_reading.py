@@ -17,8 +17,8 @@ from gradsift.components.subset_estimation.statistics.margins import (
     FloatArray,
     StoredArray,
     cross_entropy,
+    error_probability,
     linear_margins,
-    wrongness,
 )
 from gradsift.components.subset_estimation.statistics.run_start import RunStart, StartRows
 from gradsift.components.subset_estimation.statistics.store_reading import check_finite, outer_products
@@ -72,7 +72,7 @@ def read_run_start(store: GradientStore, statistics: TaskStatistics, start: Star
         for shard in store.read(tasks[index], "train"):
             check_finite(store, tasks[index], "train", shard, ("base_margin",))
             margins = _margins(store, shard)
-            wrong = wrongness(margins.at(start))
+            wrong = error_probability(margins.at(start))
             gradient[index] -= (wrong / margins.positions) @ margins.feature / count
             if not text:
                 weight = np.sqrt(wrong * (1 - wrong) / margins.positions / count)

@@ -11,7 +11,7 @@ from doubles.faulty_proxy import FaultyProxy, faulty_proxy
 
 from gradsift.components.preflight.checks import check_run_root
 from gradsift.components.shared.artifacts.step_output import produce, read_file
-from gradsift.components.shared.errors import ExistsError, StorageError, StorageOutageError
+from gradsift.components.shared.errors import AlreadyExistsError, StorageError, StorageOutageError
 from gradsift.components.shared.storage import s3
 from gradsift.components.shared.storage.storage import open_storage
 
@@ -41,7 +41,9 @@ def test_without_conditional_writes_a_file_is_created_and_not_replaced(
         storage.create(key, content)
         storage.create(key, content)
         assert storage.read(key) == content
-        with pytest.raises(ExistsError, match=f"Cannot create {s3_root}/{key}: something else is there"):
+        with pytest.raises(
+            AlreadyExistsError, match=f"Cannot create {s3_root}/{key}: something else is there"
+        ):
             storage.create(key, b"second")
         assert storage.read(key) == content
 
@@ -52,7 +54,7 @@ def test_the_loser_of_a_race_without_conditional_writes_is_told(
     proxy.refusals = {CONDITION: NOT_IMPLEMENTED}
     storage = open_storage(s3_root)
     monkeypatch.setattr(storage, "read", lambda key: b"of another process that came later")
-    with pytest.raises(ExistsError):
+    with pytest.raises(AlreadyExistsError):
         storage.create("file", b"mine")
 
 

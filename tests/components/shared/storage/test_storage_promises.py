@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from doubles.faulty_proxy import faulty_proxy
 
-from gradsift.components.shared.errors import ExistsError, StorageError
+from gradsift.components.shared.errors import AlreadyExistsError, StorageError
 from gradsift.components.shared.storage import s3
 from gradsift.components.shared.storage.local import LocalStorage
 from gradsift.components.shared.storage.storage import Storage, open_storage
@@ -25,7 +25,7 @@ def created(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 def test_what_is_created_is_never_replaced(created: Storage) -> None:
     created.create("folder/file", b"first")
     created.create("folder/file", b"first")
-    with pytest.raises(ExistsError) as caught:
+    with pytest.raises(AlreadyExistsError) as caught:
         created.create("folder/file", b"other")
     assert str(caught.value) == f"Cannot create {created.uri}/folder/file: something else is there already."
     assert created.read("folder/file") == b"first"
@@ -51,7 +51,7 @@ def test_of_many_that_create_one_file_one_wins(created: Storage, monkeypatch: py
         barrier.wait()
         try:
             created.create("file", b"%d" % index * 1000)
-        except ExistsError:
+        except AlreadyExistsError:
             return False
         return True
 
@@ -68,7 +68,7 @@ def test_parts_replace_nothing_and_leave_nothing(created: Storage, monkeypatch: 
     content = os.urandom(11 * 2**20)
     created.create("file", content)
     created.create("file", content)
-    with pytest.raises(ExistsError):
+    with pytest.raises(AlreadyExistsError):
         created.create("file", content[::-1])
     assert created.read("file") == content
     bucket = created.uri.split("/")[2]
