@@ -324,7 +324,10 @@ def extract_in_pods(
             extract_part(config, data, model, Part(number, pods), str(root), tracker)
 
 
-@pytest.mark.parametrize(("pods", "numbers"), [(2, [1, 0]), (3, [0, 2, 1, 2]), (40, [*range(40)])])
+@pytest.mark.parametrize(
+    ("pods", "numbers"),
+    [(2, [1, 0]), (3, [0, 2, 1, 2]), pytest.param(40, [*range(40)], marks=pytest.mark.slow)],
+)
 def test_any_number_of_pods_in_any_order_writes_the_same_store(
     pods: int, numbers: list[int], data: StepOutput, model: StepOutput, finished: StepOutput, tmp_path: Path
 ) -> None:
