@@ -1,4 +1,4 @@
-"""Small inputs that once went wrong, in `../shared/cases`: each is usable, or refused in one sentence."""
+"""Small inputs that once went wrong, in `cases`: each is usable, or refused in one sentence."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.pipelines.kubeflow.schedules import read_schedules
 
-CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
+CASES = Path(__file__).parent / "cases"
 USABLE = {
     "one_row_test",
     "sched_e_p_nesteddate",
