@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.calibration import random_subset_count
 
 
 def none_all_and_random(tasks: Sequence[str], count: int, seed: int) -> list[list[str]]:
@@ -16,7 +17,7 @@ def none_all_and_random(tasks: Sequence[str], count: int, seed: int) -> list[lis
     Raises:
         InputError: there are not that many subsets.
     """
-    possible = 2 ** len(tasks) - 2
+    possible = random_subset_count(len(tasks))
     if count > possible:
         raise InputError(
             f"{count} random subsets were asked for: expected at most {possible}, all that {len(tasks)} tasks have "

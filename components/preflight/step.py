@@ -19,7 +19,7 @@ from gradsift.components.preflight.checks import (
 from gradsift.components.shared.data.suites.task_suite import auxiliary_tasks, find_tasks
 from gradsift.components.shared.documents.texts import markdown_text
 from gradsift.components.shared.errors import InputError, StorageError, shown_names
-from gradsift.components.shared.parameters.calibration import CalibrationConfig
+from gradsift.components.shared.parameters.calibration import CalibrationConfig, random_subset_count
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.model import ModelConfig
@@ -113,7 +113,7 @@ def _check_suite(
                     f"Parameter {parameter} holds {name!r}: expected one of the auxiliary tasks "
                     f"{shown_names(tasks)}."
                 )
-    most = 2 ** len(tasks) - 2
+    most = random_subset_count(len(tasks))
     if calibration.runs > most:
         raise InputError(
             f"Parameter calibrate_runs is {calibration.runs}: expected at most {most}, all subsets that "

@@ -18,11 +18,7 @@ FOLDER = "run_outputs"
 
 def write_outputs(outputs: Mapping[str, StepOutput], root_uri: str) -> str:
     """Write outputs of steps, by their names, and return the key to read them by."""
-    pointers = {
-        name: {"uri": output.uri, "digest": output.digest, "metadata": output.metadata}
-        for name, output in outputs.items()
-    }
-    content = canonical_json(pointers).encode()
+    content = canonical_json({name: output.pointer for name, output in outputs.items()}).encode()
     key = _key(content)
     open_storage(join_uri(root_uri, FOLDER)).write(f"{key}.json", content)
     return key

@@ -44,6 +44,11 @@ class StepOutput:
     metadata: dict[str, Any]
     reused: bool = False
 
+    @property
+    def pointer(self) -> dict[str, Any]:
+        """What leads to the output again, whoever made it: JSON values."""
+        return {"uri": self.uri, "digest": self.digest, "metadata": self.metadata}
+
 
 def canonical_json(value: Any) -> str:
     """Return `value` as JSON that depends on its content alone (sorted keys, fixed separators)."""
@@ -223,10 +228,9 @@ def read_file(output: StepOutput, name: str) -> bytes:
 
 def write_pointer(output: StepOutput, artifact: Any) -> None:
     """Make a KFP artifact point to `output`: a small JSON file, and the same in the artifact's metadata."""
-    pointer = {"uri": output.uri, "digest": output.digest}
     with atomic_file(Path(artifact.path)) as path:
-        path.write_text(json.dumps({**pointer, "metadata": output.metadata}))
-    artifact.metadata.update({**pointer, **output.metadata})
+        path.write_text(json.dumps(output.pointer))
+    artifact.metadata.update({"uri": output.uri, "digest": output.digest, **output.metadata})
 
 
 def copy_file(output: StepOutput, name: str, artifact: Any) -> None:
@@ -251,8 +255,7 @@ def _origin_file(folder: Path) -> Path:
 def _write_origin(folder: Path, output: StepOutput) -> None:
     if origin_of(folder) != replace(output, reused=False):
         with atomic_file(_origin_file(folder)) as path:
-            content = {"uri": output.uri, "digest": output.digest, "metadata": output.metadata}
-            path.write_text(json.dumps(content))
+            path.write_text(json.dumps(output.pointer))
 
 
 def _remove_half_done(folder: Path) -> None:

@@ -11,6 +11,11 @@ MIN_RUNS = 4
 """With none and all of the tasks these are six losses; fewer cannot tell a line from noise."""
 
 
+def random_subset_count(tasks: int) -> int:
+    """Return how many subsets that many auxiliary tasks have beside none and all of them."""
+    return int(2**tasks - 2)
+
+
 class CalibrationConfig(Settings):
     """How many subsets are truly fine-tuned on before the choice."""
 
