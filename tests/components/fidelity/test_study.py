@@ -321,6 +321,7 @@ def test_a_whole_study_with_minilm_and_again_it_finds_everything_done(tmp_path: 
     assert "# Fidelity of estimates: sst2 in small" in printed[0]
     study = Fidelity.read(tmp_path / "out")
     assert [each.start for each in study.truths] == ["base", "meta"]
+    assert {"base", "meta"} <= {each.expansion for each in study.truths[0].methods}
     assert len(study.truths[0].losses) == 10
     assert len(set(study.truths[0].losses)) == 10
     assert study.ledger.meta_training > 1
