@@ -174,13 +174,14 @@ def _pass_on(lines: TrainJobLog, log: IO[str], tracker: StepTracker, seconds: fl
             line = lines.lines.get(timeout=left) if left > 0 else lines.lines.get_nowait()
         except Empty:
             return
-        if line.startswith(EVENT):
+        text, is_event, event = line.partition(EVENT)  # after a progress bar, which ends no line
+        if is_event:
             with suppress(ValueError):
-                report(json.loads(line.removeprefix(EVENT)), tracker)
-        else:
-            log.write(f"{line}\n")
+                report(json.loads(event), tracker)
+        if text or not is_event:
+            log.write(f"{text}\n")
             log.flush()
-            _say(line)
+            _say(text)
 
 
 @contextmanager

@@ -125,7 +125,8 @@ def event(step: int, loss: float) -> str:
 def completes(api: TrainerApi) -> Callable[[], None]:
     def life() -> None:
         first, second = api.start_nodes(NAME)
-        api.say(first, "hello from the first node", event(1, 2.0), event(2, 1.0))
+        bar = "2/4"  # ends no line, so that the event after it stands in its middle
+        api.say(first, "hello from the first node", event(1, 2.0), bar + event(2, 1.0))
         api.say(second, "hello from the second node")
         for pod in (first, second):
             api.end_pod(pod, 0)
@@ -158,7 +159,7 @@ def test_a_job_that_completes(
         {"train_loss": 1.0, "learning_rate": 0.1},
     ]
     log = (launch.scratch / "training.log").read_text()
-    assert log == "hello from the first node\n"
+    assert log == "hello from the first node\n2/4\n"
     shown = capfd.readouterr().out
     assert "hello from the first node" in shown
     assert f"TrainJob {NAME}: complete: JobsCompleted: jobset completed successfully" in shown
