@@ -9,7 +9,8 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from gradsift.components.shared.artifacts.step_output import StepOutput, produce
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
@@ -69,7 +70,7 @@ def estimate_subsets(
     }
 
     def work(folder: Path) -> dict[str, Any]:
-        selection = _estimate(config, gradients, calibration, suite, folder)
+        selection = _estimate(config, gradients, calibration, suite, data, folder)
         if data is not None:
             write_mixture(folder, data, selection.selected)
         return _metadata(selection)
@@ -82,6 +83,7 @@ def _estimate(
     gradients: StepOutput,
     calibration: FineTuningRuns | None,
     suite: str,
+    data: StepOutput | None,
     folder: Path,
 ) -> Selection:
     started = time.monotonic()
@@ -98,7 +100,8 @@ def _estimate(
         choices = make_choices(config, ledger, store)
         if calibrated:
             choices = replace(choices, scores=calibrated.corrected(choices.scores))
-        explanations = explain(config, ledger, choices)
+        prepared = None if data is None else PreparedData(fetch(data))
+        explanations = explain(config, ledger, choices, store, prepared)
         seconds = round(time.monotonic() - started, 3)
         record = calibrated.record if calibrated else None
         selection = selection_record(config, suite, ledger, choices, explanations, record, seconds)
@@ -126,5 +129,6 @@ def _metadata(selection: Selection) -> dict[str, Any]:
         "estimated_loss_all": estimated["all"],
         "estimated_loss_target_only": estimated["target_only"],
         "subsets_estimated": selection.subsets_estimated,
+        "sources_with_findings": sum(bool(health.findings) for health in selection.health),
         "seconds": selection.seconds,
     }

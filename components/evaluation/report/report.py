@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from gradsift.components.evaluation.report import charts, report_words
 from gradsift.components.evaluation.report.charts import axis_over
 from gradsift.components.evaluation.report.report_explanations import ends_of, explanations_of
+from gradsift.components.evaluation.report.report_health import health_of
 from gradsift.components.evaluation.report.scatter import Point, scatter
 from gradsift.components.evaluation.report.task_map_chart import cluster_key
 from gradsift.components.shared.records.evaluation_results import LOSS, Confusion, Evaluation, Interval
@@ -120,6 +121,7 @@ def render_report(content: ReportContent) -> str:
         seconds_axis=axis_over(content.seconds.values(), with_zero=True),
         **_choice(content),
         **explanations_of(content.selection),
+        **health_of(content.selection),
         **_methods(content.selection),
         **_measured(content.evaluation),
         **_estimated_and_true(content),

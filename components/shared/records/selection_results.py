@@ -11,6 +11,7 @@ from pydantic import FiniteFloat, NonNegativeInt, model_validator
 from gradsift.components.shared.records.results import NonNegative, Record, ResultFile, Share
 
 SelectionMethod = Literal["forward_stepwise", "random_ensemble", "best_of_m"]
+HealthFinding = Literal["random_labels", "contradicted_labels", "duplicate", "opposed"]
 
 
 class PathStep(Record):
@@ -50,6 +51,34 @@ class TaskScore(Record):
     standard_error: NonNegative
     selected: bool
     share: Share | None = None
+
+
+class TaskHealth(Record):
+    """What the gradient store says of one auxiliary task by itself; it is named, never left out for that.
+
+    Losses are means over rows in units of what guessing costs: 1 is no better than that, 0 is certainty.
+
+    Attributes:
+        task: the task.
+        rows: train rows that were looked at; 0 where none is answered by one of several labels.
+        before: loss at theta* over the entropy of the labels; None where there are few rows or one label.
+        after: the same of rows held out, after one step of training on the task's other rows alone.
+        zero_shot: loss at the base weights over that of guessing among the labels; None where labels are written.
+        duplicate_of: the task whose mean gradient points nearly the same way.
+        against: the task whose mean gradient points most against this one's, where it clearly does.
+        agreement: cosine of its mean gradient and the sum of the other tasks' at length 1.
+        findings: what deserves a look.
+    """
+
+    task: str
+    rows: NonNegativeInt
+    before: NonNegative | None = None
+    after: NonNegative | None = None
+    zero_shot: NonNegative | None = None
+    duplicate_of: str | None = None
+    against: str | None = None
+    agreement: FiniteFloat = 0.0
+    findings: list[HealthFinding] = []
 
 
 class MethodResult(Record):
@@ -201,6 +230,7 @@ class Selection(ResultFile):
         synergy: of pairs of tasks, where there are two.
         task_map: the tasks in a plane.
         surrogates: simple predictors of the estimates, with how far they can be trusted.
+        health: of every auxiliary task by itself.
         calibration: what calibration runs said, where there were any.
     """
 
@@ -228,6 +258,7 @@ class Selection(ResultFile):
     synergy: Synergy | None = None
     task_map: TaskMap | None = None
     surrogates: list[Surrogate] = []
+    health: list[TaskHealth] = []
     calibration: Calibration | None = None
 
     def estimate_of(self, comparison: str) -> MethodResult:

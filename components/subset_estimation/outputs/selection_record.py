@@ -52,6 +52,7 @@ def selection_record(
             "synergy": explanations.synergy,
             "task_map": explanations.task_map,
             "surrogates": explanations.surrogates,
+            "health": explanations.health,
         }
     )
 

@@ -78,6 +78,7 @@ def test_the_record_says_what_was_chosen_and_what_else_there_was(
         "estimated_loss_all": by_method["all"].estimated_loss,
         "estimated_loss_target_only": by_method["target_only"].estimated_loss,
         "subsets_estimated": selection.subsets_estimated,
+        "sources_with_findings": 0,
         "seconds": selection.seconds,
     }
 
@@ -130,7 +131,7 @@ def test_the_chosen_rows_are_written_for_other_trainers(gradients: StepOutput, t
         names = ["target", *(f"task{index}" for index in range(6))]
         for name in names:
             write_split(folder, name, "train", [{"id": "1", "text": name, "text_pair": None, "label": 0}])
-        tasks = [PreparedTask(name=name, labels=["yes"], rows={"train": 1}) for name in names]
+        tasks = [PreparedTask(name=name, labels=["no", "yes"], rows={"train": 1}) for name in names]
         write_index(folder, "synthetic", "target", tasks)
         return {}
 

@@ -12,7 +12,7 @@ from gradsift.components.evaluation.report.report import ReportContent, render_r
 FOLDER = Path(__file__).parent
 CONTENT = json.loads((FOLDER / "report_content.json").read_text(encoding="utf-8"))
 EXPLANATIONS = json.loads((FOLDER / "report_explanations.json").read_text(encoding="utf-8"))
-EXPLAINED = {"ties", "synergy", "task-map", "surrogates", "calibration"}
+EXPLAINED = {"ties", "synergy", "task-map", "surrogates", "calibration", "health"}
 TASKS = CONTENT["selection"]["auxiliary_tasks"]
 VOID = {"meta", "wbr"}
 DRAWN = {"line", "rect", "circle", "path", "polygon"}
@@ -378,6 +378,21 @@ def test_surrogates_are_shown_with_how_well_they_predict() -> None:
     shown = page(content)
     assert shown.row("surrogates", "Linear") == ["1,400", "0.87", "0.92"]
     assert shown.row("surrogates", "RBF kernel") == ["1,400", "0.97", "-"]
+
+
+def test_health_names_what_looks_sick_first() -> None:
+    shown = page(explained())
+    text = shown.text("health")
+    assert f"2 of {len(TASKS)} sources deserve a look" in text
+    assert "mr_shuffled" in text
+    assert "Its labels look random: held-out rows cost 104% of what" in text
+    assert "before any training its labels cost 162% of what guessing costs" in text
+    assert "It pulls against the other tasks, sst2 most of all." in text
+    assert shown.row("health", "mr_flipped") == ["150", "1.62", "0.73", "0.80", "sst2"]
+    clean = explained()
+    for row in clean["selection"]["health"]:
+        row["findings"] = []
+    assert f"None of the {len(TASKS)} sources" in page(clean).text("health")
 
 
 def test_calibration_shows_its_errors_beside_that_of_the_mean() -> None:
