@@ -44,7 +44,7 @@ def mount_environment(task: dsl.PipelineTask, secret: Any, settings: Any) -> Non
 
 
 def set_resources(task: dsl.PipelineTask, cpu: Any, memory: Any, retry: bool = True) -> None:
-    """Give a task what a step without a model needs, and try a lost pod again unless told otherwise."""
+    """Give a task what a step without a model needs, and try a lost pod again, unless `retry` is false."""
     task.set_cpu_request(cpu).set_memory_limit(memory)  # what is requested is the limit
     _register(task, cpu, memory)
     kubernetes.set_timeout(task, SMALL_HOURS * 3600)

@@ -70,7 +70,7 @@ def non_text_channels(documents: Sequence[Spec]) -> list[str]:
 
 
 def kubernetes_executors(documents: Sequence[Spec]) -> Spec:
-    """Return what Kubernetes is told of each executor, by the executor's label."""
+    """Return the Kubernetes settings of each executor, by the executor's label."""
     platform = documents[1] if len(documents) > 1 else {}
     kubernetes = platform.get("platforms", {}).get("kubernetes", {})
     executors: Spec = kubernetes.get("deploymentSpec", {}).get("executors", {})

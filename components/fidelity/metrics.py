@@ -114,7 +114,7 @@ def noise_ceiling(losses: FloatArray, seed: int = 0) -> NoiseCeiling | None:
 
 
 def additive_estimates(masks: BoolArray, scores: FloatArray) -> FloatArray:
-    """Return minus the sum of the members' scores [n] for subsets [m, n]: how scores a task rank subsets."""
+    """Return minus the sum of the members' scores [n] for subsets [m, n]: how scores per task rank subsets."""
     return -(masks.astype(float) @ scores)
 
 

@@ -63,7 +63,7 @@ class RunProgress:
         return replace(progress, note=_note(run, self._pipeline.tasks, cause))
 
     def _read(self, root: str, run_id: str) -> None:
-        """Read the record anew; one that was read before and is out of reach for a while stays as it was."""
+        """Read the record again; one that was read before and is out of reach for a while stays as it was."""
         try:
             self._events = step_events(root, run_id)
         except GradsiftError as error:

@@ -65,7 +65,7 @@ class Change:
     Attributes:
         name: the schedule's name.
         wanted: the schedule; None where it is not in the file any more.
-        kept: the recurring run that stays as it is, but for being enabled or not; None where one has to be made.
+        kept: the recurring run that stays as it is, except for being enabled or not; None where one has to be made.
         surplus: the recurring runs that have to go: of other content, or duplicates of the one that is kept.
     """
 

@@ -78,7 +78,7 @@ class ReportContent(BaseModel):
     Attributes:
         selection: what the estimation step chose.
         evaluation: what that bought.
-        statistics: one entry a task on its data, as in `statistics.json` of the prepared data: `task`,
+        statistics: one entry per task on its data, as in `statistics.json` of the prepared data: `task`,
             `role`, `rows` (by split), `labels` (by name), `words` (`median`, `p95`), `removed` (by split and
             reason), `cut` (by split, None for an encoder), `corruption`, `licence`. What is missing is shown as
             not known.

@@ -17,7 +17,7 @@ TOLERANCE = 1e-3
 
 
 def check_projection(projection: Projection, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Project one entry of every parameter, and compare with the definition, computed anew in NumPy.
+    """Project one entry of every parameter, and compare with the definition, recomputed in NumPy.
 
     Args:
         projection: the projection, on the device that it will be used on.
@@ -57,12 +57,12 @@ def check_gradients(
     losses: Sequence[Callable[[], Tensor]],
     batch: Callable[[], Tensor],
 ) -> None:
-    """Compare sketched gradients of some rows with those of one plain backward pass a row.
+    """Compare sketched gradients of some rows with those of one plain backward pass per row.
 
     Args:
         sketcher: the sketcher of `model`.
         model: the model.
-        losses: a function a row that returns its loss, computed without the others.
+        losses: one function per row that returns its loss, computed without the others.
         batch: returns the rows' losses [n], computed in one padded batch.
 
     Raises:

@@ -154,7 +154,7 @@ class Projection:
             self.add_vector(sketch[part], name, blocks.view(-1, own.size))
 
     def add_rows(self, sketch: Tensor, name: str, index: Tensor, columns: Tensor) -> None:
-        """Add gradients that are zero but for some rows of a matrix parameter (an embedding table).
+        """Add gradients that are zero except for some rows of a matrix parameter (an embedding table).
 
         The same as `add_outer` with rows that are 1 at one index and 0 elsewhere, but in time T C.
 

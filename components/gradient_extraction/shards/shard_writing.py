@@ -30,7 +30,7 @@ NO_ROOM = "The model does not fit into the GPU's memory: expected a smaller base
 
 @dataclass(frozen=True)
 class ExtractionJob:
-    """An extraction, as every process of it is told.
+    """An extraction, as every process of it gets it.
 
     Attributes:
         config: the settings.
@@ -61,7 +61,7 @@ def data_without_test(data: StepOutput) -> PreparedData:
 def write_share(
     job: ExtractionJob, process: int, report: Callable[[int], None]
 ) -> tuple[StoreHeader, dict[ShardPlan, ShardRecord]]:
-    """Write the shards of one process, but for those that are there already.
+    """Write the shards of one process, except those that exist already.
 
     Where other processes hold the GPU's memory, it is waited for (see `outages`).
 

@@ -1,6 +1,6 @@
 """The prepared data that `data_preparation` writes and the later steps read.
 
-A folder holds one Arrow stream a task and split, `<task>/<split>.arrow`, and `tasks.json`, which lists the
+A folder holds one Arrow stream per task and split, `<task>/<split>.arrow`, and `tasks.json`, which lists the
 tasks. Columns of a classification task: `id` (string), `text` (string), `text_pair` (string or null), `label`
 (int64, index into the task's labels). Columns of a generation task: `id`, `prompt`, `completion` (strings),
 `rationale` (string or null: what leads to the completion), `references` (list of strings: all completions that

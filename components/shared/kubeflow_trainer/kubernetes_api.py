@@ -112,7 +112,7 @@ class KubernetesApi:
         return wait_out(KubernetesOutageError, send, patience)
 
     def _authenticate(self) -> None:
-        """Read address and token anew."""
+        """Read address and token again."""
         try:
             config.load_incluster_config(self._configuration)
         except config.ConfigException as error:

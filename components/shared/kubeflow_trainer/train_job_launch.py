@@ -44,7 +44,7 @@ from gradsift.components.shared.training.processes import LOG, report
 POLL_SECONDS = 10.0
 """Between two looks at the TrainJob, give or take a fifth."""
 RESTARTS = 5
-"""How often one try of the step makes a TrainJob anew that lost a node; it goes on from its last checkpoint."""
+"""How many times one try of the step may recreate a TrainJob that lost a node; it continues from its checkpoint."""
 NODE = "gradsift.components.shared.kubeflow_trainer.train_node"
 
 

@@ -24,7 +24,7 @@ RUN = "pipeline/runid"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "gradsift"}
 QUEUE = "kueue.x-k8s.io/queue-name"
 GRACE_SECONDS = 60
-"""Seconds that a node has for a last checkpoint once it is told to stop."""
+"""Seconds that a node has for a last checkpoint after it gets SIGTERM."""
 SHARED_MEMORY_PER_GPU = 8
 """GiB of `/dev/shm`, counted against the memory of a node as far as it is used."""
 

@@ -69,7 +69,7 @@ def last_number(text: str) -> Decimal | None:
 
 
 def is_number(text: str) -> bool:
-    """Return whether a text is one number and nothing else, but for the sign of a currency, `%` or a full stop."""
+    """Return whether a text is one number and nothing else, except the sign of a currency, `%` or a full stop."""
     return NUMBER.fullmatch(text.strip().strip("$€£%. ")) is not None
 
 

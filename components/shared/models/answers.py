@@ -16,7 +16,7 @@ SAMPLED_BATCH = 2**24
 class Answers:
     """Scores of n rows at C answer positions, over V classes or tokens.
 
-    An encoder classifier has one position a row. A language model has one for every token of the completion, its
+    An encoder classifier has one position per row. A language model has one for every token of the completion, its
     end included; shorter completions are padded with positions that hold no answer.
 
     Attributes:

@@ -43,7 +43,7 @@ class Head:
     With `label_embedding`, a class is a label name: its weight is the base encoder's embedding of that name,
     kept fixed, and its score is `score_scale` times the cosine to the pooled text. Equal names mean the same in
     every task. With `linear`, a class is a label name within one set of label names, with a trained weight and
-    bias: tasks with the same set share a head. There is never one head a task, for then a source with flipped
+    bias: tasks with the same set share a head. There is never one head per task, for then a source with flipped
     labels would look harmless: its own head would flip back.
 
     Attributes:

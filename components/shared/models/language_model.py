@@ -46,7 +46,7 @@ WRITTEN_BATCH = 16
 
 @dataclass(frozen=True)
 class Settings:
-    """What a language model is told beside its weights.
+    """What describes a language model beside its weights.
 
     Attributes:
         base_model: the name of the pretrained weights.
@@ -203,7 +203,7 @@ class LanguageModel(TaskModel):
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Pad examples to `input_ids` [n, T], `attention_mask` [n, T] and `label` [n, C].
 
-        A causal model's inputs are the prompt and the answer but for its last token; a sequence-to-sequence model's
+        A causal model's inputs are the prompt and the answer without its last token; a sequence-to-sequence model's
         are the prompt.
         """
         answers = [example["label"] for example in examples]
@@ -301,7 +301,7 @@ class LanguageModel(TaskModel):
         return result
 
     def _shifted(self, label: Tensor) -> Tensor:
-        """Return the decoder's inputs [n, C]: its start token, and the answer but for its last token."""
+        """Return the decoder's inputs [n, C]: its start token, and the answer without its last token."""
         start: Any = decoder_start_of(self.lm)  # the loading has seen that there is one
         first = label.new_full((len(label), 1), start)
         return torch.cat([first, label[:, :-1].masked_fill(label[:, :-1] == NO_ANSWER, self.padding)], dim=1)

@@ -33,7 +33,7 @@ def load_language_model(
 
 
 def takes_positions(lm: nn.Module) -> bool:
-    """Return whether a model is told each token's position; one with ALiBi reads it off the attention mask."""
+    """Return whether a model takes each token's position; one with ALiBi reads it off the attention mask."""
     return "position_ids" in _arguments(lm)
 
 

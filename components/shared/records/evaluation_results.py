@@ -112,8 +112,8 @@ class Evaluation(ResultFile):
         test_rows: rows of its test split.
         start: the weights that every fine-tuning run starts from: `base`, the pretrained ones, or `meta`, theta*.
         optimizer_steps: steps of every fine-tuning run.
-        batch_size: rows a step.
-        seeds: fine-tuning runs a model.
+        batch_size: rows per step.
+        seeds: fine-tuning runs per model.
         models: the compared models, the chosen one called `selected`, all with the same metrics.
         base_model: metrics of the model with those weights, before any fine-tuning, where it was measured.
         confusion: the chosen model's confusion matrix, where the target has labels.

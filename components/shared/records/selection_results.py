@@ -106,7 +106,7 @@ class Synergy(Record):
     def _is_square(self) -> Self:
         size = len(self.tasks)
         if len(self.values) != size or any(len(row) != size for row in self.values):
-            raise ValueError(f"expected {size} by {size} values, one row and column a task")
+            raise ValueError(f"expected {size} by {size} values, one row and column per task")
         return self
 
 
@@ -128,7 +128,7 @@ class TaskMap(Record):
     @model_validator(mode="after")
     def _has_every_task_once(self) -> Self:
         if not len(self.tasks) == len(self.x) == len(self.y) == len(self.cluster):
-            raise ValueError("expected one x, y and cluster a task")
+            raise ValueError("expected one x, y and cluster per task")
         return self
 
 
@@ -136,7 +136,7 @@ class Surrogate(Record):
     """How well a simple function of which tasks are in predicts the estimated loss of a subset.
 
     Attributes:
-        kind: `linear`, one coefficient a task, or `rbf`, a smooth function of the whole subset.
+        kind: `linear`, one coefficient per task, or `rbf`, a smooth function of the whole subset.
         held_out_r2: share of the variance explained in the third of the subsets that it was not fitted to.
         held_out_spearman: its rank correlation with the estimates of those; None where either is constant.
         coefficients: `linear` only: change of the estimated loss in nats as a task joins.

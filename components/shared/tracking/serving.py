@@ -12,7 +12,7 @@ FILE = "serving.json"
 
 @dataclass(frozen=True)
 class Serving:
-    """What MLflow is told of a model.
+    """What MLflow records of a model.
 
     Attributes:
         code: the module that MLflow keeps a copy of and runs to load the model ("models from code").

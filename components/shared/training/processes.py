@@ -38,7 +38,7 @@ FAILURE = "failure.json"
 KINDS = {kind.__name__: kind for kind in (InputError, GpuMemoryError, BatchMemoryError, TrainingError)}
 """Errors that keep their class on the way out of a training process; others become a TrainingError."""
 STOP_SECONDS = 40.0
-"""How long processes that are told to stop may take for a last checkpoint; `torchrun` kills them after 30."""
+"""How long processes that are being stopped may take for a last checkpoint; `torchrun` kills them after 30."""
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def run_processes(
 
 
 def report(event: dict[str, Any], tracker: StepTracker) -> None:
-    """Pass on what a training process told."""
+    """Pass on what a training process reported."""
     if "warning" in event:
         logger.warning(event["warning"])
         return

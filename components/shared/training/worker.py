@@ -224,7 +224,7 @@ def _measure(
 
 
 def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
-    """Let a large model compute activations anew, and choose how what it needs is spread."""
+    """Let a large model recompute activations, and choose how what it needs is spread."""
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     frozen = sum(each.numel() for each in model.parameters()) - trained
     if recipe.gradient_checkpointing == "on" or (

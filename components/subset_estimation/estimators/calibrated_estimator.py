@@ -77,7 +77,7 @@ def open_calibrated(
     Of ridge estimators the configured one stands unless another predicts left-out runs clearly better.
 
     Args:
-        config: the settings; a ridge estimator and its ridge are chosen anew.
+        config: the settings; a ridge estimator and its ridge are chosen again.
         stores: gradient stores of the same rows by the name of their expansion point.
         true: the runs.
 

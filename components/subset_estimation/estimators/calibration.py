@@ -17,7 +17,7 @@ from gradsift.components.subset_estimation.statistics.task_statistics import Boo
 MIN_CALIBRATION_RUNS = 5
 """Fewer runs cannot tell a line from noise."""
 ROUNDING = 1e-12
-"""Estimates whose spread is below this share of their size are equal but for rounding."""
+"""Estimates whose spread is below this share of their size are equal up to rounding."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ margins at theta* as offsets b_i, no intercept and features m_i (see `margins`),
 method of Polak and Ribiere with a line search on the convex slope.
 
 All subsets start at the solution for the average subset, which holds half of every auxiliary task. Gradient
-and curvature there are sums a task, so the first direction, Newton's, needs no row, and the Cholesky factor of
+and curvature there are sums per task, so the first direction, Newton's, needs no row, and the Cholesky factor of
 that curvature preconditions what follows. A block of subsets shares each pass over the rows (see `held_rows`).
 """
 

@@ -124,7 +124,7 @@ def _shares(
 ) -> FloatArray | None:
     """Return how often the configured method takes each task [n].
 
-    A stepwise search is not run anew but from where it ended, by additions and drops: on 12 and on 25 made-up
+    A stepwise search continues from where it ended, by additions and drops: on 12 and on 25 made-up
     tasks that gave the shares of the whole search within .05, from a third of the subsets.
     """
 

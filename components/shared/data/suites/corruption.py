@@ -1,4 +1,4 @@
-"""Copies of a task that are harmed on purpose, to see that the selection leaves them out."""
+"""Copies of a task that are corrupted on purpose, to see that the selection leaves them out."""
 
 from dataclasses import replace
 from typing import Literal
@@ -17,8 +17,8 @@ def corrupted_copy(task: Task, name: str, corruption: Corruption, seed: int) -> 
     Args:
         task: the task to copy; only its train split is.
         name: the copy's name, which also becomes the prefix of its row ids.
-        corruption: `flip_labels` makes the label of every row wrong, `shuffle_labels` deals the labels (of a
-            generation task the completions, with what belongs to them) out anew.
+        corruption: `flip_labels` makes the label of every row wrong, `shuffle_labels` permutes the labels (of a
+            generation task the completions, with what belongs to them) at random.
         seed: seed of the shuffle.
 
     Raises:

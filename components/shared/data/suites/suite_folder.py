@@ -1,4 +1,4 @@
-"""Reads a task suite that lies in a folder: `manifest.json` and a JSON Lines file a task and split."""
+"""Reads a task suite that lies in a folder: `manifest.json` and one JSON Lines file per task and split."""
 
 import codecs
 import gzip

@@ -115,7 +115,7 @@ class RowReader:
         first = self._place_of_id.setdefault(row_id, place)
         if first != place:
             raise InputError(
-                f"{place}: the id {row_id!r} is also that of {first}, expected another id a row."
+                f"{place}: the id {row_id!r} is also that of {first}, expected another id per row."
             )
         return row_id
 

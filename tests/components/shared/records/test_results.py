@@ -139,7 +139,7 @@ def test_models_are_found_by_name() -> None:
         (
             Selection,
             explained() | {"task_map": {"tasks": ["mr"], "x": [0], "y": [], "cluster": [0]}},
-            r"at task_map: .*one x, y and cluster a task",
+            r"at task_map: .*one x, y and cluster per task",
         ),
         (
             Selection,

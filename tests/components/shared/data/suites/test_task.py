@@ -88,7 +88,7 @@ def test_an_id_may_stand_once_in_all_splits_of_a_task() -> None:
         reader.rows([("val, line 9", RECORD)])
     assert (
         str(caught.value)
-        == "val, line 9: the id 'a' is also that of train, line 1, expected another id a row."
+        == "val, line 9: the id 'a' is also that of train, line 1, expected another id per row."
     )
 
 
