@@ -14,7 +14,7 @@ from markupsafe import Markup
 MINUS = "\N{MINUS SIGN}"
 PADDING = 0.05  # of the span, on either side of the data
 NARROWEST = 1e-3  # width of an axis over equal values, relative to 1 or to their size
-LEAST_TICKS = 3
+MIN_TICKS = 3
 ROUND_STEPS = (5.0, 2.5, 2.0, 1.0)
 
 
@@ -71,10 +71,10 @@ def axis_over(values: Iterable[float], *, with_zero: bool = False, label_scale: 
 
 
 def _round_step(low: float, high: float) -> float:
-    """The largest round step with at least `LEAST_TICKS` multiples between `low` and `high`."""
+    """The largest round step with at least `MIN_TICKS` multiples between `low` and `high`."""
     magnitude = 10.0 ** math.floor(math.log10(high - low))
     steps = (step * magnitude * scale for scale in (1.0, 0.1) for step in ROUND_STEPS)
-    return next(step for step in steps if len(_multiples(step, low, high)) >= LEAST_TICKS)
+    return next(step for step in steps if len(_multiples(step, low, high)) >= MIN_TICKS)
 
 
 def _multiples(step: float, low: float, high: float) -> tuple[float, ...]:

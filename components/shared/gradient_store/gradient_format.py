@@ -37,7 +37,7 @@ FLOAT32 = {"loss", "margin", "base_margin", "positions"}
 # The largest number of an array is stored as a float16 from 2^14 to the last below 2^15, just below float16's
 # largest, unless the scale would no longer be a normal float32. Were it rounded up to 2^15, the largest float32s
 # would come back as infinite.
-TOP_EXPONENT, TOP, LEAST_SCALE_EXPONENT = 15, 2**15 - 16, -126
+TOP_EXPONENT, TOP, MIN_SCALE_EXPONENT = 15, 2**15 - 16, -126
 
 
 class StoreHeader(BaseModel):
@@ -142,7 +142,7 @@ class HalfArray:
     def of(cls, numbers: FloatArray) -> "HalfArray":
         """Round finite numbers to float16, under the scale that leaves the smallest of them most room."""
         exponent = int(np.frexp(np.abs(numbers).max(initial=0.0))[1])
-        scale = np.ldexp(np.float32(1), max(exponent - TOP_EXPONENT, LEAST_SCALE_EXPONENT))
+        scale = np.ldexp(np.float32(1), max(exponent - TOP_EXPONENT, MIN_SCALE_EXPONENT))
         return cls(np.clip(numbers / scale, -TOP, TOP).astype(np.float16), np.array(scale))
 
     def numbers(self) -> FloatArray:

@@ -30,7 +30,7 @@ class KubernetesOutageError(KubernetesError, OutageError):
     """The Kubernetes API cannot be reached, or is overloaded."""
 
 
-class MissingError(KubernetesError):
+class ObjectNotFoundError(KubernetesError):
     """What was asked for does not exist."""
 
 
@@ -126,7 +126,7 @@ class KubernetesApi:
         if not isinstance(error, ApiException) or not error.status:
             reason = str(getattr(error, "reason", None) or error).strip()
             return KubernetesOutageError(f"{where} cannot be reached ({reason}).")
-        refusals = {404: MissingError, 409: ConflictError, 410: ExpiredError}
+        refusals = {404: ObjectNotFoundError, 409: ConflictError, 410: ExpiredError}
         kinds = dict.fromkeys(PASSING, KubernetesOutageError) | refusals
         message = f"{where} answered {error.status}: {_message(error)}."
         return kinds.get(error.status, KubernetesError)(message)

@@ -8,7 +8,7 @@ from gradsift.components.shared.kubeflow_trainer.kubernetes_api import (
     ConflictError,
     KubernetesApi,
     KubernetesError,
-    MissingError,
+    ObjectNotFoundError,
     Thing,
 )
 from gradsift.components.shared.kubeflow_trainer.train_job_payload import (
@@ -41,7 +41,7 @@ class TrainJob:
         except ConflictError:
             if not self.adopt(payload):
                 raise
-        except MissingError as error:
+        except ObjectNotFoundError as error:
             raise KubernetesError(
                 f"The cluster has no TrainJobs: expected Kubeflow Trainer v2 there ({error})"
             ) from None
@@ -81,7 +81,7 @@ class TrainJob:
 
     def delete(self, patience: float) -> None:
         """Delete it with its pods; it may be gone already."""
-        with suppress(MissingError):
+        with suppress(ObjectNotFoundError):
             self.api.call(
                 self.api.custom.delete_namespaced_custom_object,
                 *self._place,
@@ -93,7 +93,7 @@ class TrainJob:
     def _get(self) -> Thing | None:
         try:
             return dict(self.api.call(self.api.custom.get_namespaced_custom_object, *self._place, self.name))
-        except MissingError:
+        except ObjectNotFoundError:
             return None
 
     def _delete_and_wait(self) -> None:
