@@ -7,17 +7,17 @@ from gradsift.components.shared.records.selection_results import Selection, Task
 
 def health_of(selection: Selection) -> dict[str, Any]:
     """Return the template's values: the findings, and all sources with those that have findings first."""
-    rows = sorted(selection.health, key=lambda health: (not health.findings, -(health.after or 0)))
+    rows = sorted(selection.health, key=lambda health: (not health.findings, -(health.adapted or 0)))
     return {
         "health": rows,
         "findings": [(health.task, _sentences(health)) for health in rows if health.findings],
-        "with_labels": any(health.after is not None for health in rows),
+        "with_labels": any(health.adapted is not None for health in rows),
     }
 
 
 def _sentences(health: TaskHealth) -> list[str]:
     every = {
-        "random_labels": f"Its labels look random: held-out rows cost {_share(health.after)} of what guessing by "
+        "random_labels": f"Its labels look random: held-out rows cost {_share(health.adapted)} of what guessing by "
         "the label shares costs, even after training on the other rows.",
         "contradicted_labels": "Its label names contradict its texts: before any training its labels cost "
         f"{_share(health.zero_shot)} of what guessing costs. They may be flipped or misnamed.",

@@ -61,8 +61,8 @@ class TaskHealth(Record):
     Attributes:
         task: the task.
         rows: train rows that were looked at; 0 where none is answered by one of several labels.
-        before: loss at theta* over the entropy of the labels; None where there are few rows or one label.
-        after: the same of rows held out, after one step of training on the task's other rows alone.
+        adapted: loss of rows held out over the entropy of the labels, after training from the base weights on the
+            task's other rows alone; None where there are few rows or one label.
         zero_shot: loss at the base weights over that of guessing among the labels; None where labels are written.
         duplicate_of: the task whose mean gradient points nearly the same way.
         against: the task whose mean gradient points most against this one's, where it clearly does.
@@ -72,8 +72,7 @@ class TaskHealth(Record):
 
     task: str
     rows: NonNegativeInt
-    before: NonNegative | None = None
-    after: NonNegative | None = None
+    adapted: NonNegative | None = None
     zero_shot: NonNegative | None = None
     duplicate_of: str | None = None
     against: str | None = None

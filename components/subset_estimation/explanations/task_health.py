@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import logit
 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
@@ -13,6 +14,7 @@ from gradsift.components.shared.records.selection_results import HealthFinding, 
 from gradsift.components.subset_estimation.estimators.ridge import Ridge
 from gradsift.components.subset_estimation.statistics.directions import unit
 from gradsift.components.subset_estimation.statistics.margins import (
+    MIN_ERROR,
     FloatArray,
     cross_entropy,
     error_probability,
@@ -23,8 +25,9 @@ from gradsift.components.subset_estimation.statistics.threads import in_threads
 
 MAX_ROWS, MIN_ROWS = 2048, 30
 """Train rows of a source that its health is measured on: the first ones, and none of a source with few."""
-RANDOM_LABELS = 0.9
-"""Loss over entropy from which labels look random; separates shuffled from clean sources in pilots."""
+NEWTON_STEPS = 8
+RANDOM_LABELS = 1.0
+"""Loss over entropy from which labels look random: no better than guessing by their shares."""
 CONTRADICTED_LABELS = 1.25
 """Zero-shot loss over that of guessing from which label names contradict the texts; ours."""
 DUPLICATE, OPPOSED = 0.95, -0.3
@@ -36,9 +39,10 @@ def task_health(
 ) -> list[TaskHealth]:
     """Return the health of every auxiliary task, in the store's order.
 
-    A source's rows are split into halves at random. One damped Newton step on the linear margins of
-    one half, w = -(H + R I)^-1 G, gives the loss of the other, and the reverse; their mean over the entropy of the
-    source's labels says how much of the labels can be learned from the texts.
+    A source's rows are split into halves at random. Logistic regression on the linear margins of one half,
+    sum log(1 + exp(-(b0 + x.w))) + R/2 |w|^2, gives the loss of the other, and the reverse; their mean over the
+    entropy of the source's labels says how much of the labels can be learned from the texts. It starts from the
+    margins b0 at the base weights, as theta* has seen all rows and knows the labels of some by heart.
 
     Args:
         store: the gradient store.
@@ -74,18 +78,15 @@ def task_health(
 
 def _measured(store: GradientStore, task: str, ridge: Ridge, data: PreparedData) -> dict[str, Any]:
     """Return the losses of a classification task's rows over those of guessing, where it has enough rows."""
-    offset, base, feature = _margins(store, task)
-    shares = np.bincount(data.split(task, "train")[: len(offset)]["label"]) / len(offset)
+    parts = list(_first_margins(store, task))
+    base, feature = (np.concatenate(part)[:MAX_ROWS] for part in zip(*parts, strict=True))
+    shares = np.bincount(data.split(task, "train")[: len(base)]["label"]) / len(base)
     entropy = -float(sum(share * np.log(share) for share in shares[shares > 0]))
-    if len(offset) < MIN_ROWS or entropy == 0:
-        return {"rows": len(offset)}
-    halves = np.random.default_rng(0).permutation(len(offset)) % 2 == 0
-    held_out = [_adapted_loss(offset, feature, ridge, half) for half in (halves, ~halves)]
-    measured: dict[str, Any] = {
-        "rows": len(offset),
-        "before": float(cross_entropy(offset).mean()) / entropy,
-        "after": float(np.mean(held_out)) / entropy,
-    }
+    if len(base) < MIN_ROWS or entropy == 0:
+        return {"rows": len(base)}
+    halves = np.random.default_rng(0).permutation(len(base)) % 2 == 0
+    held_out = [_adapted_loss(base, feature, ridge, half) for half in (halves, ~halves)]
+    measured: dict[str, Any] = {"rows": len(base), "adapted": float(np.mean(held_out)) / entropy}
     if (
         store.header.answer == "class"
     ):  # a written label competes with every text, not with other labels alone
@@ -94,35 +95,30 @@ def _measured(store: GradientStore, task: str, ridge: Ridge, data: PreparedData)
     return measured
 
 
-def _margins(store: GradientStore, task: str) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return margins at theta* and at the base weights [n] of a task's first rows, and margin gradients [n, d]."""
-    parts = list(_first_margins(store, task))
-    offset, base, feature = (np.concatenate(part)[:MAX_ROWS] for part in zip(*parts, strict=True))
-    return offset, base, feature
-
-
-def _first_margins(store: GradientStore, task: str) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
+def _first_margins(store: GradientStore, task: str) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Yield shards' margins at the base weights [n] and margin gradients [n, d] until there are `MAX_ROWS`."""
     shards = -(-MAX_ROWS // store.header.shard_rows)
     for shard in islice(store.read(task, "train"), shards):
-        positions = shard.positions[:, None]
-        offset, feature = linear_margins(shard.margin, shard.gradient * positions)
-        yield offset, shard.base_margin.astype(np.float64), feature.astype(np.float64)
+        _, feature = linear_margins(shard.margin, shard.gradient * shard.positions[:, None])
+        bound = -logit(MIN_ERROR)
+        yield np.clip(shard.base_margin.astype(np.float64), -bound, bound), feature.astype(np.float64)
 
 
-def _adapted_loss(
-    offset: FloatArray, feature: FloatArray, ridge: Ridge, half: npt.NDArray[np.bool_]
-) -> float:
-    """Return the mean loss of the other half after one damped Newton step on this one."""
-    wrong, rows = error_probability(offset[half]), feature[half]
-    curvature = (rows * (wrong * (1 - wrong))[:, None]).T @ rows
-    curvature[np.diag_indices_from(curvature)] += ridge.of_rows(np.array([half.sum()], np.float64))
-    step = np.linalg.solve(curvature, wrong @ rows)
-    return float(cross_entropy(offset[~half] + feature[~half] @ step).mean())
+def _adapted_loss(base: FloatArray, feature: FloatArray, ridge: Ridge, half: npt.NDArray[np.bool_]) -> float:
+    """Return the mean loss of the other half after logistic regression on this one, by Newton's method."""
+    rows, strength = feature[half], float(ridge.of_rows(np.array([half.sum()], np.float64))[0])
+    weights = np.zeros(rows.shape[1])
+    for _ in range(NEWTON_STEPS):
+        wrong = error_probability(base[half] + rows @ weights)
+        curvature = (rows * (wrong * (1 - wrong))[:, None]).T @ rows
+        curvature[np.diag_indices_from(curvature)] += strength
+        weights += np.linalg.solve(curvature, wrong @ rows - strength * weights)
+    return float(cross_entropy(base[~half] + feature[~half] @ weights).mean())
 
 
 def _findings(health: TaskHealth) -> list[HealthFinding]:
     present: dict[HealthFinding, bool] = {
-        "random_labels": health.after is not None and health.after >= RANDOM_LABELS,
+        "random_labels": health.adapted is not None and health.adapted >= RANDOM_LABELS,
         "contradicted_labels": health.zero_shot is not None and health.zero_shot >= CONTRADICTED_LABELS,
         "duplicate": health.duplicate_of is not None,
         "opposed": health.agreement < OPPOSED,
