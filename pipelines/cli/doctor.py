@@ -32,7 +32,7 @@ def examine(output: str | None) -> list[Finding]:
 
 
 def _packages() -> str:
-    names = ("gradsift", "kfp", "mlflow", "numpy")
+    names = ("gradsift", "kfp", "mlflow-skinny", "numpy")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     return f"Python {platform.python_version()}, {versions}"
 

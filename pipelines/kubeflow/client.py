@@ -10,23 +10,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import kfp
 from kfp.client import (
     KF_PIPELINES_SA_TOKEN_ENV,
     KF_PIPELINES_SA_TOKEN_PATH,
     ServiceAccountTokenVolumeCredentials,
 )
 from kfp.client.client import KF_PIPELINES_ENDPOINT_ENV
-from kfp_server_api import ApiException, Configuration, V2beta1GetHealthzResponse
+from kfp_server_api import ApiException
 from urllib3.exceptions import HTTPError
 
 from gradsift.components.shared.credentials import LOGIN, with_white_space
 from gradsift.components.shared.errors import InputError
+from gradsift.pipelines.kubeflow.kfp_compat import QuietClient, hidden_failure
 
 TOKEN = "GRADSIFT_KFP_TOKEN"
 """Environment variable that holds a token; else the token is read from a mounted file, if there is one."""
 CA_FILE = "SSL_CERT_FILE"
 """OpenSSL's environment variable for a file of authorities to trust; without it those of `certifi` are trusted."""
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""Where Kubernetes mounts the namespace of a pod."""
 RETRY_TIMEOUT = 60.0
 """Seconds that a request is tried for while the API is down."""
 FIRST_RETRY_TIMEOUT = 15.0
@@ -52,17 +54,17 @@ class KubeflowNotFoundError(InputError):
 
 
 class Kubeflow:
-    """A `kfp.Client` whose requests are repeated while the API is down, and fail with one sentence.
+    """A client of kfp whose requests are repeated while the API is down, and fail with one sentence.
 
     Attributes:
         client: the client; `client.runs`, `client.experiments` and so on hold the requests.
         namespace: the user's namespace; empty where Kubeflow has one user.
     """
 
-    def __init__(self, client: kfp.Client, namespace: str) -> None:
+    def __init__(self, client: QuietClient, namespace: str) -> None:
         self.client = client
         self.namespace = namespace
-        self.host = client._existing_config.host
+        self.host = client.configuration.host
 
     def call(
         self,
@@ -84,10 +86,9 @@ class Kubeflow:
             except (ApiException, HTTPError) as error:
                 failure = error
             except (AttributeError, UnicodeDecodeError) as error:
-                # `kfp_server_api` decodes the body of every failure: where TLS failed there is none.
-                if not isinstance(error.__context__, ApiException):
+                if (hidden := hidden_failure(error)) is None:
                     raise
-                failure = error.__context__
+                failure = hidden
             if not _passes(failure) or time.monotonic() + delay > deadline:
                 raise self._explained(failure) from None
             time.sleep(delay * random.uniform(0.5, 1))
@@ -110,7 +111,7 @@ class Kubeflow:
 
     def url(self, path: str) -> str:
         """Return the address of a page of the Kubeflow Pipelines UI, such as `runs/details/<id>`."""
-        return f"{self.client._get_url_prefix()}/#/{path}"
+        return f"{self.client.ui_address}/#/{path}"
 
     def _explained(self, error: ApiException | HTTPError) -> InputError:
         where = f"Kubeflow Pipelines at {self.host}"
@@ -137,18 +138,6 @@ class Kubeflow:
         return kinds.get(error.status, InputError)(message)
 
 
-class _Client(kfp.Client):
-    """A client that leaves it to `Kubeflow` to try again, and to find the user's namespace."""
-
-    def _load_config(self, *arguments: Any, **options: Any) -> Configuration:
-        configuration = super()._load_config(*arguments, **options)
-        configuration.retries = False
-        return configuration
-
-    def get_kfp_healthz(self, sleep_duration: int = 5) -> V2beta1GetHealthzResponse:
-        return V2beta1GetHealthzResponse(multi_user=False)
-
-
 def open_kubeflow(host: str | None, namespace: str | None) -> Kubeflow:
     """Return the API, after a first request to it.
 
@@ -167,7 +156,7 @@ def open_kubeflow(host: str | None, namespace: str | None) -> Kubeflow:
         raise InputError(f"{TOKEN} begins or ends with white space: expected the token alone.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        client = _Client(
+        client = QuietClient(
             host,
             existing_token=os.environ.get(TOKEN),
             credentials=_mounted_token(),
@@ -219,7 +208,7 @@ def _mounted_token() -> ServiceAccountTokenVolumeCredentials | None:
 
 def _namespace_of_the_pod() -> str:
     try:
-        return Path(kfp.Client._NAMESPACE_PATH).read_text().strip()
+        return NAMESPACE_FILE.read_text().strip()
     except OSError:
         raise InputError("This Kubeflow has many users: expected your namespace in --namespace.") from None
 

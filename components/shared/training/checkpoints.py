@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deepspeed.runtime.fp16.loss_scaler import LossScaler
-from deepspeed.runtime.zero.config import ZeroStageEnum
-from deepspeed.utils.tensor_fragment import fragment_address
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from gradsift.components.shared.training.deepspeed_compat import CHECKPOINT_CLASSES
 from gradsift.components.shared.training.progress import WHOLE, TrainingProgress
 
 
@@ -21,7 +19,7 @@ def refuse_pickled_code() -> None:
     Who may write where checkpoints are kept could otherwise run code in the training.
     """
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    torch.serialization.add_safe_globals([LossScaler, ZeroStageEnum, fragment_address])
+    torch.serialization.add_safe_globals([*CHECKPOINT_CLASSES])
 
 
 class CheckpointCallback(TrainerCallback):

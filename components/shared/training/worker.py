@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import deepspeed
 import torch
 import transformers
 from transformers import (
     PreTrainedModel,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
 )
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers.integrations import unset_hf_deepspeed_config
 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import BatchMemoryError, GradsiftError, TrainingError
@@ -38,6 +38,7 @@ from gradsift.components.shared.process.lifeline import hold_lifeline
 from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.training.checkpoints import CheckpointCallback, refuse_pickled_code
+from gradsift.components.shared.training.deepspeed_compat import use_gloo_between_cpu_processes
 from gradsift.components.shared.training.events import (
     EventCallback,
     EventHandler,
@@ -59,8 +60,8 @@ NO_ROOM = (
 )
 
 
-class OrderedTrainer(Trainer):
-    """The Hugging Face Trainer, taking the examples in the order of its dataset.
+class JobTrainer(Trainer):
+    """The Hugging Face Trainer, which reports a micro-batch that is too large and saves no weights of its own.
 
     Attributes:
         may_divide: whether a micro-batch that does not fit into the GPU's memory may be divided.
@@ -83,19 +84,20 @@ class OrderedTrainer(Trainer):
                 raise
             raise BatchMemoryError(f"{rows} rows at once do not fit into the GPU's memory.") from error
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+    def save_model(self, *_: Any, **__: Any) -> None:
         """Write no weights into a checkpoint beside those that DeepSpeed writes there."""
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """Leave frozen weights out of a checkpoint: they are those that training starts from (see `TaskModel`)."""
-        engine: Any = self.model_wrapped
-        save = engine.save_checkpoint
-        engine.save_checkpoint = partial(save, exclude_frozen_parameters=True)
-        super()._save_optimizer_and_scheduler(output_dir)
-        engine.save_checkpoint = save
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
-        return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+class FrozenWeightsCallback(TrainerCallback):
+    """Leaves frozen weights out of checkpoints: they are those that training starts from (see `TaskModel`)."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Change how DeepSpeed saves, as the Trainer leaves frozen weights out for models of PEFT alone."""
+        engine: Any = self.trainer.model_wrapped
+        engine.save_checkpoint = partial(engine.save_checkpoint, exclude_frozen_parameters=True)
 
 
 def main(scratch: Path, progress: TrainingProgress | None) -> None:
@@ -108,7 +110,7 @@ def main(scratch: Path, progress: TrainingProgress | None) -> None:
     gc.freeze()  # what was imported is no garbage: every collection between jobs would look through it
     jobs = [TrainingJob.from_json(job) for job in json.loads((scratch / JOBS).read_text())]
     datasets.disable_progress_bars()
-    _use_gloo_between_cpu_processes()
+    use_gloo_between_cpu_processes()
     refuse_pickled_code()
     handler = EventHandler(scratch / EVENTS)
     outages.logger.addHandler(handler)
@@ -167,7 +169,7 @@ def train_one(
     with arguments.main_process_first():
         examples = tokenised_rows(model, data, job.tasks)
     checkpointing = CheckpointCallback(job.folder.name, progress)
-    trainer = OrderedTrainer(
+    trainer = JobTrainer(
         model=model,
         args=arguments,
         train_dataset=examples.select(order),
@@ -175,6 +177,7 @@ def train_one(
         callbacks=[checkpointing, callback],
     )
     trainer.may_divide = recipe.micro_batch_size == 0
+    trainer.add_callback(FrozenWeightsCallback(trainer))
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     output = trainer.train(resume_from_checkpoint=checkpointing.last_checkpoint(trainer.args))
     if checkpointing.stopped:
@@ -261,6 +264,7 @@ def training_arguments(
         data_seed=recipe.seed,
         use_cpu=not torch.cuda.is_available(),
         deepspeed=deepspeed_config(recipe, sharding),
+        train_sampling_strategy="sequential",
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -288,11 +292,6 @@ def deepspeed_config(recipe: TrainingRecipe, sharding: Sharding) -> dict[str, An
     if resolve_precision(recipe.precision) == "bf16":
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     return config
-
-
-def _use_gloo_between_cpu_processes() -> None:
-    """Keep DeepSpeed from compiling its shared-memory kernel, which takes minutes at the first use."""
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _steps(job: TrainingJob) -> int:

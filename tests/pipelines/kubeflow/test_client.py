@@ -140,3 +140,17 @@ def test_many_users_need_a_namespace(kfp_api: KfpApi, kfp_host: str, gradsift: C
         assert gradsift("submit", "--namespace", namespace)[0] == 0
     assert [pipeline["namespace"] for pipeline in kfp_api.pipelines.values()] == ["ann", "bob"]
     assert [experiment["namespace"] for experiment in kfp_api.experiments.values()] == ["ann", "bob"]
+
+
+def test_a_pod_s_namespace_is_its_user_s(
+    kfp_api: KfpApi,
+    kfp_host: str,
+    gradsift: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    kfp_api.multi_user = True
+    (tmp_path / "namespace").write_text("ann\n")
+    monkeypatch.setattr("gradsift.pipelines.kubeflow.client.NAMESPACE_FILE", tmp_path / "namespace")
+    assert gradsift("submit")[0] == 0
+    assert [experiment["namespace"] for experiment in kfp_api.experiments.values()] == ["ann"]

@@ -11,11 +11,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from transformers.trainer_callback import TrainerState
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.training.deepspeed_compat import CHECKPOINT_CLASSES
 from gradsift.components.shared.training.job import TrainingJob
 
 STEPS, STOP = 6, 3
@@ -133,6 +135,15 @@ def test_every_stage_goes_on_from_its_checkpoint(
     steps = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("step ")]
     assert steps == list(range(STOP + 1, STEPS)) * len(STAGES)
     assert all(job.finished for job in jobs)
+
+
+def test_a_checkpoint_holds_no_frozen_weights(evicted: tuple[Path, list[TrainingJob]]) -> None:
+    folder, jobs = evicted
+    [states] = checkpoint(folder, jobs[0]).rglob("*model_states.pt")
+    with torch.serialization.safe_globals(CHECKPOINT_CLASSES):
+        weights = torch.load(states, weights_only=True)["module"]
+    assert any("attention" in name for name in weights)
+    assert [name for name in weights if "embeddings" in name] == []
 
 
 def test_code_in_a_checkpoint_does_not_run(evicted: tuple[Path, list[TrainingJob]], tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_micro_batch_that_does_not_fit_is_divided_where_it_may_and_can_be(
 
     monkeypatch.setattr(Trainer, "training_step", is_full)
     monkeypatch.setattr(worker, "others_hold_memory", lambda device: others)
-    trainer = object.__new__(worker.OrderedTrainer)
+    trainer = object.__new__(worker.JobTrainer)
     trainer.args = SimpleNamespace(per_device_train_batch_size=rows, device=torch.device("cuda"))
     trainer.may_divide = may_divide
     with pytest.raises(error):
@@ -76,7 +76,7 @@ def test_another_error_of_a_micro_batch_stays_what_it_is(monkeypatch: pytest.Mon
         raise RuntimeError("The shapes do not match.")
 
     monkeypatch.setattr(Trainer, "training_step", fails)
-    trainer = object.__new__(worker.OrderedTrainer)
+    trainer = object.__new__(worker.JobTrainer)
     trainer.args = SimpleNamespace(per_device_train_batch_size=4, device=torch.device("cpu"))
     trainer.may_divide = True
     with pytest.raises(RuntimeError, match="shapes"):
