@@ -13,10 +13,10 @@ from gradsift.components.fidelity.metrics import (
     mean_score_estimates,
     noise_ceiling,
     rank_correlations,
-    spearman_interval,
 )
 from gradsift.components.fidelity.results import Ceiling, Kind, Ledger, MethodFidelity, TruthFidelity
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.metrics.lds import spearman_interval
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.subset_estimation.estimators.calibrated_estimator import open_candidates

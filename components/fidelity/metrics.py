@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import kendalltau
 
+from gradsift.components.shared.metrics.lds import interval, resamples, spearman
 from gradsift.components.subset_estimation.estimators.calibration import (
     best_candidate,
     fit_line,
     relative_error,
 )
-from gradsift.components.subset_estimation.selection.constraints import IntArray
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
 SPLITS = 200
-BOOTSTRAP = 1000
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,6 @@ def rank_correlations(estimates: FloatArray, true: FloatArray) -> tuple[float, f
     return float(spearman(estimates, true)), float(kendalltau(estimates, true).statistic)
 
 
-def spearman_interval(estimates: FloatArray, true: FloatArray, seed: int = 0) -> tuple[float, float]:
-    """Return the 95% bootstrap interval over subsets [M] of Spearman's correlation."""
-    own = _resamples(len(true), seed)
-    return _interval(spearman(estimates[own], true[own]))
-
-
 def calibrated(
     candidates: FloatArray, true: FloatArray, runs: int, splits: int = SPLITS, seed: int = 0
 ) -> Calibrated:
@@ -109,7 +102,7 @@ def noise_ceiling(losses: FloatArray, seed: int = 0) -> NoiseCeiling | None:
         return None
     deviation = float(np.sqrt(losses.var(axis=0, ddof=1).mean()))
     repeated = float(_split_half(losses))
-    low, high = _interval(_split_half(losses[:, _resamples(losses.shape[1], seed)]))
+    low, high = interval(_split_half(losses[:, resamples(losses.shape[1], seed)]))
     return NoiseCeiling(deviation, repeated, low, high, float(np.sqrt(max(repeated, 0.0))))
 
 
@@ -124,14 +117,6 @@ def mean_score_estimates(masks: BoolArray, scores: FloatArray) -> FloatArray:
     return additive_estimates(masks, scores) / sizes
 
 
-def spearman(one: FloatArray, other: FloatArray) -> FloatArray:
-    """Return rank correlations along the last axis [..., M] -> [...], 0 where either side is constant."""
-    ranks = [rankdata(each, axis=-1) - (each.shape[-1] + 1) / 2 for each in (one, other)]
-    spread = np.sqrt((ranks[0] ** 2).sum(axis=-1) * (ranks[1] ** 2).sum(axis=-1))
-    products = (ranks[0] * ranks[1]).sum(axis=-1)
-    return np.divide(products, spread, out=np.zeros_like(spread), where=spread > 0)
-
-
 def _split_half(losses: FloatArray) -> FloatArray:
     """Return the reliability [...] of the mean over seeds of losses [S, ..., M] (see `noise_ceiling`)."""
     seeds = len(losses)
@@ -144,12 +129,3 @@ def _split_half(losses: FloatArray) -> FloatArray:
     ]
     mean, factor = np.mean(found, axis=0), seeds / half
     return np.where(mean > 0, factor * mean / (1 + (factor - 1) * np.maximum(mean, 0)), mean)
-
-
-def _resamples(subsets: int, seed: int) -> IntArray:
-    return np.random.default_rng(seed).integers(subsets, size=(BOOTSTRAP, subsets))
-
-
-def _interval(drawn: FloatArray) -> tuple[float, float]:
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)

@@ -12,9 +12,8 @@ from gradsift.components.fidelity.metrics import (
     mean_score_estimates,
     noise_ceiling,
     rank_correlations,
-    spearman,
-    spearman_interval,
 )
+from gradsift.components.shared.metrics.lds import spearman
 
 FEW = st.lists(st.integers(0, 5), min_size=3, max_size=12)
 
@@ -30,15 +29,6 @@ def test_rank_correlations_are_scipys_ties_and_all(one: list[int], seed: int) ->
     else:
         expected = spearmanr(estimates, true).statistic, kendalltau(estimates, true).statistic
         assert found == pytest.approx(expected)
-
-
-def test_spearman_goes_along_the_last_axis() -> None:
-    one, other = np.random.default_rng(0).random((2, 4, 3, 9))
-    rows = [
-        [spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)]
-        for x, y in zip(one, other, strict=True)
-    ]
-    assert spearman(one, other) == pytest.approx(np.array(rows))
 
 
 def test_a_line_through_few_runs_makes_up_for_any_scale() -> None:
@@ -96,17 +86,6 @@ def test_pure_chance_has_no_ceiling_to_speak_of_and_one_seed_none() -> None:
     assert ceiling is not None
     assert abs(ceiling.repeated) < 0.2
     assert noise_ceiling(np.ones((1, 5))) is None
-
-
-def test_intervals_hold_the_correlation() -> None:
-    generator = np.random.default_rng(0)
-    true = generator.random(50)
-    estimates = true + generator.normal(0, 0.3, 50)
-    low, high = spearman_interval(estimates, true)
-    assert low < spearmanr(estimates, true).statistic < high
-    drawn = generator.integers(50, size=(300, 50))
-    plain = [spearmanr(estimates[own], true[own]).statistic for own in drawn]
-    assert (low, high) == pytest.approx(np.percentile(plain, [2.5, 97.5]), abs=0.06)
 
 
 def test_scores_add_up_over_a_subset_and_higher_is_a_lower_loss() -> None:

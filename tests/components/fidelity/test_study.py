@@ -37,7 +37,7 @@ from gradsift.pipelines.local.fidelity_steps import LiveStudySteps
 
 TASKS = [f"task{index}" for index in range(6)]
 SUBSETS = none_all_and_random(TASKS, 30, 1)
-CONFIG = SubsetEstimationConfig(ridge=2.0)
+CONFIG = SubsetEstimationConfig(estimator="gauss_newton", ridge=2.0)
 NOISE = 0.002
 DEMO = Path(__file__).parents[3] / "components" / "shared" / "data" / "suites" / "demo_suite"
 
