@@ -17,10 +17,12 @@ from gradsift.components.subset_estimation.estimators.calibration import (
     fit_line,
     relative_error,
 )
+from gradsift.components.subset_estimation.estimators.mixture_fit import fit_mixture
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
 SPLITS = 200
+MAX_RUNS = 8
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,47 @@ def noise_ceiling(losses: FloatArray, seed: int = 0) -> NoiseCeiling | None:
     repeated = float(_split_half(losses))
     low, high = interval(_split_half(losses[:, resamples(losses.shape[1], seed)]))
     return NoiseCeiling(deviation, repeated, low, high, float(np.sqrt(max(repeated, 0.0))))
+
+
+def regret(estimates: FloatArray, losses: FloatArray) -> FloatArray:
+    """Return what choosing by training costs where subsets are trained in the order of their estimates.
+
+    Runs begin with none and all, the first two subsets. With k more, the lowest true loss among them is the choice.
+    Its regret is its loss less that of the best of all subsets. Where there are several seeds, the first chooses
+    and the mean of the others judges, so that luck does not count.
+
+    Args:
+        estimates: [M], the lowest is trained first.
+        losses: [S, M], true losses by seed; M is 3 or more.
+
+    Returns:
+        Regret [K] in nats with k = 1..K more runs, K at most `MAX_RUNS`.
+    """
+    chooses, judges = losses[0], losses[1:].mean(axis=0) if len(losses) > 1 else losses[0]
+    order = np.argsort(estimates[2:], kind="stable") + 2
+    found = []
+    for runs in range(1, min(MAX_RUNS, len(order)) + 1):
+        trained = np.concatenate([[0, 1], order[:runs]])
+        found.append(judges[trained[chooses[trained].argmin()]] - judges.min())
+    return np.array(found)
+
+
+def random_regret(losses: FloatArray, seed: int = 0) -> FloatArray:
+    """Return the mean of `regret` over random orders."""
+    generator = np.random.default_rng(seed)
+    orders = [regret(generator.permutation(losses.shape[1]).astype(float), losses) for _ in range(SPLITS)]
+    found: FloatArray = np.mean(orders, axis=0)
+    return found
+
+
+def error_none_all(members: FloatArray, true: FloatArray) -> float:
+    """Return the mean relative error on all but the first two subsets, which give level and slope.
+
+    Args:
+        members: [J, M], estimates of the members of a mixture, or of one estimator.
+        true: [M], true losses; the first two are of none and all.
+    """
+    return relative_error(fit_mixture(members[:, :2], true[:2]).of(members[:, 2:]), true[2:])
 
 
 def additive_estimates(masks: BoolArray, scores: FloatArray) -> FloatArray:

@@ -9,9 +9,12 @@ from scipy.stats import kendalltau, spearmanr
 from gradsift.components.fidelity.metrics import (
     additive_estimates,
     calibrated,
+    error_none_all,
     mean_score_estimates,
     noise_ceiling,
+    random_regret,
     rank_correlations,
+    regret,
 )
 from gradsift.components.shared.metrics.lds import spearman
 
@@ -92,3 +95,28 @@ def test_scores_add_up_over_a_subset_and_higher_is_a_lower_loss() -> None:
     masks = np.array([[True, False, True], [False, False, False]])
     assert additive_estimates(masks, np.array([0.5, 9.0, -0.2])) == pytest.approx([-0.3, 0.0])
     assert mean_score_estimates(masks, np.array([0.5, 9.0, -0.2])) == pytest.approx([-0.15, 0.0])
+
+
+def test_regret_falls_to_nothing_once_the_best_subset_is_trained() -> None:
+    losses = np.array([[0.5, 0.6, 0.4, 0.1, 0.3]])
+    assert regret(np.array([0.0, 0.0, 1.0, 3.0, 2.0]), losses) == pytest.approx([0.3, 0.2, 0.0])
+    assert regret(-losses[0], losses) == pytest.approx([0.3, 0.2, 0.0])
+    assert regret(losses[0], losses) == pytest.approx([0.0, 0.0, 0.0])
+
+
+def test_the_first_seed_chooses_and_the_others_judge() -> None:
+    losses = np.array([[0.5, 0.6, 0.1], [0.3, 0.6, 0.4], [0.3, 0.6, 0.6]])
+    assert regret(np.zeros(3), losses) == pytest.approx([0.5 - 0.3])
+
+
+def test_random_orders_cost_the_mean_over_orders() -> None:
+    losses = np.array([[0.5, 0.6, 0.4, 0.1]])
+    found = random_regret(losses)
+    assert found[0] == pytest.approx(0.5 * 0.3, abs=0.03)
+    assert found[1] == pytest.approx(0)
+
+
+def test_none_and_all_give_the_level_of_the_others() -> None:
+    true = np.array([0.5, 0.7, 0.6, 0.55])
+    assert error_none_all(true[None] - 0.2, true) == pytest.approx(0, abs=1e-9)
+    assert error_none_all(np.full((1, 4), 0.2), true) == pytest.approx(np.mean([0.0, 0.05 / 0.55]))
