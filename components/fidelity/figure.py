@@ -1,4 +1,4 @@
-"""The figure of a fidelity study: rank correlations beside their ceiling, and estimates against true losses."""
+"""The figure of a fidelity study: LDS beside their ceiling, and estimates against true losses."""
 
 from collections.abc import Sequence
 
@@ -56,7 +56,7 @@ def _panel(study: Fidelity, truth: TruthFidelity) -> Markup:
 
 
 def _ranks(study: Fidelity, truth: TruthFidelity) -> Markup:
-    """Rank correlations with their intervals, and the ceiling as a band."""
+    """LDS with their intervals, and the ceiling as a band."""
     methods = _shown(study, truth)
     axis = axis_over([*(_low(method) for method in methods), 0.0, 1.0])
     bottom = TOP + ROW * len(methods)
@@ -67,21 +67,19 @@ def _ranks(study: Fidelity, truth: TruthFidelity) -> Markup:
         parts.append(band.format(left, TOP, round(right - left, 1), bottom - TOP))
         middle = _x(axis, truth.ceiling.repeated)
         parts.append(segment(middle, TOP, middle, bottom, "equal"))
-        parts.append(text(right, TOP - 6, "tick end", "training again"))
+        parts.append(text(right, TOP - 6, "tick end", "noise ceiling"))
     for tick in axis.ticks:
         parts.append(segment(_x(axis, tick), TOP, _x(axis, tick), bottom, "grid"))
         parts.append(text(_x(axis, tick), bottom + 14, "tick middle", axis.tick_label(tick)))
     for row, method in enumerate(methods):
         y = TOP + ROW * (row + 0.5)
-        x = _x(axis, method.spearman or 0.0)
+        x = _x(axis, method.lds or 0.0)
         parts.append(text(LEFT - 8, y + 4, "end", _name(method)))
-        if method.spearman_low is not None and method.spearman_high is not None:
-            parts.append(
-                segment(_x(axis, method.spearman_low), y, _x(axis, method.spearman_high), y, "error")
-            )
+        if method.lds_low is not None and method.lds_high is not None:
+            parts.append(segment(_x(axis, method.lds_low), y, _x(axis, method.lds_high), y, "error"))
         weight = "weak" if method.kind == "baseline" else "strong"
         parts.append(Markup('<circle cx="{}" cy="{}" r="4" class="dot {}"/>').format(x, y, weight))
-    parts.append(text(RIGHT, bottom + 30, "axis-title end", "rank correlation with the true losses →"))
+    parts.append(text(RIGHT, bottom + 30, "axis-title end", "LDS: rank correlation with the true losses →"))
     return Markup("").join(parts)
 
 
@@ -118,7 +116,7 @@ def _name(method: MethodFidelity) -> str:
 
 
 def _low(method: MethodFidelity) -> float:
-    return min(value for value in (method.spearman_low, method.spearman, 0.0) if value is not None)
+    return min(value for value in (method.lds_low, method.lds, 0.0) if value is not None)
 
 
 def _x(axis: Axis, value: float) -> float:

@@ -10,17 +10,20 @@ from threadpoolctl import threadpool_limits
 from gradsift.components.fidelity.metrics import (
     additive_estimates,
     calibrated,
+    error_none_all,
     mean_score_estimates,
     noise_ceiling,
+    random_regret,
     rank_correlations,
-    spearman_interval,
+    regret,
 )
 from gradsift.components.fidelity.results import Ceiling, Kind, Ledger, MethodFidelity, TruthFidelity
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.metrics.lds import spearman_interval
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.subset_estimation.estimators.calibrated_estimator import open_candidates
-from gradsift.components.subset_estimation.estimators.calibration import relative_error
+from gradsift.components.subset_estimation.estimators.calibration import left_out, relative_error
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator, open_simulated
 from gradsift.components.subset_estimation.estimators.ridge import ridge_of
 from gradsift.components.subset_estimation.selection.baselines import SCORES, BaselineInputs
@@ -34,13 +37,19 @@ CHOSEN = "chosen by calibration"
 
 @dataclass(frozen=True)
 class Judged:
-    """One way to judge subsets: `estimates` [M], and the fields of `MethodFidelity` that say which."""
+    """One way to judge subsets: `members` [J, M], whose mean is its estimates, and which way it is."""
 
     method: str
     kind: Kind
     expansion: str
-    estimates: FloatArray
+    members: FloatArray
     ridge: float | None = None
+
+    @property
+    def estimates(self) -> FloatArray:
+        """The estimates [M]."""
+        mean: FloatArray = self.members.mean(axis=0)
+        return mean
 
 
 def judge(
@@ -103,13 +112,13 @@ def _judged(
     for own, estimator in open_candidates(config, store):
         statistics = estimator.statistics
         masks = np.stack([statistics.mask(list(subset)) for subset in subsets])
-        yield Judged(own.estimator, "estimator", expansion, estimator.mean_losses(masks), own.ridge)
+        yield Judged(own.estimator, "estimator", expansion, estimator.mean_losses(masks)[None], own.ridge)
     if expansion == "meta":
-        simulated = open_simulated(config, store).mean_losses(masks)
+        simulated = open_simulated(config, store).member_losses(masks)
         yield Judged("simulated", "estimator", expansion, simulated)
     for name, scores in _scores(config, store, statistics).items():
-        yield Judged(name, "baseline", expansion, additive_estimates(masks, scores))
-        yield Judged(f"{name}_mean", "baseline", expansion, mean_score_estimates(masks, scores))
+        yield Judged(name, "baseline", expansion, additive_estimates(masks, scores)[None])
+        yield Judged(f"{name}_mean", "baseline", expansion, mean_score_estimates(masks, scores)[None])
 
 
 def _scores(
@@ -140,24 +149,25 @@ def _against(
         method=CHOSEN,
         kind="calibration",
         expansion=None,
-        spearman=choice.spearman,
+        lds=choice.spearman,
         error_calibrated=choice.error,
     )
-    methods = [chosen, *(_fidelity(each, mean, calibration_runs) for each in judged)]
+    methods = [chosen, *(_fidelity(each, losses, calibration_runs) for each in judged)]
     return TruthFidelity(
         start=true.start,
         losses=mean.tolist(),
         deviations=losses.std(axis=0, ddof=1).tolist() if len(losses) > 1 else [],
         ceiling=None if ceiling is None else Ceiling(**asdict(ceiling)),
         error_constant=choice.constant,
-        methods=sorted(
-            methods, key=lambda each: -1.0 if each.spearman is None else each.spearman, reverse=True
-        ),
+        error_constant_left_out=relative_error(left_out(np.ones_like(mean), mean), mean),
+        random_regret=random_regret(losses).tolist(),
+        methods=sorted(methods, key=lambda each: -1.0 if each.lds is None else each.lds, reverse=True),
         seconds=sum(run.seconds for run in true.runs),
     )
 
 
-def _fidelity(judged: Judged, true: FloatArray, calibration_runs: int) -> MethodFidelity:
+def _fidelity(judged: Judged, losses: FloatArray, calibration_runs: int) -> MethodFidelity:
+    true, is_loss = losses.mean(axis=0), judged.kind == "estimator"
     ranks = rank_correlations(judged.estimates, true)
     low, high = spearman_interval(judged.estimates, true) if ranks else (None, None)
     return MethodFidelity(
@@ -165,12 +175,15 @@ def _fidelity(judged: Judged, true: FloatArray, calibration_runs: int) -> Method
         kind=judged.kind,
         expansion=judged.expansion,
         ridge=judged.ridge,
-        spearman=ranks[0] if ranks else None,
-        spearman_low=low,
-        spearman_high=high,
+        lds=ranks[0] if ranks else None,
+        lds_low=low,
+        lds_high=high,
         kendall=ranks[1] if ranks else None,
-        error_raw=relative_error(judged.estimates, true) if judged.kind == "estimator" else None,
+        error_raw=relative_error(judged.estimates, true) if is_loss else None,
         error_calibrated=calibrated(judged.estimates[None], true, calibration_runs).error,
+        error_left_out=relative_error(left_out(judged.estimates, true), true),
+        error_none_all=error_none_all(judged.members, true) if is_loss else None,
+        regret=regret(judged.estimates, losses).tolist(),
         estimates=judged.estimates.tolist(),
     )
 

@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import kendalltau
 
+from gradsift.components.shared.metrics.lds import interval, resamples, spearman
 from gradsift.components.subset_estimation.estimators.calibration import (
     best_candidate,
     fit_line,
     relative_error,
 )
-from gradsift.components.subset_estimation.selection.constraints import IntArray
+from gradsift.components.subset_estimation.estimators.mixture_fit import fit_mixture
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
 SPLITS = 200
-BOOTSTRAP = 1000
+MAX_RUNS = 8
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,6 @@ def rank_correlations(estimates: FloatArray, true: FloatArray) -> tuple[float, f
     return float(spearman(estimates, true)), float(kendalltau(estimates, true).statistic)
 
 
-def spearman_interval(estimates: FloatArray, true: FloatArray, seed: int = 0) -> tuple[float, float]:
-    """Return the 95% bootstrap interval over subsets [M] of Spearman's correlation."""
-    own = _resamples(len(true), seed)
-    return _interval(spearman(estimates[own], true[own]))
-
-
 def calibrated(
     candidates: FloatArray, true: FloatArray, runs: int, splits: int = SPLITS, seed: int = 0
 ) -> Calibrated:
@@ -109,8 +104,49 @@ def noise_ceiling(losses: FloatArray, seed: int = 0) -> NoiseCeiling | None:
         return None
     deviation = float(np.sqrt(losses.var(axis=0, ddof=1).mean()))
     repeated = float(_split_half(losses))
-    low, high = _interval(_split_half(losses[:, _resamples(losses.shape[1], seed)]))
+    low, high = interval(_split_half(losses[:, resamples(losses.shape[1], seed)]))
     return NoiseCeiling(deviation, repeated, low, high, float(np.sqrt(max(repeated, 0.0))))
+
+
+def regret(estimates: FloatArray, losses: FloatArray) -> FloatArray:
+    """Return what choosing by training costs where subsets are trained in the order of their estimates.
+
+    Runs begin with none and all, the first two subsets. With k more, the lowest true loss among them is the choice.
+    Its regret is its loss less that of the best of all subsets. Where there are several seeds, the first chooses
+    and the mean of the others judges, so that luck does not count.
+
+    Args:
+        estimates: [M], the lowest is trained first.
+        losses: [S, M], true losses by seed; M is 3 or more.
+
+    Returns:
+        Regret [K] in nats with k = 1..K more runs, K at most `MAX_RUNS`.
+    """
+    chooses, judges = losses[0], losses[1:].mean(axis=0) if len(losses) > 1 else losses[0]
+    order = np.argsort(estimates[2:], kind="stable") + 2
+    found = []
+    for runs in range(1, min(MAX_RUNS, len(order)) + 1):
+        trained = np.concatenate([[0, 1], order[:runs]])
+        found.append(judges[trained[chooses[trained].argmin()]] - judges.min())
+    return np.array(found)
+
+
+def random_regret(losses: FloatArray, seed: int = 0) -> FloatArray:
+    """Return the mean of `regret` over random orders."""
+    generator = np.random.default_rng(seed)
+    orders = [regret(generator.permutation(losses.shape[1]).astype(float), losses) for _ in range(SPLITS)]
+    found: FloatArray = np.mean(orders, axis=0)
+    return found
+
+
+def error_none_all(members: FloatArray, true: FloatArray) -> float:
+    """Return the mean relative error on all but the first two subsets, which give level and slope.
+
+    Args:
+        members: [J, M], estimates of the members of a mixture, or of one estimator.
+        true: [M], true losses; the first two are of none and all.
+    """
+    return relative_error(fit_mixture(members[:, :2], true[:2]).of(members[:, 2:]), true[2:])
 
 
 def additive_estimates(masks: BoolArray, scores: FloatArray) -> FloatArray:
@@ -122,14 +158,6 @@ def mean_score_estimates(masks: BoolArray, scores: FloatArray) -> FloatArray:
     """Return minus the mean of the members' scores [n] for subsets [m, n], 0 for none: scores blind to size."""
     sizes = np.maximum(masks.sum(axis=1), 1)
     return additive_estimates(masks, scores) / sizes
-
-
-def spearman(one: FloatArray, other: FloatArray) -> FloatArray:
-    """Return rank correlations along the last axis [..., M] -> [...], 0 where either side is constant."""
-    ranks = [rankdata(each, axis=-1) - (each.shape[-1] + 1) / 2 for each in (one, other)]
-    spread = np.sqrt((ranks[0] ** 2).sum(axis=-1) * (ranks[1] ** 2).sum(axis=-1))
-    products = (ranks[0] * ranks[1]).sum(axis=-1)
-    return np.divide(products, spread, out=np.zeros_like(spread), where=spread > 0)
 
 
 def _split_half(losses: FloatArray) -> FloatArray:
@@ -144,12 +172,3 @@ def _split_half(losses: FloatArray) -> FloatArray:
     ]
     mean, factor = np.mean(found, axis=0), seeds / half
     return np.where(mean > 0, factor * mean / (1 + (factor - 1) * np.maximum(mean, 0)), mean)
-
-
-def _resamples(subsets: int, seed: int) -> IntArray:
-    return np.random.default_rng(seed).integers(subsets, size=(BOOTSTRAP, subsets))
-
-
-def _interval(drawn: FloatArray) -> tuple[float, float]:
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)

@@ -19,11 +19,14 @@ COLUMNS = (
     "method",
     "expansion",
     "ridge",
-    "rank correlation",
+    "LDS",
     "95% interval",
     "Kendall",
     "error",
+    "left out",
+    "none and all",
     "calibrated",
+    "regret",
 )
 
 
@@ -66,10 +69,14 @@ def _truth(study: Fidelity, truth: TruthFidelity) -> str:
     facts = [
         f"## Truth: {TRUTHS[truth.start]}",
         f"True losses go from {min(truth.losses):.3f} to {max(truth.losses):.3f} nats. {_ceiling(truth)}",
-        f"`error` is the mean relative error of estimates as they are, `calibrated` that after a line through "
-        f"{study.calibration_runs} runs, on the other subsets. Predicting the mean of the runs: "
-        f"{truth.error_constant:.1%}.",
-        _table([_row(study, method) for method in truth.methods]),
+        "LDS is Spearman's rank correlation with the true losses. Errors are mean relative ones: `error` of "
+        "estimates as they are, `left out` after a line through all other subsets (predicting their mean: "
+        f"{truth.error_constant_left_out:.1%}), `none and all` on the others once these two runs give level and "
+        f"slope, `calibrated` after a line through {study.calibration_runs} runs, on the others. Predicting the "
+        f"mean of the runs: {truth.error_constant:.1%}. `regret` is that of the best of none, all and "
+        f"{len(truth.random_regret)} more runs in the order of the estimates, in nats.",
+        _table(COLUMNS, [_row(study, method) for method in truth.methods]),
+        _regret(study, truth),
     ]
     return "\n\n".join(facts)
 
@@ -79,30 +86,59 @@ def _ceiling(truth: TruthFidelity) -> str:
     if ceiling is None:
         return "One seed: how much of that is chance is not known."
     return (
-        f"Between seeds of one subset a loss varies by {ceiling.deviation:.4f} nats (standard deviation). Training "
-        f"all subsets again would rank them with a correlation of {ceiling.repeated:.2f} to these "
-        f"({ceiling.low:.2f} to {ceiling.high:.2f}); estimates without any error would reach {ceiling.perfect:.2f}."
+        f"Between seeds of one subset a loss varies by {ceiling.deviation:.4f} nats (standard deviation). The "
+        f"noise ceiling, the LDS of training all subsets again, is {ceiling.repeated:.2f} ({ceiling.low:.2f} to "
+        f"{ceiling.high:.2f}); estimates without any error would reach {ceiling.perfect:.2f}."
     )
 
 
 def _row(study: Fidelity, method: MethodFidelity) -> list[str]:
-    interval = (
-        "" if method.spearman_low is None else f"{method.spearman_low:.2f} to {method.spearman_high:.2f}"
-    )
+    interval = "" if method.lds_low is None else f"{method.lds_low:.2f} to {method.lds_high:.2f}"
     return [
-        method.method.replace("_", " ") + (" (default)" if study.is_default(method) else ""),
+        _method(study, method),
         method.expansion or "",
         "" if method.ridge is None else f"{method.ridge:g}",
-        _number(method.spearman),
+        _number(method.lds),
         interval,
         _number(method.kendall),
-        "" if method.error_raw is None else f"{method.error_raw:.1%}",
-        f"{method.error_calibrated:.1%}",
+        *(
+            "" if error is None else f"{error:.1%}"
+            for error in (
+                method.error_raw,
+                method.error_left_out,
+                method.error_none_all,
+                method.error_calibrated,
+            )
+        ),
+        f"{method.regret[-1]:.3f}" if method.regret else "",
     ]
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+def _regret(study: Fidelity, truth: TruthFidelity) -> str:
+    """Return the table of regret against the number of runs: by every order at theta* and at random."""
+    orders = {method.method: method for method in reversed(truth.methods) if _is_regret_row(study, method)}
+    rows = [
+        *([_method(study, method), *_regrets(method.regret)] for method in orders.values()),
+        ["random order", *_regrets(truth.random_regret)],
+    ]
+    columns = ["regret in nats with more runs", *map(str, range(1, len(truth.random_regret) + 1))]
+    return "Runs on none and all come first.\n\n" + _table(columns, rows)
+
+
+def _is_regret_row(study: Fidelity, method: MethodFidelity) -> bool:
+    return method.expansion == "meta" and method.ridge in (None, study.ridge) and bool(method.regret)
+
+
+def _regrets(values: Sequence[float]) -> list[str]:
+    return [f"{value:.3f}" for value in values]
+
+
+def _method(study: Fidelity, method: MethodFidelity) -> str:
+    return method.method.replace("_", " ") + (" (default)" if study.is_default(method) else "")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -19,11 +19,16 @@ class MethodFidelity(Record):
             on the other subsets.
         expansion: weights at which the gradients were taken, `meta` or `base`; None where the runs choose.
         ridge: of an estimator.
-        spearman: rank correlation with the true losses, where defined.
-        spearman_low: lower end of its 95% bootstrap interval over subsets.
-        spearman_high: upper end.
+        lds: Spearman's rank correlation with the true losses, where defined.
+        lds_low: lower end of its 95% bootstrap interval over subsets.
+        lds_high: upper end.
         kendall: Kendall's tau-b.
         error_raw: mean relative error of the estimates as they are; None for scores, which are no losses.
+        error_left_out: mean relative error after a line through all other subsets, leaving one out in turn.
+        error_none_all: mean relative error on the other subsets once runs on none and on all give level and slope
+            (see `mixture_fit`); None for scores.
+        regret: in nats, of the best of none, all and the first k subsets in this order, k from 1 to `MAX_RUNS` (see
+            `metrics.regret`).
         error_calibrated: mean relative error after a line through some runs, on the others.
         estimates: one a subset, as they are.
     """
@@ -32,12 +37,15 @@ class MethodFidelity(Record):
     kind: Kind
     expansion: str | None
     ridge: NonNegative | None = None
-    spearman: FiniteFloat | None
-    spearman_low: FiniteFloat | None = None
-    spearman_high: FiniteFloat | None = None
+    lds: FiniteFloat | None
+    lds_low: FiniteFloat | None = None
+    lds_high: FiniteFloat | None = None
     kendall: FiniteFloat | None = None
     error_raw: NonNegative | None = None
     error_calibrated: NonNegative
+    error_left_out: NonNegative | None = None
+    error_none_all: NonNegative | None = None
+    regret: list[FiniteFloat] = []
     estimates: list[FiniteFloat] = []
 
 
@@ -60,6 +68,8 @@ class TruthFidelity(Record):
         deviations: standard deviation of that loss between seeds; empty for one seed.
         ceiling: what training again would reach; None for one seed.
         error_constant: mean relative error of predicting the mean of the calibration runs.
+        error_constant_left_out: that of predicting the mean of all other subsets.
+        random_regret: as `MethodFidelity.regret`, the mean over random orders.
         methods: the methods, best rank correlation first.
         seconds: what all fine-tunings took.
     """
@@ -69,6 +79,8 @@ class TruthFidelity(Record):
     deviations: list[NonNegative]
     ceiling: Ceiling | None
     error_constant: NonNegative
+    error_constant_left_out: NonNegative
+    random_regret: list[FiniteFloat]
     methods: list[MethodFidelity]
     seconds: NonNegative
 

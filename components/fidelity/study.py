@@ -10,6 +10,7 @@ from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.fidelity.judging import judge, ledger_of
 from gradsift.components.fidelity.report import write_report
 from gradsift.components.fidelity.results import Fidelity
+from gradsift.components.fidelity.truth import MIN_SUBSETS, check_fits, subsets_of
 from gradsift.components.fine_tuning.groups import runs_of
 from gradsift.components.fine_tuning.step import train_runs
 from gradsift.components.fine_tuning.subsets import none_all_and_random
@@ -34,9 +35,8 @@ from gradsift.components.shared.records.fine_tuning_runs import (
 from gradsift.components.shared.tracking.tracking import StepTracker
 from gradsift.components.shared.training.trained_model import base_digests
 
-Truth = Literal["base", "meta", "both"]
+StartOption = Literal["base", "meta", "both"]
 Result = TypeVar("Result")
-MIN_SUBSETS = 8
 CALIBRATION_RUNS = 10
 
 
@@ -47,13 +47,13 @@ class Study:
     Attributes:
         subsets: M, random subsets, beside none and all; their sizes are uniform.
         seeds: S, true fine-tunings of each; two or more measure the noise ceiling.
-        truth: what is truly fine-tuned: the base model, theta* (`meta`), or both in turn.
+        start: what is truly fine-tuned: the base model, theta* (`meta`), or both in turn.
         seed: of the random subsets.
     """
 
     subsets: int = 40
     seeds: int = 2
-    truth: str = "base"
+    start: str = "base"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -61,13 +61,14 @@ class Study:
             raise InputError(f"Option subsets is {self.subsets}: expected {MIN_SUBSETS} or more.")
         if self.seeds < 1:
             raise InputError(f"Option seeds is {self.seeds}: expected 1 or more.")
-        if self.truth not in get_args(Truth):
-            raise InputError(f"Option truth is {self.truth!r}: expected one of {', '.join(get_args(Truth))}.")
+        if self.start not in get_args(StartOption):
+            known = ", ".join(get_args(StartOption))
+            raise InputError(f"Option start is {self.start!r}: expected one of {known}.")
 
     @property
     def starts(self) -> tuple[Start, ...]:
         """What the true fine-tunings start from."""
-        return ("base", "meta") if self.truth == "both" else (self.truth,)  # type: ignore[return-value]
+        return ("base", "meta") if self.start == "both" else (self.start,)  # type: ignore[return-value]
 
 
 class StudySteps(Protocol):
@@ -85,8 +86,13 @@ class StudySteps(Protocol):
 
 
 def run_study(
-    study: Study, parameters: Mapping[str, Any], folder: Path, command: str, steps: StudySteps
-) -> None:
+    study: Study,
+    parameters: Mapping[str, Any],
+    folder: Path,
+    command: str,
+    steps: StudySteps,
+    truth: FineTuningRuns | None = None,
+) -> list[FineTuningRuns]:
     """Do the study and write its report into `folder`; what is done there is not done again.
 
     Args:
@@ -95,9 +101,13 @@ def run_study(
         folder: for the report and all that is kept.
         command: the command line, for the record.
         steps: does the steps and shows how they go.
+        truth: true losses of an earlier study, whose subsets and seeds take the place of training's.
+
+    Returns:
+        The true runs from each start.
 
     Raises:
-        InputError: an input is wrong.
+        InputError: an input is wrong, or `truth` is of other data or of another recipe.
         TrainingError: a fine-tuning failed.
     """
     root = str(folder)
@@ -105,19 +115,24 @@ def run_study(
     model, extraction = settings.model, settings.extraction
     meta_recipe = TrainingRecipe.of(settings.training, settings.meta_training)
     recipe = TrainingRecipe.of(settings.training, settings.fine_tuning)
-    estimation = SubsetEstimationConfig.of(settings.estimation, recipe, meta_recipe, study.starts[0])
+    start = truth.start if truth else study.starts[0]
+    estimation = SubsetEstimationConfig.of(settings.estimation, recipe, meta_recipe, start)
 
     with steps:
         data = steps.do("data_preparation", lambda _: prepare_data(settings.data, root, model))
         prepared = PreparedData(fetch(data))
-        subsets = none_all_and_random(prepared.auxiliary_tasks, study.subsets, study.seed)
+        if truth:
+            check_fits(truth, prepared, recipe)
+            subsets = subsets_of(truth)
+        else:
+            subsets = none_all_and_random(prepared.auxiliary_tasks, study.subsets, study.seed)
         meta = steps.do("meta_training", lambda tracker: meta_train(model, meta_recipe, data, root, tracker))
         gradients = steps.do("gradient_extraction", partial(extract_gradients, extraction, data, meta, root))
         if answers_untrained(model, find_base_model(model.base_model)):
             both = extraction.model_copy(update={"base_weights": True})
             gradients = steps.do("gradient_extraction", partial(extract_gradients, both, data, meta, root))
-        truths = []
-        for start in study.starts:
+        truths = [truth] if truth else []
+        for start in () if truth else study.starts:
             group = _runs(study, subsets, start, data, meta, model, recipe)
             true = steps.do(group.purpose, partial(_true_losses, group, data, root))
             true.write(folder / f"true_losses_{start}")
@@ -132,7 +147,7 @@ def run_study(
         target=prepared.target,
         command=command,
         subsets=subsets,
-        seeds=study.seeds,
+        seeds=len({run.seed for run in truths[0].runs}),
         val_rows=prepared.task(prepared.target).rows["val"],
         calibration_runs=calibration_runs,
         estimator=estimation.estimator,
@@ -144,6 +159,7 @@ def run_study(
         ),
     ).write(folder)
     write_report(folder)
+    return truths
 
 
 def _runs(

@@ -78,7 +78,11 @@ def fidelity(
     base_model: BaseModel = None,
     subsets: Annotated[int, typer.Option(help="Random subsets, beside none and all.")] = 40,
     seeds: Annotated[int, typer.Option(help="True fine-tunings of each.")] = 2,
-    truth: Annotated[str, typer.Option(help="What is fine-tuned: base, meta (theta*) or both.")] = "base",
+    start: Annotated[str, typer.Option(help="What is fine-tuned: base, meta (theta*) or both.")] = "base",
+    truth: Annotated[
+        Path | None, typer.Option(help="Truth file to judge by, in place of training its subsets.")
+    ] = None,
+    save_truth: Annotated[Path | None, typer.Option(help="Truth file to write of the study's runs.")] = None,
     settings: Settings = None,
     file: ParameterFile = None,
     output: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("gradsift-fidelity"),
@@ -86,16 +90,23 @@ def fidelity(
     """Set estimates against true fine-tunings of the same subsets. Killed and called again, it continues."""
     from gradsift.components.fidelity.report import MARKDOWN
     from gradsift.components.fidelity.study import Study, run_study
+    from gradsift.components.fidelity.truth import read_truth, write_truth
     from gradsift.pipelines.local.fidelity_steps import LiveStudySteps
     from gradsift.pipelines.local.local_runner import lock
 
-    study = Study(subsets=subsets, seeds=seeds, truth=truth)
+    study = Study(subsets=subsets, seeds=seeds, start=start)
+    if save_truth and (truth or len(study.starts) > 1):
+        raise InputError("Option save-truth is given: expected runs from one start, and no option truth.")
+    known = read_truth(truth) if truth else None
     options = {"suite": suite, "target": target, "base_model": base_model}
     command = shlex.join(["gradsift", *sys.argv[1:]])
     folder = output.absolute()
     with lock(folder):
         steps = LiveStudySteps(str(folder), console)
-        run_study(study, _all_parameters({}, options, file, settings), folder, command, steps)
+        parameters = _all_parameters({}, options, file, settings)
+        truths = run_study(study, parameters, folder, command, steps, known)
+    if save_truth:
+        write_truth(truths[0], save_truth)
     console.print("\n" + (output / MARKDOWN).read_text(), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -77,7 +77,7 @@ def test_thousands_of_subsets_from_a_store(
 def test_simulated_runs_of_thousands_of_subsets(benchmark: Any, capsys: Any, learned: GradientStore) -> None:
     """The search form of 10,000 subsets, the exact form of some, and what the sample of rows changes."""
     masks = half_subsets(TASKS, 10_000)
-    config = SubsetEstimationConfig(estimator="simulated")
+    config = SubsetEstimationConfig()
     estimator, opening = _timed(lambda: open_simulated(config, learned))
     mixture = estimator.mixtures[0]
     processor = time.process_time()

@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict
 
 from gradsift.components.evaluation.report import charts, report_words
 from gradsift.components.evaluation.report.charts import axis_over
+from gradsift.components.evaluation.report.estimates import compared_runs, points_of
 from gradsift.components.evaluation.report.report_explanations import ends_of, explanations_of
 from gradsift.components.evaluation.report.report_health import health_of
-from gradsift.components.evaluation.report.scatter import Point, scatter
+from gradsift.components.evaluation.report.scatter import scatter
 from gradsift.components.evaluation.report.task_map_chart import cluster_key
+from gradsift.components.shared.metrics.lds import rank_agreement
 from gradsift.components.shared.records.evaluation_results import LOSS, Confusion, Evaluation, Interval
 from gradsift.components.shared.records.metric_names import metric_words
 from gradsift.components.shared.records.selection_results import Selection
@@ -51,6 +53,8 @@ FILTERS = (
     report_words.ordinal,
     report_words.difference_words,
     report_words.calibration_words,
+    report_words.trust_words,
+    report_words.member_words,
 )
 
 
@@ -183,32 +187,31 @@ def _measured(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _estimated_and_true(content: ReportContent) -> dict[str, Any]:
-    """The scatter chart of estimated and true losses, and the models with their rank by each."""
-    models, calibrated = content.evaluation.models, content.selection.calibrated
-    points = [
-        Point(
-            report_words.named(model.name),
-            model.estimated_loss,
-            model.estimated_standard_error,
-            model.true_val_loss,
-            model.true_val_loss_sd,
-            strong=model.name == "selected",
-        )
-        for model in models
-    ]
+    """The chart of all fine-tuning runs, how well estimates rank them, and the models' ranks by each."""
+    selection, models = content.selection, content.evaluation.models
+    points = points_of(selection, content.evaluation)
+    calibration = selection.calibration
     chart = scatter(
         "models",
         points,
         x_title="Estimated loss (nats)",
         y_title="True loss (nats)",
         description="; ".join(
-            f"{point.label}: estimated {point.x:.4f}, true {point.y:.4f}" for point in points
+            f"{point.label}: estimated {point.x:.4f}, true {point.y:.4f}"
+            if point.label
+            else f"run of {point.tooltip}"
+            for point in points
         ),
-        diagonal=calibrated,
+        diagonal=selection.calibrated,
+        noise=(calibration.noise if calibration else None) or 0.0,
     )
     by_estimate = _ranks([model.estimated_loss for model in models])
     by_truth = _ranks([model.true_val_loss for model in models])
-    return {"scatter": chart, "ranked": list(zip(models, by_estimate, by_truth, strict=True))}
+    return {
+        "scatter": chart,
+        "agreement": rank_agreement(compared_runs(selection, content.evaluation)),
+        "ranked": list(zip(models, by_estimate, by_truth, strict=True)),
+    }
 
 
 def _heat_map(confusion: Confusion) -> list[tuple[str, list[tuple[int, float, int]]]]:

@@ -3,8 +3,6 @@
 from typing import Any
 
 from gradsift.components.evaluation.report.charts import axis_over
-from gradsift.components.evaluation.report.report_words import nats
-from gradsift.components.evaluation.report.scatter import Point, scatter
 from gradsift.components.evaluation.report.synergy_chart import (
     largest_synergy,
     strongest_pairs,
@@ -13,8 +11,6 @@ from gradsift.components.evaluation.report.synergy_chart import (
 from gradsift.components.evaluation.report.task_map_chart import is_wide, task_map_chart
 from gradsift.components.shared.records.evaluation_results import Interval
 from gradsift.components.shared.records.selection_results import (
-    Calibration,
-    CalibrationRun,
     MethodResult,
     Selection,
     TaskMap,
@@ -33,7 +29,7 @@ def explanations_of(selection: Selection) -> dict[str, Any]:
         "ties": [(tie, *_changes(tie, selection)) for tie in selection.ties],
         "synergy": _synergy(selection, [score.task for score in scores]),
         "task_map": _task_map(selection),
-        "calibration": _calibration(selection.calibration),
+        "calibration": selection.calibration,
     }
 
 
@@ -112,26 +108,3 @@ def _groups(task_map: TaskMap) -> dict[int, list[str]]:
     for task, cluster in zip(task_map.tasks, task_map.cluster, strict=True):
         groups[cluster].append(task)
     return groups
-
-
-def _calibration(calibration: Calibration | None) -> dict[str, Any] | None:
-    if calibration is None:
-        return None
-    chart = scatter(
-        "calibration",
-        [
-            Point("", run.calibrated_loss, 0.0, run.true_loss, 0.0, strong=True, tooltip=_run_words(run))
-            for run in calibration.runs
-        ],
-        x_title="Estimated loss, calibrated (nats)",
-        y_title="True loss (nats)",
-        description=f"{len(calibration.runs)} fine-tuning runs, listed with their losses under the chart.",
-        diagonal=True,
-        noise=calibration.noise or 0.0,
-    )
-    return {"chart": chart, "figures": calibration}
-
-
-def _run_words(run: CalibrationRun) -> str:
-    subset = ", ".join(run.subset) or "target only"
-    return f"{subset}: estimated {nats(run.calibrated_loss)}, true {nats(run.true_loss)}, seed {run.seed}"

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from gradsift.components.evaluation.report.charts import MINUS
 from gradsift.components.shared.metrics.held_out_metrics import MIN_ROWS
+from gradsift.components.shared.metrics.lds import RankAgreement
 from gradsift.components.shared.parameters.training import Start
 from gradsift.components.shared.records.evaluation_results import LOSS, Evaluation, Interval
 from gradsift.components.shared.records.metric_names import metric_words
@@ -163,6 +164,26 @@ def calibration_words(calibration: Calibration) -> str:
         f"Calibrated, an estimate is off by {error} on average, no less than the {constant} of always predicting "
         "the mean of the runs: trust the order of the estimates at most, not their values."
     )
+
+
+def trust_words(agreement: RankAgreement | None) -> str:
+    """Say how far the order of the estimates can be trusted here."""
+    if agreement is None:
+        return (
+            "Nothing is known about how well these estimates rank: fewer than five subsets were fine-tuned, or "
+            "their losses do not differ."
+        )
+    return (
+        f"These estimates rank subsets at {correlation(agreement.lds)} ({correlation(agreement.low)} to "
+        f"{correlation(agreement.high)}) over {agreement.subsets} fine-tuned subsets."
+    )
+
+
+def member_words(member: str) -> str:
+    """Write a member of the mixture of estimates: `rate x0.25` is a training length, `ridge 3` a ridge."""
+    if member.startswith("ridge "):
+        return member.replace("ridge ", "Ridge regression, c = ")
+    return f"Simulated run, {member.removeprefix('rate x')} times the matched length"
 
 
 @dataclass(frozen=True)

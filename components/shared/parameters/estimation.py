@@ -26,7 +26,7 @@ class EstimationSettings(Settings):
     GROUP: ClassVar[str] = "estimate"
 
     estimator: Estimator = Field(
-        "gauss_newton",
+        "simulated",
         description="`simulated` (fine-tuning as the recipe does it, in the linear model, averaged over learning "
         "rates, with ridge regressions beside it), `gauss_newton` (one damped Gauss-Newton step, its cost "
         "independent of the number of rows) or `logistic` (the paper's logistic regression with margins as "
@@ -41,7 +41,8 @@ class EstimationSettings(Settings):
         10.0,
         ge=MIN_RIDGE,
         le=1e12,
-        description="c, the strength of the ridge in units of the mean curvature tr(H)/d of a train row. It "
+        description="c, the strength of the ridge of `gauss_newton` and `logistic`, in units of the mean "
+        "curvature tr(H)/d of a train row (`simulated` has ridges of its own). It "
         "stands for how far fine-tuning moves: a short one (few steps, low learning rate) wants "
         "a large c. The default is where estimates ranked truly trained subsets best on a target"
         " that is not in the demo (see the README); choose it by calibration runs where there "

@@ -175,7 +175,7 @@ class Calibration(Record):
     Attributes:
         runs: the true fine-tunings.
         estimator: the estimator chosen by them.
-        ridge: the ridge chosen by them.
+        ridge: the ridge chosen by them; a mixture has its own.
         expansion: the weights the chosen estimates expand around.
         slope: calibrated loss = intercept + slope * estimated loss.
         intercept: in nats.
@@ -185,7 +185,6 @@ class Calibration(Record):
         error_calibrated: error after calibration on the other runs.
         error_constant: error of predicting the mean of the other runs.
         noise: standard deviation of the true loss between seeds in nats, where subsets were run twice.
-        weights: weight of each member where a mixture of estimates was corrected; they sum to 1.
     """
 
     runs: list[CalibrationRun]
@@ -200,7 +199,6 @@ class Calibration(Record):
     error_calibrated: NonNegative
     error_constant: NonNegative
     noise: NonNegative | None = None
-    weights: dict[str, FiniteFloat] = {}
 
 
 class Selection(ResultFile):
@@ -211,7 +209,7 @@ class Selection(ResultFile):
         target: name of the target task.
         method: the selection method that made the choice.
         estimator: how losses of subsets were estimated.
-        ridge: the ridge, in the units of `ridge_scaling`.
+        ridge: the ridge of a ridge estimator, in the units of `ridge_scaling`.
         ridge_scaling: whether the ridge grows with the subset's rows.
         auxiliary_tasks: every task that could be chosen.
         selected: the chosen ones.
@@ -231,6 +229,7 @@ class Selection(ResultFile):
         surrogates: simple predictors of the estimates, with how far they can be trusted.
         health: of every auxiliary task by itself.
         calibration: what calibration runs said, where there were any.
+        members: weight of each member where the estimate is a mixture (`simulated`); they sum to 1.
     """
 
     FILE: ClassVar[str] = "selection.json"
@@ -259,6 +258,7 @@ class Selection(ResultFile):
     surrogates: list[Surrogate] = []
     health: list[TaskHealth] = []
     calibration: Calibration | None = None
+    members: dict[str, FiniteFloat] = {}
 
     def estimate_of(self, comparison: str) -> MethodResult:
         """Return the estimate of one of `comparisons`' subsets."""

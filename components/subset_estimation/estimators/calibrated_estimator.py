@@ -23,7 +23,6 @@ from gradsift.components.subset_estimation.estimators.loss_estimator import (
     open_simulated,
     solved_estimator,
 )
-from gradsift.components.subset_estimation.estimators.mixture import MEMBERS
 from gradsift.components.subset_estimation.estimators.mixture_fit import fit_mixture, left_out_losses
 from gradsift.components.subset_estimation.estimators.uncertainty import Estimates
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
@@ -119,8 +118,6 @@ def _corrected_mixture(
     estimator.correct(fit)
     line = Line(fit.slope, fit.intercept) if fit.slope > 0 else Line(0.0, float(losses.mean()))
     record = _record(config, META, line, subsets, estimates, losses, left_out_losses(members, losses))
-    weights = dict(zip(MEMBERS, estimator.mixtures[0].shares.tolist(), strict=True))
-    record = record.model_copy(update={"weights": weights})
     return CalibratedEstimator(config, estimator, META, record, masks, losses - fit.of(members))
 
 

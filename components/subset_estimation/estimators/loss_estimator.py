@@ -11,7 +11,7 @@ from gradsift.components.subset_estimation.estimators.calibration import Line
 from gradsift.components.subset_estimation.estimators.gauss_newton import GaussNewton
 from gradsift.components.subset_estimation.estimators.learning_rates import learning_rates
 from gradsift.components.subset_estimation.estimators.logistic import Logistic
-from gradsift.components.subset_estimation.estimators.mixture import RIDGES, Mixture
+from gradsift.components.subset_estimation.estimators.mixture import MEMBERS, RIDGES, Mixture
 from gradsift.components.subset_estimation.estimators.mixture_fit import MixtureFit
 from gradsift.components.subset_estimation.estimators.ridge import Ridge, ridge_of
 from gradsift.components.subset_estimation.estimators.uncertainty import DECIMALS, Losses
@@ -79,6 +79,11 @@ class LossEstimator:
         """The form of the validation rows' losses: `cross_entropy` or `quadratic` (see `validation_loss`)."""
         return self._whole.evaluation.form
 
+    @property
+    def members(self) -> dict[str, float]:
+        """Weight of each member where the estimate is a mixture; they sum to 1."""
+        return {}
+
     def losses(self, masks: BoolArray) -> Losses:
         """Return the losses of subsets [m, n] in full detail; takes 8 V bytes of memory a subset."""
         blocks = [self.line.of(block.mean_losses(masks)) for block in self._blocks]
@@ -106,6 +111,11 @@ class SimulatedEstimator(LossEstimator):
         """Take the mixture in all columns, and in each block alone where there are several."""
         super().__init__(statistics, whole, blocks)
         self.mixtures = [whole, *blocks]
+
+    @property
+    def members(self) -> dict[str, float]:
+        """Weight of each member; they sum to 1."""
+        return dict(zip(MEMBERS, self.mixtures[0].shares.tolist(), strict=True))
 
     def member_losses(self, masks: BoolArray) -> FloatArray:
         """Return each member's estimates, [J, m], for subsets [m, n], on the scale of the linear model."""

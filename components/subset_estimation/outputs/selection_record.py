@@ -48,6 +48,7 @@ def selection_record(
             "seconds": seconds,
             "calibrated": calibration is not None and calibration.slope > 0,
             "calibration": calibration,
+            "members": ledger.estimator.members,
             "ties": _results(ledger, choices.ties),
             "synergy": explanations.synergy,
             "task_map": explanations.task_map,

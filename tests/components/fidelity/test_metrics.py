@@ -9,12 +9,14 @@ from scipy.stats import kendalltau, spearmanr
 from gradsift.components.fidelity.metrics import (
     additive_estimates,
     calibrated,
+    error_none_all,
     mean_score_estimates,
     noise_ceiling,
+    random_regret,
     rank_correlations,
-    spearman,
-    spearman_interval,
+    regret,
 )
+from gradsift.components.shared.metrics.lds import spearman
 
 FEW = st.lists(st.integers(0, 5), min_size=3, max_size=12)
 
@@ -30,15 +32,6 @@ def test_rank_correlations_are_scipys_ties_and_all(one: list[int], seed: int) ->
     else:
         expected = spearmanr(estimates, true).statistic, kendalltau(estimates, true).statistic
         assert found == pytest.approx(expected)
-
-
-def test_spearman_goes_along_the_last_axis() -> None:
-    one, other = np.random.default_rng(0).random((2, 4, 3, 9))
-    rows = [
-        [spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)]
-        for x, y in zip(one, other, strict=True)
-    ]
-    assert spearman(one, other) == pytest.approx(np.array(rows))
 
 
 def test_a_line_through_few_runs_makes_up_for_any_scale() -> None:
@@ -98,18 +91,32 @@ def test_pure_chance_has_no_ceiling_to_speak_of_and_one_seed_none() -> None:
     assert noise_ceiling(np.ones((1, 5))) is None
 
 
-def test_intervals_hold_the_correlation() -> None:
-    generator = np.random.default_rng(0)
-    true = generator.random(50)
-    estimates = true + generator.normal(0, 0.3, 50)
-    low, high = spearman_interval(estimates, true)
-    assert low < spearmanr(estimates, true).statistic < high
-    drawn = generator.integers(50, size=(300, 50))
-    plain = [spearmanr(estimates[own], true[own]).statistic for own in drawn]
-    assert (low, high) == pytest.approx(np.percentile(plain, [2.5, 97.5]), abs=0.06)
-
-
 def test_scores_add_up_over_a_subset_and_higher_is_a_lower_loss() -> None:
     masks = np.array([[True, False, True], [False, False, False]])
     assert additive_estimates(masks, np.array([0.5, 9.0, -0.2])) == pytest.approx([-0.3, 0.0])
     assert mean_score_estimates(masks, np.array([0.5, 9.0, -0.2])) == pytest.approx([-0.15, 0.0])
+
+
+def test_regret_falls_to_nothing_once_the_best_subset_is_trained() -> None:
+    losses = np.array([[0.5, 0.6, 0.4, 0.1, 0.3]])
+    assert regret(np.array([0.0, 0.0, 1.0, 3.0, 2.0]), losses) == pytest.approx([0.3, 0.2, 0.0])
+    assert regret(-losses[0], losses) == pytest.approx([0.3, 0.2, 0.0])
+    assert regret(losses[0], losses) == pytest.approx([0.0, 0.0, 0.0])
+
+
+def test_the_first_seed_chooses_and_the_others_judge() -> None:
+    losses = np.array([[0.5, 0.6, 0.1], [0.3, 0.6, 0.4], [0.3, 0.6, 0.6]])
+    assert regret(np.zeros(3), losses) == pytest.approx([0.5 - 0.3])
+
+
+def test_random_orders_cost_the_mean_over_orders() -> None:
+    losses = np.array([[0.5, 0.6, 0.4, 0.1]])
+    found = random_regret(losses)
+    assert found[0] == pytest.approx(0.5 * 0.3, abs=0.03)
+    assert found[1] == pytest.approx(0)
+
+
+def test_none_and_all_give_the_level_of_the_others() -> None:
+    true = np.array([0.5, 0.7, 0.6, 0.55])
+    assert error_none_all(true[None] - 0.2, true) == pytest.approx(0, abs=1e-9)
+    assert error_none_all(np.full((1, 4), 0.2), true) == pytest.approx(np.mean([0.0, 0.05 / 0.55]))

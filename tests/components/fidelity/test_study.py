@@ -37,7 +37,7 @@ from gradsift.pipelines.local.fidelity_steps import LiveStudySteps
 
 TASKS = [f"task{index}" for index in range(6)]
 SUBSETS = none_all_and_random(TASKS, 30, 1)
-CONFIG = SubsetEstimationConfig(ridge=2.0)
+CONFIG = SubsetEstimationConfig(estimator="gauss_newton", ridge=2.0)
 NOISE = 0.002
 DEMO = Path(__file__).parents[3] / "components" / "shared" / "data" / "suites" / "demo_suite"
 
@@ -136,11 +136,14 @@ def test_an_estimator_that_is_right_but_for_scale_is_found_so(
 ) -> None:
     base = judged[0]
     found = default(base)
-    assert found.spearman is not None
-    assert found.spearman > 0.95
+    assert found.lds is not None
+    assert found.lds > 0.95
     true = np.array(base.losses)
     assert found.error_raw == pytest.approx(np.mean(np.abs(estimates - true) / true))
     assert found.error_calibrated < 0.01 < base.error_constant
+    assert found.error_left_out is not None
+    assert found.error_left_out < 0.01 < base.error_constant_left_out
+    assert found.regret[-1] < 2 * NOISE
     assert found.estimates == pytest.approx(estimates.tolist())
 
 
@@ -170,7 +173,7 @@ def test_every_estimator_ridge_baseline_and_expansion_is_judged(judged: list[Tru
         for at in ("meta", "base")
     }
     assert found == estimators | baselines | {("simulated", "meta", None), (CHOSEN, None, None)}
-    ranks = [each.spearman for each in judged[0].methods]
+    ranks = [each.lds for each in judged[0].methods]
     assert ranks == sorted(ranks, key=lambda rank: -(rank or 0))
 
 
@@ -222,7 +225,7 @@ def test_the_table_has_a_row_a_truth_and_method(report: Path, judged: list[Truth
         if (row["truth"], row["method"], row["expansion"], row["ridge"])
         == ("base", "gauss_newton", "meta", "2.0")
     ]
-    assert float(row["spearman"]) == pytest.approx(default(judged[0]).spearman)
+    assert float(row["lds"]) == pytest.approx(default(judged[0]).lds)
     assert float(row["error_constant"]) == pytest.approx(judged[0].error_constant)
 
 
@@ -230,9 +233,10 @@ def test_the_words_say_the_ceiling_the_constant_predictor_and_the_time(report: P
     text = (report / "fidelity.md").read_text()
     assert "32 subsets (none, all, the others random) of 6 sources, 3 training seeds each" in text
     assert text.count("## Truth: ") == 2
-    assert "Training all subsets again would rank them with a correlation of" in text
+    assert "The noise ceiling, the LDS of training all subsets again, is" in text
     assert "One seed: how much of that is chance is not known." in text
     assert text.count("Predicting the mean of the runs: ") == 2
+    assert text.count("| random order |") == 2
     assert text.count("| gauss newton (default) | meta | 2 |") == 2
     assert "The true fine-tunings took 1,280 s, 10.0 s each." in text
     assert "as much as 10.0 true fine-tunings, once." in text
@@ -243,7 +247,7 @@ def test_the_figure_is_an_svg_with_a_chart_pair_a_truth(report: Path) -> None:
     names = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert names.count("gauss newton (meta, ridge 2)") == 2
     assert "gauss newton (meta, ridge 3)" not in names
-    assert names.count("training again") == 1
+    assert names.count("noise ceiling") == 1
     dots = [each for each in root.iter("{http://www.w3.org/2000/svg}circle") if each.get("r") == "5"]
     assert len(dots) == 2 * len(SUBSETS)
 
@@ -253,7 +257,7 @@ def test_the_figure_is_an_svg_with_a_chart_pair_a_truth(report: Path) -> None:
     [
         ({"subsets": 7}, "Option subsets is 7: expected 8 or more."),
         ({"seeds": 0}, "Option seeds is 0: expected 1 or more."),
-        ({"truth": "none"}, "Option truth is 'none': expected one of base, meta, both."),
+        ({"start": "none"}, "Option start is 'none': expected one of base, meta, both."),
     ],
 )
 def test_impossible_options_are_named(options: dict[str, object], message: str) -> None:
@@ -309,7 +313,7 @@ def test_a_whole_study_with_minilm_and_again_it_finds_everything_done(tmp_path: 
     (tmp_path / "suite").mkdir()
     suite = small_suite(tmp_path / "suite")
     command = [sys.executable, "-m", "gradsift.pipelines.cli.command_line", "fidelity", "--suite", str(suite)]
-    command += ["--subsets", "8", "--seeds", "1", "--truth", "both", "--output", str(tmp_path / "out")]
+    command += ["--subsets", "8", "--seeds", "1", "--start", "both", "--output", str(tmp_path / "out")]
     for setting in ("meta_steps=2", "fine_tune_steps=2", "train_batch_size=8", "train_precision=float32"):
         command += ["--set", setting]
     environment = {name: value for name, value in os.environ.items() if name != "KFP_RUN_ID"}
@@ -330,3 +334,12 @@ def test_a_whole_study_with_minilm_and_again_it_finds_everything_done(tmp_path: 
     assert len(launches) == 2
     written = (tmp_path / "out" / "fidelity.json").stat().st_mtime
     assert all(jobs.stat().st_mtime < written - 1 for jobs in launches)
+    truth = tmp_path / "out" / "true_losses_base" / "fine_tuning_runs.json"
+    done = subprocess.run(
+        [*command, "--truth", str(truth)], capture_output=True, text=True, env=environment, timeout=500
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = Fidelity.read(tmp_path / "out")
+    assert [each.losses for each in again.truths] == [study.truths[0].losses]
+    after = list((tmp_path / "out" / "work").glob("fine_tuning-*-processes/jobs.json"))
+    assert sorted(after) == sorted(launches)

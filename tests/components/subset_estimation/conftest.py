@@ -122,7 +122,7 @@ class LinearProblem:
         )
 
     def estimator(self, **settings: Any) -> LossEstimator:
-        config = SubsetEstimationConfig(**({"ridge": 1.0} | settings))
+        config = SubsetEstimationConfig(**({"estimator": "gauss_newton", "ridge": 1.0} | settings))
         if config.estimator == "simulated":
             return simulated_estimator(config, self.statistics(), self.start())
         rows = self.train_rows() if config.estimator == "logistic" else None

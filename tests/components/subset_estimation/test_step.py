@@ -309,7 +309,7 @@ def test_true_fine_tunings_choose_the_store_and_the_scale(
     masks = synthetic.subsets(6)[::5]
     truth = 0.2 + 0.5 * other.estimator(ridge=3.0).mean_losses(masks)
     calibration = _true_losses(list(other.tasks), masks, truth)
-    config = SubsetEstimationConfig(**QUICK)
+    config = SubsetEstimationConfig(**QUICK, estimator="gauss_newton")
     output = estimate_subsets(config, both, str(tmp_path), calibration=calibration)
     selection = Selection.read(fetch(output))
     found = selection.calibration
@@ -330,11 +330,11 @@ def test_true_fine_tunings_correct_the_mixture_of_simulated_runs(
     gradients: StepOutput, synthetic: Any, tmp_path: Path
 ) -> None:
     ends = synthetic.subsets(6)[[0, -1]]
-    config = SubsetEstimationConfig(**QUICK, estimator="simulated")
+    config = SubsetEstimationConfig(**QUICK)
     calibration = _true_losses([f"task{index}" for index in range(6)], ends, [0.5, 0.6])
     output = estimate_subsets(config, gradients, str(tmp_path), calibration=calibration)
     selection = Selection.read(fetch(output))
     assert selection.calibrated
     assert selection.calibration is not None
-    assert sum(selection.calibration.weights.values()) == pytest.approx(1)
+    assert sum(selection.members.values()) == pytest.approx(1)
     assert output.metadata["estimated_loss_all"] == pytest.approx(0.6, abs=0.05)

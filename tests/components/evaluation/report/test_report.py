@@ -419,6 +419,35 @@ def test_calibration_without_repeated_seeds_has_no_noise_band() -> None:
     assert shown.row("calibration", "Rank correlation, Kendall") == ["-"]
 
 
+def test_the_report_says_how_well_the_estimates_rank_or_that_nothing_is_known() -> None:
+    shown = page(explained()).text("truth")
+    assert re.search(
+        r"These estimates rank subsets at 0\.\d\d \(.* to .*\) over \d+ fine-tuned subsets\.", shown
+    )
+    assert "Nothing is known about how well these estimates rank" in page(bare()).text("truth")
+
+
+def test_every_run_before_the_choice_is_drawn_beside_the_models() -> None:
+    content = explained()
+    runs, models = content["selection"]["calibration"]["runs"], content["evaluation"]["models"]
+    drawn = rendered(content).split('aria-labelledby="models-chart-title')[1].split("</svg>")[0]
+    assert drawn.count('class="dot') == len(runs) + len(models)
+    assert drawn.count('class="noise"') == 1
+
+
+def test_a_mixture_shows_its_members_with_their_weights_and_no_ridge() -> None:
+    content = usual()
+    content["selection"] |= {"estimator": "simulated", "members": {"rate x0.25": 0.75, "ridge 3": 0.25}}
+    shown = page(content)
+    assert shown.row("estimator", "Simulated run, 0.25 times the matched length") == ["0.75"]
+    assert shown.row("estimator", "Ridge regression, c = 3") == ["0.25"]
+    assert len(shown.rows["estimator"]) == 3
+
+
+def test_a_ridge_estimator_shows_its_ridge() -> None:
+    assert page(usual()).row("estimator", "Ridge") == ["0.1"]
+
+
 def test_report_without_explanations_has_no_trace_of_them() -> None:
     shown = page()
     assert not EXPLAINED & set(shown.texts)

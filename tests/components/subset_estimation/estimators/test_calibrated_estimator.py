@@ -57,7 +57,9 @@ def true_losses(problem: Any, masks: Any, losses: Any, **changes: Any) -> FineTu
 
 
 def calibrated(store: GradientStore, true: FineTuningRuns, **settings: Any) -> CalibratedEstimator:
-    return open_calibrated(SubsetEstimationConfig(**settings), {"meta": store}, true)
+    return open_calibrated(
+        SubsetEstimationConfig(**({"estimator": "gauss_newton"} | settings)), {"meta": store}, true
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,9 @@ def test_the_expansion_point_is_chosen(
     other = synthetic.problem(seed=9, tasks=TASKS, blocks=2).write(tmp_path)
     estimates = problem.estimator(ridge=10.0).mean_losses(masks)
     stores = {"base": GradientStore(other.uri, other.digest), "meta": store}
-    found = open_calibrated(SubsetEstimationConfig(), stores, true_losses(problem, masks, estimates))
+    found = open_calibrated(
+        SubsetEstimationConfig(estimator="gauss_newton"), stores, true_losses(problem, masks, estimates)
+    )
     assert found.expansion == found.record.expansion == "meta"
 
 
@@ -172,7 +176,7 @@ def test_where_answers_are_several_tokens_calibration_goes_without_the_logistic_
 
 
 def test_runs_correct_the_mixture_of_simulated_runs(problem: Any, store: GradientStore, masks: Any) -> None:
-    raw = open_estimator(SubsetEstimationConfig(estimator="simulated"), store).mean_losses(masks)
+    raw = open_estimator(SubsetEstimationConfig(), store).mean_losses(masks)
     true = 0.3 + 0.9 * raw
     found = calibrated(store, true_losses(problem, masks, true), estimator="simulated")
     assert (found.config.estimator, found.expansion) == ("simulated", "meta")
@@ -180,13 +184,13 @@ def test_runs_correct_the_mixture_of_simulated_runs(problem: Any, store: Gradien
     assert np.abs(corrected - true).max() < 0.1 * np.abs(raw - true).max()
     np.testing.assert_allclose(found.residuals, true - corrected, atol=1e-8)
     assert found.record.slope > 0
-    assert sum(found.record.weights.values()) == pytest.approx(1)
-    assert set(found.record.weights) == set(MEMBERS)
+    assert sum(found.estimator.members.values()) == pytest.approx(1)
+    assert set(found.estimator.members) == set(MEMBERS)
     assert found.record.error_calibrated < found.record.error_raw
 
 
 def test_two_runs_are_enough_to_set_the_mixtures_level(problem: Any, store: GradientStore) -> None:
     ends = np.array([[False] * TASKS, [True] * TASKS])
-    raw = open_estimator(SubsetEstimationConfig(estimator="simulated"), store).mean_losses(ends)
+    raw = open_estimator(SubsetEstimationConfig(), store).mean_losses(ends)
     found = calibrated(store, true_losses(problem, ends, 1 + raw), estimator="simulated")
     np.testing.assert_allclose(found.estimator.mean_losses(ends), 1 + raw, rtol=0.02)

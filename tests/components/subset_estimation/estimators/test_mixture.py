@@ -21,7 +21,7 @@ from gradsift.components.subset_estimation.estimators.mixture import MEMBERS, RI
 from gradsift.components.subset_estimation.estimators.mixture_fit import MixtureFit
 from gradsift.components.subset_estimation.estimators.run_rates import learning_rate_factors
 
-CONFIG = SubsetEstimationConfig(estimator="simulated")
+CONFIG = SubsetEstimationConfig()
 
 
 def _reference(problem: Any, mask: Any, eta: float, steps: int) -> float:

@@ -25,7 +25,7 @@ def test_cross_entropy_is_exact_for_linear_margins(synthetic: Any) -> None:
 def test_the_loss_of_a_label_is_that_of_the_whole_answer_a_token(synthetic: Any, tmp_path: Path) -> None:
     """With every loss, gradient and curvature divided by the tokens, fine-tuning leads to the same weights."""
     problem, masks = synthetic.problem(blocks=2), synthetic.subsets(4)
-    config = SubsetEstimationConfig()
+    config = SubsetEstimationConfig(estimator="gauss_newton")
     single, double = (
         open_estimator(config, GradientStore(problem.write(tmp_path / answer, answer, tokens).uri))
         for answer, tokens in (("class", 1), ("label", 4))
