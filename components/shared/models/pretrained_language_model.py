@@ -23,7 +23,7 @@ def load_language_model(
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Load a language model (safetensors only, no remote code) and its tokenizer from a folder.
 
-    Of the folder's settings of generation, the model keeps the special tokens alone: penalties, forced or suppressed
+    Of the folder's generation settings, the model keeps only the special tokens: penalties, forced or suppressed
     tokens and the like would change what greedy decoding writes.
 
     Raises:
