@@ -61,12 +61,12 @@ def test_it_has_a_small_target_helpful_unrelated_and_harmful_tasks(demo: TaskSui
 
 def test_that_of_the_language_model_has_one_word_answers_and_a_shuffled_copy(demo_lm: TaskSuite) -> None:
     sizes = {task.name: {split: len(rows) for split, rows in task.splits.items()} for task in demo_lm.tasks}
-    sources = {name: {"train": 100} for name in [*WORD_TASKS, "concept_shuffled"]}
+    sources = {name: {"train": 60} for name in [*WORD_TASKS, "concept_shuffled"]}
     assert sizes == {"adjective": {"train": 40, "val": 100, "test": 160}, **sources}
     tasks = {task.name: task.splits["train"] for task in demo_lm.tasks}
     pairs = list(zip(tasks["concept"], tasks["concept_shuffled"], strict=True))
     assert all(original.prompt == copy.prompt for original, copy in pairs)
-    assert sum(original.completion != copy.completion for original, copy in pairs) > 90
+    assert sum(original.completion != copy.completion for original, copy in pairs) > 50
     for rows in [tasks["adjective"], tasks["concept"]]:
         assert all(
             row.completion in row.prompt.split("Input: ")[1].split("\n")[0].split(", ") for row in rows
