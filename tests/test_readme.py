@@ -57,10 +57,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def run(command: str, place: Path, *more: str) -> str:
+def run(command: str, place: Path, *more: str, timeout: float = 1500) -> str:
     environment = {**os.environ, "GRADSIFT_MLFLOW": "on"}
     done = subprocess.run(
-        [*command.split(), *more], cwd=place, env=environment, capture_output=True, text=True, timeout=1500
+        [*command.split(), *more], cwd=place, env=environment, capture_output=True, text=True, timeout=timeout
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -70,9 +70,21 @@ def command_with(words: str) -> str:
     return next(command for command in COMMANDS if words in command)
 
 
+def make_workplace(folder: Path) -> None:
+    """Lay what `make` needs into a folder, whose environment is this one, set up already."""
+    for name in ("Makefile", "pyproject.toml", "setup.py", "requirements.lock", "demo-lm.lock"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "pipelines").mkdir()
+    shutil.copy(ROOT / "pipelines" / "demo_lm.yaml", folder / "pipelines")
+    (folder / ".venv").symlink_to(sys.prefix)
+    for name in (".installed", ".installed-lm"):
+        (Path(sys.prefix) / name).touch()
+
+
 def test_every_command_is_run_here() -> None:
     known = [
         "make run",
+        "make run-lm",
         "make test",
         "gradsift run --suite",
         "gradsift run --output calibrated-run",
@@ -265,11 +277,7 @@ def test_a_fidelity_study_prints_its_table(workplace: Path) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.timeout(2400)
 def test_make_run_avoids_the_harmful_sources_and_ranks_the_trained_subsets(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in ("pyproject.toml", "setup.py", "requirements.lock"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / ".venv").symlink_to(sys.prefix)
-    (Path(sys.prefix) / ".installed").touch()
+    make_workplace(tmp_path)
     environment = {**os.environ, "GRADSIFT_MLFLOW": "on"}
     done = subprocess.run(
         command_with("make run").split(),
@@ -289,3 +297,16 @@ def test_make_run_avoids_the_harmful_sources_and_ranks_the_trained_subsets(tmp_p
     models = {each["name"]: each for each in json.loads(evaluation_file.read_text())["models"]}
     assert models["selected"]["true_val_loss"] < models["all"]["true_val_loss"]
     assert models["selected"]["test"]["accuracy"]["mean"] > models["all"]["test"]["accuracy"]["mean"] + 0.05
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(7200)
+def test_make_run_lm_leaves_out_the_shuffled_source(tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="needs the extra demo-lm")
+    make_workplace(tmp_path)
+    assert "Selected for adjective:" in run(command_with("make run-lm"), tmp_path, timeout=7000)
+    [selection_file] = (tmp_path / "gradsift-run-lm").glob("subset_estimation/*/selection.json")
+    assert "concept_shuffled" not in json.loads(selection_file.read_text())["selected"]
+    [evaluation_file] = (tmp_path / "gradsift-run-lm").glob("evaluation/*/evaluation.json")
+    models = {each["name"]: each for each in json.loads(evaluation_file.read_text())["models"]}
+    assert models["selected"]["true_val_loss"] < models["all"]["true_val_loss"]

@@ -2,8 +2,14 @@
 
 from importlib.util import find_spec
 
+from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.base_model import PACKAGED_MINILM, check_base_model, find_tokenizer
-from gradsift.components.shared.models.model_files import open_config, open_tokenizer
+from gradsift.components.shared.models.model_files import (
+    open_config,
+    open_tokenizer,
+    tokens_beyond,
+    vocabulary_size,
+)
 from gradsift.components.shared.models.model_kind import check_model_settings, kind_of
 from gradsift.components.shared.models.prompt_format import PromptFormat
 from gradsift.components.shared.parameters.model import ModelConfig
@@ -26,5 +32,11 @@ def check_model(model: ModelConfig) -> str:
     check_model_settings(model, kind, open_config(folder, name))
     tokenizer = open_tokenizer(folder, name, pads=kind == "encoder")
     if kind != "encoder":
-        PromptFormat.of(tokenizer, kind == "seq2seq", model.prompt_form, model.max_length, name)
+        form = PromptFormat.of(tokenizer, kind == "seq2seq", model.prompt_form, model.max_length, name)
+        beyond = tokens_beyond(tokenizer, vocabulary_size(folder, name)) if form.chat else []
+        if unknown := [token for token in beyond if token in str(tokenizer.chat_template)]:
+            raise InputError(
+                f"The chat template of the base model {name!r} writes {unknown[0]!r}, a token that the model has "
+                "no embedding for: expected prompt_form 'plain' for this base model."
+            )
     return f"{found}, {'an' if kind == 'encoder' else 'a'} {kind} model"

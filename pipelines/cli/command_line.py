@@ -34,11 +34,12 @@ app.add_typer(schedule, name="schedule")
 console = Console()
 
 Suite = Annotated[
-    str | None, typer.Option(help="Task suite: 'demo' (the default), a folder, s3://, or a YAML file.")
+    str | None,
+    typer.Option(help="Task suite: 'demo' (the default), 'demo-lm', a folder, s3://, or a YAML file."),
 ]
 Target = Annotated[str | None, typer.Option(help="Name of the target task; sst2 by default.")]
 BaseModel = Annotated[
-    str | None, typer.Option(help="Folder, Hugging Face name, or the packaged MiniLM (the default).")
+    str | None, typer.Option(help="Folder, Hugging Face name, or packaged model; MiniLM by default.")
 ]
 ParameterFile = Annotated[
     Path | None,

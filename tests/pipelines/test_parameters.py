@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gradsift.components.shared.errors import InputError, StorageError
-from gradsift.components.shared.parameters.pipeline_settings import defaults
+from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings, defaults
 from gradsift.pipelines.parameters import (
     given_parameters,
     parameters_yaml,
@@ -65,6 +65,12 @@ def test_options_and_settings_go_before_a_file(tmp_path: Path) -> None:
     file.write_text("target: trec\nmeta_seed: 5\nfine_tune_learning_rate: 5e-5\nsources: [mr]\n")
     given = given_parameters({"target": "mr"}, file, ["meta_seed=6"])
     assert given == {"target": "mr", "meta_seed": 6, "fine_tune_learning_rate": 5e-5, "sources": ["mr"]}
+
+
+def test_the_file_of_the_second_demo_is_sound() -> None:
+    given = given_parameters({}, Path(__file__).parents[2] / "pipelines" / "demo_lm.yaml")
+    assert PipelineSettings.of(given)
+    assert (given["suite"], given["base_model"]) == ("demo-lm", "smollm2-135m-instruct")
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradsift.components.data_preparation.cleaning.label_tokens import check_label_tokens
+from gradsift.components.data_preparation.cleaning.unknown_tokens import check_unknown_tokens
 from gradsift.components.shared.data.suites.task import AnyRow, Row, Task
 from gradsift.components.shared.data.suites.task_suite import TaskSuite
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.base_model import find_tokenizer
-from gradsift.components.shared.models.model_files import open_tokenizer
+from gradsift.components.shared.models.model_files import open_tokenizer, tokens_beyond, vocabulary_size
 from gradsift.components.shared.models.model_kind import kind_of
 from gradsift.components.shared.models.prompt_format import (
     Fit,
@@ -45,13 +46,15 @@ def answer_limit(model: ModelConfig, suite: TaskSuite) -> AnswerLimit | None:
 
     Raises:
         InputError: the base model is not found, of no known kind or has faulty files, cannot tell two labels of a
-            task apart, or is an encoder that would have to write.
+            task apart, has no embedding for a token of a row, or is an encoder that would have to write.
     """
     found = find_tokenizer(model.base_model)
     kind = kind_of(found.folder, model.base_model)
     tokenizer = open_tokenizer(found.folder, model.base_model, pads=kind == "encoder")
     if kind != "encoder" or model.head == "label_embedding":
         check_label_tokens(suite, tokenizer, model)
+    size = vocabulary_size(found.folder, model.base_model)
+    check_unknown_tokens(suite, tokens_beyond(tokenizer, size), model.base_model)
     if kind == "encoder":
         for task in suite.tasks:
             if task.kind == "generation":

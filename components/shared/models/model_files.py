@@ -63,8 +63,12 @@ def open_tokenizer(folder: Path, name: str, pads: bool) -> "PreTrainedTokenizerB
         name: the base model's name, for errors.
         pads: whether it must have a padding token, as an encoder's.
 
+    A language model's padding token may lie outside its embedding table, for what stands at padding is never looked
+    at: the end of sequence takes its place.
+
     Raises:
-        InputError: transformers does not take its files, its vocabulary is missing, or it has no padding token.
+        InputError: transformers does not take its files, its vocabulary is missing, it has no padding token, or it
+            writes tokens that have no row in the model's embedding table.
     """
     from transformers import AutoTokenizer
 
@@ -85,4 +89,28 @@ def open_tokenizer(folder: Path, name: str, pads: bool) -> "PreTrainedTokenizerB
             raise InputError(
                 f"{what} has the special token {shown(token)}: expected one token of its vocabulary."
             )
+    size = vocabulary_size(folder, name)
+    beyond = tokens_beyond(tokenizer, size)
+    if padding is not None and padding >= size and not pads:
+        tokenizer.pad_token, padding = tokenizer.eos_token, end
+    written = sorted(set(beyond) - set(tokenizer.get_added_vocab()))
+    written += tokenizer.convert_ids_to_tokens(
+        [token for token in (*ids, end, padding) if token is not None and token >= size]
+    )
+    if written:
+        raise InputError(
+            f"{what} writes {shown(written[0])}, which has no row in the model's embedding table: expected ids "
+            f"below the vocab_size {size} of its {CONFIG}."
+        )
     return tokenizer
+
+
+def vocabulary_size(folder: Path, name: str) -> int:
+    """Return the number of rows in the embedding table of the base model called `name` in a folder."""
+    size: int = open_config(folder, name).get_text_config().vocab_size
+    return size
+
+
+def tokens_beyond(tokenizer: "PreTrainedTokenizerBase", size: int) -> list[str]:
+    """Return the tokens whose ids lie outside an embedding table with `size` rows."""
+    return [token for token, number in tokenizer.get_vocab().items() if number >= size]

@@ -25,7 +25,10 @@ AFTER_PADDING = {
     "xlm-roberta-xl",
     "xmod",
 }
-"""Types of models that count positions from the padding token's id on, so that the first ones are never used."""
+"""Types of models that count positions from the padding token's id on, so that the first ones are never used.
+
+They are taken as encoders alone: a decoder would have to be given such positions, and transformers gives others.
+"""
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 """Fields that count the experts of a mixture."""
@@ -49,7 +52,7 @@ def kind_of(folder: Path, name: str) -> ModelKind:
             return "seq2seq"
     elif config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
         return "encoder"
-    elif config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    elif config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and config.model_type not in AFTER_PADDING:
         return "causal"
     raise InputError(
         f"The base model {name!r} is of type {config.model_type!r}: expected an encoder, a causal language "

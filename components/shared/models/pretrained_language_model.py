@@ -8,6 +8,7 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -22,12 +23,21 @@ def load_language_model(
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Load a language model (safetensors only, no remote code) and its tokenizer from a folder.
 
+    Of the folder's generation settings, the model keeps only the special tokens: penalties, forced or suppressed
+    tokens and the like would change what greedy decoding writes.
+
     Raises:
         InputError: the files do not make such a model with a tokenizer, or it is of a type that cannot be used.
     """
     form = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
     lm = load_weights(form, folder, name, "a language model")
     tokenizer = open_tokenizer(folder, name, pads=False)
+    lm.generation_config = GenerationConfig(
+        bos_token_id=lm.generation_config.bos_token_id,
+        eos_token_id=lm.generation_config.eos_token_id,
+        pad_token_id=lm.generation_config.pad_token_id,
+        decoder_start_token_id=decoder_start_of(lm),
+    )
     _check_usable(lm, name, encoder_decoder)
     return lm, tokenizer
 

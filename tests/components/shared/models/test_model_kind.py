@@ -1,12 +1,14 @@
 """What a model takes is read off its configuration, as the model itself would have it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.models.model_kind import check_model_settings, max_tokens_of
+from gradsift.components.shared.models.model_kind import check_model_settings, kind_of, max_tokens_of
 from gradsift.components.shared.parameters.model import ModelConfig
 
 ENCODERS = [
@@ -47,6 +49,14 @@ def test_roberta_takes_512_tokens() -> None:
         InputError, match=r"^Parameter model_max_length is 513: expected at most the 512 tokens that"
     ):
         check_model_settings(ModelConfig(max_length=513), "encoder", config)
+
+
+def test_roberta_is_an_encoder_and_no_decoder(tmp_path: Path) -> None:
+    AutoConfig.for_model("roberta").save_pretrained(tmp_path)
+    assert kind_of(tmp_path, "m") == "encoder"
+    AutoConfig.for_model("roberta", is_decoder=True).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"^The base model 'm' is of type 'roberta': expected an encoder, "):
+        kind_of(tmp_path, "m")
 
 
 def test_a_model_of_relative_positions_takes_any_number_of_tokens() -> None:

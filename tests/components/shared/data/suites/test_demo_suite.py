@@ -1,13 +1,14 @@
-"""The shipped suite is what its description says, and may be shipped."""
+"""The shipped suites are what their descriptions say, and may be shipped."""
 
 import gzip
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
 from gradsift.components.data_preparation.cleaning.cleaning import clean_suite
-from gradsift.components.shared.data.suites.task_suite import DEMO_FOLDER, TaskSuite, read_suite
+from gradsift.components.shared.data.suites.task_suite import DEMO_FOLDERS, TaskSuite, read_suite
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 
 PLAIN_TASKS = [
@@ -23,9 +24,33 @@ PLAIN_TASKS = [
 ]
 
 
+WORD_TASKS = [
+    "concept",
+    "colour",
+    "middle_word",
+    "first_in_alphabet",
+    "capitalize",
+    "next_letter",
+    "word_length",
+    "country",
+    "company",
+]
+
+
 @pytest.fixture(scope="module")
 def demo() -> TaskSuite:
     return read_suite(DataPreparationConfig())
+
+
+@pytest.fixture(scope="module")
+def demo_lm() -> TaskSuite:
+    return read_suite(DataPreparationConfig(suite="demo-lm", target="adjective"))
+
+
+@pytest.fixture(scope="module", params=["demo", "demo-lm"])
+def either(request: pytest.FixtureRequest, demo: TaskSuite, demo_lm: TaskSuite) -> tuple[Path, TaskSuite]:
+    """The folder of a shipped suite, and what is read from it."""
+    return DEMO_FOLDERS[request.param], demo if request.param == "demo" else demo_lm
 
 
 def test_it_has_a_small_target_helpful_unrelated_and_harmful_tasks(demo: TaskSuite) -> None:
@@ -34,9 +59,24 @@ def test_it_has_a_small_target_helpful_unrelated_and_harmful_tasks(demo: TaskSui
     assert sizes == {"sst2": {"train": 200, "val": 481, "test": 1000}, **auxiliary}
 
 
-def test_it_is_clean_already(demo: TaskSuite) -> None:
+def test_that_of_the_language_model_has_one_word_answers_and_a_shuffled_copy(demo_lm: TaskSuite) -> None:
+    sizes = {task.name: {split: len(rows) for split, rows in task.splits.items()} for task in demo_lm.tasks}
+    sources = {name: {"train": 60} for name in [*WORD_TASKS, "concept_shuffled"]}
+    assert sizes == {"adjective": {"train": 40, "val": 100, "test": 160}, **sources}
+    tasks = {task.name: task.splits["train"] for task in demo_lm.tasks}
+    pairs = list(zip(tasks["concept"], tasks["concept_shuffled"], strict=True))
+    assert all(original.prompt == copy.prompt for original, copy in pairs)
+    assert sum(original.completion != copy.completion for original, copy in pairs) > 50
+    for rows in [tasks["adjective"], tasks["concept"]]:
+        assert all(
+            row.completion in row.prompt.split("Input: ")[1].split("\n")[0].split(", ") for row in rows
+        )
+
+
+def test_it_is_clean_already(either: tuple[Path, TaskSuite]) -> None:
+    _, suite = either
     assert not any(
-        any(counts.values()) for task in clean_suite(demo, 0, 0) for counts in task.removed.values()
+        any(counts.values()) for task in clean_suite(suite, 0, 0) for counts in task.removed.values()
     )
 
 
@@ -59,10 +99,11 @@ def test_train_texts_are_short(demo: TaskSuite) -> None:
             assert len(row.text.split()) + len((row.text_pair or "").split()) <= 60
 
 
-def test_every_task_states_its_licence_and_is_attributed(demo: TaskSuite) -> None:
-    licences = (DEMO_FOLDER / "LICENSES.md").read_text()
-    manifest = json.loads((DEMO_FOLDER / "manifest.json").read_text())
-    for task in demo.tasks:
+def test_every_task_states_its_licence_and_is_attributed(either: tuple[Path, TaskSuite]) -> None:
+    folder, suite = either
+    licences = (folder / "LICENSES.md").read_text()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for task in suite.tasks:
         assert task.licence
         assert task.name in licences
     for entry in manifest["tasks"]:
@@ -71,19 +112,21 @@ def test_every_task_states_its_licence_and_is_attributed(demo: TaskSuite) -> Non
             assert entry["source"]["commit"] in licences
 
 
-def test_it_is_small_and_its_files_are_the_ones_in_the_manifest() -> None:
-    assert sum(path.stat().st_size for path in DEMO_FOLDER.iterdir()) < 1_000_000
-    manifest = json.loads((DEMO_FOLDER / "manifest.json").read_text())
+def test_it_is_small_and_its_files_are_the_ones_in_the_manifest(either: tuple[Path, TaskSuite]) -> None:
+    folder, _ = either
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
+    manifest = json.loads((folder / "manifest.json").read_text())
     records = [split for task in manifest["tasks"] for split in task.get("splits", {}).values()]
-    assert {path.name for path in DEMO_FOLDER.glob("*.gz")} == {record["file"] for record in records}
+    assert {path.name for path in folder.glob("*.gz")} == {record["file"] for record in records}
     for record in records:
-        content = (DEMO_FOLDER / record["file"]).read_bytes()
+        content = (folder / record["file"]).read_bytes()
         assert record["sha256"] == hashlib.sha256(content).hexdigest()
         assert content[4:8] == bytes(4), "the gzip header holds no time"
         assert record["rows"] == gzip.decompress(content).count(b"\n")
 
 
-def test_rows_hold_no_group_membership() -> None:
-    for path in DEMO_FOLDER.glob("*.gz"):
+def test_rows_hold_no_group_membership(either: tuple[Path, TaskSuite]) -> None:
+    fields = {"id", "text", "text_pair", "label", "prompt", "completion"}
+    for path in either[0].glob("*.gz"):
         for line in gzip.decompress(path.read_bytes()).splitlines():
-            assert json.loads(line).keys() <= {"id", "text", "text_pair", "label"}
+            assert json.loads(line).keys() <= fields

@@ -17,7 +17,7 @@ from gradsift.components.shared.data.suites.suite_manifest import (
     Manifest,
     parse_manifest,
 )
-from gradsift.components.shared.data.suites.task_suite import DEMO_FOLDER
+from gradsift.components.shared.data.suites.task_suite import DEMO_FOLDERS
 from gradsift.components.shared.errors import InputError, shown
 
 HUB_TASK = {"name": "a", "dataset": "owner/d", "text": "t", "label": "l", "splits": {"train": "train"}}
@@ -190,7 +190,7 @@ def test_a_safe_name_is_one_path_part(name: str) -> None:
 
 
 def test_the_examples_in_the_readme_are_valid() -> None:
-    readme = (DEMO_FOLDER.parents[3] / "data_preparation" / "README.md").read_text()
+    readme = (DEMO_FOLDERS["demo"].parents[3] / "data_preparation" / "README.md").read_text()
     example = {kind: readme.split(f"```{kind}\n")[1].split("```")[0] for kind in ("json", "yaml")}
     folder = parse_manifest(Manifest[FolderTask], json.loads(example["json"]), "README.md")
     assert [task.name for task in folder.tasks] == ["films", "books", "books_flipped", "books_shuffled"]
