@@ -38,7 +38,7 @@ SMALL = {
     "train_precision": "float32",
     "extract_precision": "float32",
 }
-COMPARISONS = {"comparisons-plan", "comparisons-0"}
+PARTS = {"calibration-plan", "calibration-0", "finalists", "choice", "comparisons-plan", "comparisons-0"}
 REUSED = {**dict.fromkeys(STEPS, "reused"), "preflight": "finished"}
 
 
@@ -112,7 +112,7 @@ def test_mlflow_holds_one_parent_and_one_child_a_step(finished: tuple[Path, str]
     assert parent.data.params["fine_tune_steps"] == "4"
     assert "test_accuracy" in parent.data.metrics
     children = {run.data.tags["gradsift.step"]: run for run in runs if run is not parent}
-    assert set(children) == {*STEPS, *COMPARISONS}
+    assert set(children) == {*STEPS, *PARTS}
     assert all(child.data.tags["mlflow.parentRunId"] == parent.info.run_id for child in children.values())
     assert {each.dataset.name for each in children["meta_training"].inputs.dataset_inputs} == {
         "sst2",
@@ -199,7 +199,7 @@ def test_source_and_committed_yaml_run_under_the_local_runner(
     pipeline(**form_of(arguments))
     events = step_events(str(root), form.replace(" ", "-"))
     assert {step: log[-1]["status"] for step, log in events.items()} == dict.fromkeys(
-        [*STEPS, *COMPARISONS], "finished"
+        [*STEPS, *PARTS], "finished"
     )
     [metrics] = tmp_path.rglob("evaluate/executor_output.json")
     artifacts = json.loads(metrics.read_text())["artifacts"]
