@@ -50,6 +50,7 @@ FILTERS = (
     report_words.ordinal,
     report_words.difference_words,
     report_words.calibration_words,
+    report_words.cost_words,
 )
 
 
@@ -137,6 +138,7 @@ def _choice(content: ReportContent) -> dict[str, Any]:
     offered = selection.auxiliary_tasks
     return {
         "selection": selection,
+        "confirmation": selection.confirmation,
         "headline": report_words.headline(selection, content.evaluation),
         "chosen": [task for task in offered if task in selection.selected],
         "left_out": [task for task in offered if task not in selection.selected],
