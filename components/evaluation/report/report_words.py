@@ -183,10 +183,10 @@ def cost_words(cost: Cost, selection: Selection, seconds: Mapping[str, float]) -
     kept = "within" if share <= MAX_COST_SHARE else "above"
     return (
         f"These {count(cost.runs)} runs took {count(cost.optimizer_steps)} steps on {count(cost.rows)} rows and "
-        f"{duration(cost.seconds)}; meta-training, gradients and estimates took {duration(others)}. Together this is "
-        f"{percent(share)} of the {duration(cost.seconds_of_all)} that training on each of the "
-        f"{count(selection.subsets_estimated)} estimated subsets would take, {kept} "
-        f"the {percent(MAX_COST_SHARE)} that choosing should cost."
+        f"{duration(cost.seconds)}; meta-training, gradients and estimates took {duration(others)}. Together this "
+        f"is {percent(share)} of the {duration(cost.seconds_of_all)} that training on each of the "
+        f"{count(selection.subsets_estimated)} estimated subsets would take, {kept} the {percent(MAX_COST_SHARE)} "
+        "that choosing should cost."
     )
 
 
