@@ -13,7 +13,7 @@ from selection_output import produce_selection
 from gradsift.components.fine_tuning.final_model import STEP, fine_tune_target
 from gradsift.components.fine_tuning.plan import plan_comparisons
 from gradsift.components.fine_tuning.step import train_runs
-from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.model_answers import held_out_answers
@@ -22,11 +22,13 @@ from gradsift.components.shared.parameters.evaluation import ComparisonConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.fine_tuning_runs import (
+    CANDIDATES,
     FineTuningRun,
     GroupSettings,
     PlannedRun,
     RunGroup,
     find_record,
+    run_inputs,
 )
 from gradsift.components.shared.records.run_answers import HeldOutAnswers
 from gradsift.components.shared.storage.storage import open_storage
@@ -182,3 +184,25 @@ def train_on(root_uri: str, encoder: Path, data: StepOutput, folder: Path) -> St
     selection = produce_selection(folder, "sst2", subsets, dict.fromkeys(subsets, 0.5))
     with forked_training(), track_step(STEP, root_uri, {}) as tracker:
         return fine_tune_target(settings_of(encoder, data), RECIPE, data, selection, root_uri, tracker)
+
+
+def test_weights_that_waited_for_the_choice_become_the_final_model(
+    tiny_encoder: Path, prepared_data: StepOutput, tmp_path: Path
+) -> None:
+    """Nothing is trained: what is found is what the run before the choice left, byte for byte."""
+    settings = settings_of(tiny_encoder, prepared_data)
+    planned = PlannedRun.of(PreparedData(fetch(prepared_data)), ["mr"], RECIPE)
+
+    def leave(folder: Path) -> dict[str, str]:
+        (folder / "model.safetensors").write_bytes(b"weights")
+        return {"base_model": "tiny"}
+
+    candidate = produce(str(tmp_path), "fine_tuning", run_inputs(settings, planned), leave, CANDIDATES)
+    subsets = {"selected": ["mr"], "all": ["mr"]}
+    selection = produce_selection(tmp_path, "sst2", subsets, dict.fromkeys(subsets, 0.5))
+    with track_step(STEP, str(tmp_path), {}) as tracker:
+        kept = fine_tune_target(settings, RECIPE, prepared_data, selection, str(tmp_path), tracker)
+    assert Path(kept.uri).parent.name == "fine_tuned_models"
+    assert kept.metadata == candidate.metadata
+    assert (fetch(kept) / "model.safetensors").read_bytes() == b"weights"
+    assert not (tmp_path / "fine_tuning_runs").exists()
