@@ -11,7 +11,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from gradsift.components.fine_tuning.plan import CALIBRATION, COMPARISONS
+from gradsift.components.shared.parameters.pipeline_settings import defaults
+from gradsift.components.shared.records.planning import CALIBRATION, COMPARISONS, FINALISTS
 from gradsift.components.shared.tracking.event_log import PIPELINE
 from gradsift.components.shared.tracking.run_record import PREFLIGHT
 
@@ -26,11 +27,15 @@ STEPS = {
 }
 FRESHNESS, PROMOTION = "freshness", "promotion"
 """Rows of what is done where a model is to be registered: is there anything new, and is it the best so far?"""
+CHOICE = "choice"
+"""Row of the choice among trained subsets, where there is one."""
 NAMES = {
     **STEPS,
     FRESHNESS: "look for news",
     PROMOTION: "promote model",
-    CALIBRATION: "calibrate",
+    CALIBRATION: "fine-tune first",
+    FINALISTS: "fine-tune finalists",
+    CHOICE: "choose",
     COMPARISONS: "fine-tune others",
     "true_losses_base": "fine-tune truly",
     "true_losses_meta": "... from theta*",
@@ -44,6 +49,8 @@ KEY_NUMBERS = {
         "subsets_estimated": "{:,.0f} subsets",
         "estimated_loss": "estimated loss {:.3f}",
     },
+    FINALISTS: {"runs": "{:.0f} runs"},
+    CHOICE: {"true_loss": "true loss {:.3f}"},
     "target_finetuning": {"train_loss": "loss {:.3f}"},
     COMPARISONS: {"runs": "{:.0f} runs"},
     "evaluation": {
@@ -100,15 +107,21 @@ class StepState:
 def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) -> dict[str, StepState]:
     """Return the state of every step, from the events recorded since a unix time.
 
-    Calibration and promotion are steps of their own only in a run that asks for them. In one that has found nothing
-    new, the steps after that are left out.
+    Runs before the choice and promotion are steps of their own only in a run that asks for them. In one that has
+    found nothing new, the steps after that are left out.
     """
-    calibrates = int(_parameter(events, "calibrate_runs", 0)) > 0
+    confirms = int(_parameter(events, "confirm_runs", defaults()["confirm_runs"])) > 0
+    calibrates = confirms or int(_parameter(events, "calibrate_runs", 0)) > 0
     registers = bool(_parameter(events, "promote_model_name", ""))
     states = {}
     for step in STEPS:
         if step == "subset_estimation" and calibrates:
             states[CALIBRATION] = _fine_tuning_runs(events, CALIBRATION, since)
+        if step == "target_finetuning" and confirms:
+            finalists = state_of(events.get(FINALISTS, []), since)
+            if finalists.status != "waiting" or CHOICE not in events:  # there may be no more subsets
+                states[FINALISTS] = finalists
+            states[CHOICE] = state_of(events.get(CHOICE, []), since)
         if step == "evaluation":
             states[COMPARISONS] = _fine_tuning_runs(events, COMPARISONS, since)
         states[step] = state_of(events.get(step, []), since)

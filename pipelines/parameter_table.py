@@ -22,6 +22,7 @@ TITLES = {
     "meta": "Meta-training",
     "extract": "Gradient extraction",
     "calibrate": "Calibration",
+    "confirm": "Confirmation of the choice",
     "estimate": "Estimation and selection",
     "fine_tune": "Final fine-tuning",
     "evaluate": "Evaluation",

@@ -8,14 +8,14 @@ from kfp import dsl
 
 from gradsift.components.data_preparation.component import prepare_data
 from gradsift.components.evaluation.component import evaluate
-from gradsift.components.fine_tuning.component import fine_tune_target, plan_calibration, train_runs
+from gradsift.components.fine_tuning.component import fine_tune_target, train_runs
 from gradsift.components.gradient_extraction.component import extract_gradients
 from gradsift.components.meta_training.component import meta_train
 from gradsift.components.preflight.component import preflight
 from gradsift.components.promotion.component import conclude, conclude_unchanged
 from gradsift.components.shared.kubeflow_trainer.component import delete_leftovers
 from gradsift.components.shared.parameters.pipeline_settings import SETTINGS, form_parameters
-from gradsift.components.subset_estimation.component import estimate_subsets
+from gradsift.components.subset_estimation.component import estimate_subsets, plan_calibration
 from gradsift.pipelines.platform import (
     mount_environment,
     mount_model_cache,
@@ -25,8 +25,8 @@ from gradsift.pipelines.platform import (
 
 DESCRIPTION = """\
 Fine-tunes a language model for a target task by choosing which other data sources to train on.
-It trains once on everything, estimates thousands of subsets of the sources, fine-tunes on the best one, and \
-proves on held-out data what the choice bought.
+It trains once on everything, estimates thousands of subsets of the sources, fine-tunes on the best few to \
+choose one, and proves on held-out data what the choice bought.
 What: `suite` and `target` name the task, `sources` what to choose from (empty: all others), `base_model` the \
 model; `output_uri` is where results are kept and found again.
 How: `model_max_length`, `fine_tune_steps`, `calibrate_runs`, `evaluate_seeds`, `promote_model_name`; where: \
@@ -95,13 +95,12 @@ def gradsift_pipeline(*fields: Any) -> None:
             theta = meta_train(inputs=prepared, settings=resolved["meta_training"])
             meta_trained = theta.outputs["Output"]
             extracted = extract_gradients(inputs=meta_trained, settings=resolved["gradient_extraction"])
-            plan = plan_calibration(inputs=meta_trained, settings=resolved["fine_tuning"])
+            gradients = extracted.outputs["Output"]
+            plan = plan_calibration(inputs=gradients, settings=resolved["subset_estimation"])
             with dsl.ParallelFor(plan.output, name="calibration-runs") as planned:
                 calibration = train_runs(inputs=prepared, settings=resolved["fine_tuning"], planned=planned)
             estimates = estimate_subsets(
-                inputs=extracted.outputs["Output"],
-                settings=resolved["subset_estimation"],
-                calibration=plan.output,
+                inputs=gradients, settings=resolved["subset_estimation"], calibration=plan.output
             ).after(calibration)
             tuned = fine_tune_target(inputs=estimates.outputs["Output"], settings=resolved["fine_tuning"])
             comparisons = tuned.outputs["Output"]

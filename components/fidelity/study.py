@@ -11,9 +11,7 @@ from gradsift.components.fidelity.judging import judge, ledger_of
 from gradsift.components.fidelity.report import write_report
 from gradsift.components.fidelity.results import Fidelity
 from gradsift.components.fidelity.truth import MIN_SUBSETS, check_fits, subsets_of
-from gradsift.components.fine_tuning.groups import runs_of
 from gradsift.components.fine_tuning.step import train_runs
-from gradsift.components.fine_tuning.subsets import none_all_and_random
 from gradsift.components.gradient_extraction.step import extract_gradients
 from gradsift.components.meta_training.step import meta_train
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
@@ -30,10 +28,11 @@ from gradsift.components.shared.records.fine_tuning_runs import (
     FineTuningRuns,
     GroupSettings,
     RunGroup,
+    base_digests,
     read_runs,
 )
+from gradsift.components.shared.records.planning import none_all_and_random, runs_of
 from gradsift.components.shared.tracking.tracking import StepTracker
-from gradsift.components.shared.training.trained_model import base_digests
 
 StartOption = Literal["base", "meta", "both"]
 Result = TypeVar("Result")

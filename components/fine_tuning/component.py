@@ -1,26 +1,10 @@
-"""The KFP interface of fine-tuning runs: one plans calibration, one trains a group, one makes the final model."""
+"""The KFP interface of fine-tuning runs: one task trains a group of them, one makes the final model."""
 
 from typing import NamedTuple
 
 from kfp import dsl
 
-from gradsift.components.shared.images import CPU_IMAGE, TRAIN_IMAGE, component
-
-
-@component(CPU_IMAGE)
-def plan_calibration(inputs: str, settings: dict) -> list:
-    """Plan the runs that calibrate the estimates; none where `calibrate_runs` is 0.
-
-    Args:
-        inputs: key of the run's outputs so far.
-        settings: what preflight resolved for this step.
-
-    Returns:
-        A text for each group of runs.
-    """
-    from gradsift.components.fine_tuning import entry_point
-
-    return entry_point.plan_calibration(inputs, settings)
+from gradsift.components.shared.images import TRAIN_IMAGE, component
 
 
 @component(TRAIN_IMAGE)
@@ -43,7 +27,7 @@ def fine_tune_target(fine_tuned_model: dsl.Output[dsl.Model], inputs: str, setti
     outputs=str,
     Output=list,
 ):
-    """Fine-tune on the selected tasks and the target, keep the model, and plan what it is compared by.
+    """Train the second round, choose a trained subset, keep its model, and plan what it is compared by.
 
     Args:
         fine_tuned_model: pointer to the final model.

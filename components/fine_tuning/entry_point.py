@@ -3,43 +3,30 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gradsift.components.fine_tuning import final_model, plan, step
+from gradsift.components.fine_tuning import choice, final_model, plan, step
 from gradsift.components.shared.artifacts.run_outputs import read_outputs, write_outputs
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
-from gradsift.components.shared.parameters.calibration import CalibrationConfig
+from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import (
     FineTuningStart,
     ParallelRunsSettings,
-    Start,
     TrainingRecipe,
 )
+from gradsift.components.shared.records.fine_tuning_runs import (
+    CANDIDATES,
+    GroupSettings,
+    RunGroup,
+    base_digests,
+)
+from gradsift.components.shared.records.planning import COMPARISONS, FINALISTS
 from gradsift.components.shared.records.run_plans import read_group, write_groups
+from gradsift.components.shared.records.selection_results import SECOND_ROUND, Selection
 from gradsift.components.shared.tracking.step_run import begin_step, run_step
-
-
-def plan_calibration(inputs: str, settings: Mapping[str, Any]) -> list[str]:
-    """Plan the runs that calibrate the estimates; none where `calibrate_runs` is 0."""
-    config, root = CalibrationConfig(**settings["calibration"]), settings["output_uri"]
-    if config.runs == 0:
-        return []
-
-    model, recipe = ModelConfig(**settings["model"]), TrainingRecipe(**settings["recipe"])
-    outputs = read_outputs(inputs, root)
-    with begin_step(f"{plan.CALIBRATION}-plan", settings, config.model_dump()) as tracker:
-        groups = plan.plan_calibration(
-            config,
-            outputs["data"],
-            outputs["meta_model"],
-            model,
-            recipe,
-            root,
-            _parallel_runs(settings),
-            _start(settings),
-        )
-        tracker.metrics({"groups": len(groups)})
-        return write_groups(groups, root)
+from gradsift.components.shared.training.training import Launcher
 
 
 def train_runs(inputs: str, settings: Mapping[str, Any], planned: str) -> None:
@@ -47,43 +34,68 @@ def train_runs(inputs: str, settings: Mapping[str, Any], planned: str) -> None:
     root = settings["output_uri"]
     data, group = read_outputs(inputs, root)["data"], read_group(planned, root)
     launcher = launcher_on(settings.get("node_resources", {}))
-    with begin_step(f"{group.purpose}-{group.number}", settings, {"runs": len(group.runs)}) as tracker:
-        records = step.train_runs(group, data, root, tracker, launch=launcher)
-        if all(record.reused for record in records):
-            tracker.reused()
-        tracker.metrics({"runs": len(records)})
+    _train(f"{group.purpose}-{group.number}", group, data, settings, launcher)
 
 
 def fine_tune_target(
     fine_tuned_model: Any, inputs: str, settings: Mapping[str, Any]
 ) -> tuple[str, list[str]]:
-    """Fine-tune on the selected tasks and the target, keep the model, and plan what it is compared by."""
+    """Choose among the trained subsets, keep the model of the chosen one, and plan what it is compared by."""
     config, recipe = ModelConfig(**settings["model"]), TrainingRecipe(**settings["recipe"])
     root, launcher = settings["output_uri"], launcher_on(settings.get("node_resources", {}))
     outputs = read_outputs(inputs, root)
-    data, selection = outputs["data"], outputs["selection"]
-    meta = outputs["meta_model"] if _start(settings) == "meta" else None
+    data, estimates = outputs["data"], outputs["selection"]
+    meta = outputs["meta_model"] if FineTuningStart(**settings["start"]).start == "meta" else None
+    prepared, base = PreparedData(fetch(data)), base_digests(outputs["meta_model"])
+    group = GroupSettings.of(data, prepared, base, config, recipe, meta)
+    outputs["selection"] = selection = _confirm(estimates, data, group, recipe, settings)
     outputs["fine_tuned_model"] = model = run_step(
         final_model.STEP,
         settings,
         {**config.model_dump(), **recipe.model_dump()},
-        lambda tracker: final_model.fine_tune_target(
-            config, recipe, data, selection, root, tracker, launcher, meta
-        ),
+        lambda tracker: final_model.fine_tune_target(group, recipe, data, selection, root, tracker, launcher),
         fine_tuned_model,
     )
+    chosen = Selection.read(fetch(selection, [Selection.FILE]))
+    choice.delete_candidates(group, choice.finalist_runs(chosen, prepared, recipe), root)
     comparisons = ComparisonConfig(**settings["comparisons"])
-    with begin_step(f"{plan.COMPARISONS}-plan", settings, comparisons.model_dump()) as tracker:
-        groups = plan.plan_comparisons(
-            comparisons, data, selection, model, root, _parallel_runs(settings), meta
-        )
+    with begin_step(f"{COMPARISONS}-plan", settings, comparisons.model_dump()) as tracker:
+        parallel_runs = ParallelRunsSettings(**settings["groups"]).parallel_runs
+        groups = plan.plan_comparisons(comparisons, data, selection, model, root, parallel_runs, meta)
         tracker.metrics({"groups": len(groups)})
         return write_outputs(outputs, root), write_groups(groups, root)
 
 
-def _parallel_runs(settings: Mapping[str, Any]) -> int:
-    return ParallelRunsSettings(**settings["groups"]).parallel_runs
+def _confirm(
+    estimates: StepOutput,
+    data: StepOutput,
+    group: GroupSettings,
+    recipe: TrainingRecipe,
+    settings: Mapping[str, Any],
+) -> StepOutput:
+    """Train the second round of runs, and return the selection that both rounds confirm."""
+    root, limits = settings["output_uri"], EstimationSettings(**settings["limits"])
+    launcher = launcher_on(settings.get("node_resources", {}))
+    selection = Selection.read(fetch(estimates, [Selection.FILE]))
+    if not selection.finalists:
+        return estimates
+    if runs := choice.finalist_runs(selection, PreparedData(fetch(data)), recipe, SECOND_ROUND):
+        second = RunGroup(purpose=FINALISTS, number=0, settings=group, runs=runs, weights=CANDIDATES)
+        _train(FINALISTS, second, data, settings, launcher)
+    with begin_step(choice.STEP, settings, limits.model_dump()) as tracker:
+        output = choice.confirm_selection(estimates, data, group, recipe, limits, root)
+        if output.reused:
+            tracker.reused()
+        numbers = {name: each for name, each in output.metadata.items() if isinstance(each, int | float)}
+        tracker.metrics(numbers)
+    return output
 
 
-def _start(settings: Mapping[str, Any]) -> Start:
-    return FineTuningStart(**settings["start"]).start
+def _train(
+    name: str, group: RunGroup, data: StepOutput, settings: Mapping[str, Any], launcher: Launcher
+) -> None:
+    with begin_step(name, settings, {"runs": len(group.runs)}) as tracker:
+        records = step.train_runs(group, data, settings["output_uri"], tracker, launch=launcher)
+        if all(record.reused for record in records):
+            tracker.reused()
+        tracker.metrics({"runs": len(records)})

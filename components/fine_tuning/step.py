@@ -49,8 +49,8 @@ def train_runs(
 ) -> list[StepOutput]:
     """Train the runs of a group that are not finished yet, in one launch, and publish each run's record.
 
-    A call that was killed goes on with the run that it was at. A run whose weights are to be kept, and which was
-    trained without keeping them, is trained again; its record stays.
+    A call that was killed goes on with the run that it was at. Where the weights of every run are to be kept, one
+    that was trained without keeping them is trained again; its record stays.
 
     Args:
         group: the runs.
@@ -60,13 +60,13 @@ def train_runs(
         launch: where training runs (see `train`).
 
     Returns:
-        Each run's model where the group keeps models, else its record.
+        Each run's model where the group keeps those of all runs, else its record.
 
     Raises:
         InputError: the base model is not the planned one, or a task's rows cannot be used.
         TrainingError: training ended without a result.
     """
-    find = find_model if group.keep_models else find_record
+    find = find_model if group.weights == MODELS else find_record
     outputs = [find(group.settings, run, root_uri) for run in group.runs]
     missing = [run for run, output in zip(group.runs, outputs, strict=True) if output is None]
     published: list[StepOutput] = []
@@ -94,7 +94,7 @@ def _planned_base(group: RunGroup) -> BaseModel:
 def _job(group: RunGroup, run: PlannedRun, data: StepOutput, root_uri: str) -> TrainingJob:
     """Return the job of a run, which fills the folder that `produce` publishes."""
     settings = group.settings
-    place = MODELS if group.keep_models else RUNS
+    place = group.weights or RUNS
     measured: tuple[Split, ...] = ("val", "test") if settings.test_answers else ("val",)
     return TrainingJob(
         folder=work_folder(root_uri, f"{place}-{run_key(settings, run)}"),
@@ -103,7 +103,7 @@ def _job(group: RunGroup, run: PlannedRun, data: StepOutput, root_uri: str) -> T
         model=ModelConfig(**settings.model),
         recipe=TrainingRecipe(**settings.recipe, steps=run.steps, seed=run.seed),
         start=_start(settings),
-        keep_model=group.keep_models,
+        keep_model=bool(group.weights),
         measured=measured,
     )
 
@@ -133,7 +133,10 @@ def _publish(
         return metadata | {"answers_untrained": answers_untrained(job.model, base)}
 
     output = produce(root_uri, STEP, inputs, record, RUNS)
-    return produce(root_uri, STEP, inputs, model, MODELS) if group.keep_models else output
+    if not group.weights:
+        return output
+    kept = produce(root_uri, STEP, inputs, model, group.weights)
+    return kept if group.weights == MODELS else output
 
 
 def _write_record(

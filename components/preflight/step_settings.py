@@ -11,6 +11,9 @@ from gradsift.components.shared.parameters.training import TrainingRecipe
 WITHOUT_EFFECT = ("run", "data", "parallel_runs", "promotion", "resources", "platform")
 """Groups that do not decide what comes out of the same data; the prepared data have a digest of their own."""
 
+LIMITS = ("required_tasks", "excluded_tasks", "max_tasks", "max_rows")
+"""Settings of the estimation that a choice keeps to."""
+
 
 def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
     """Return the settings of each step, JSON values under the step's name.
@@ -29,6 +32,7 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
     estimation = SubsetEstimationConfig.of(
         settings.estimation, run_recipe, meta_recipe, settings.fine_tuning_start.start
     )
+    limits = {name: value for name, value in settings.estimation.changes().items() if name in LIMITS}
     asked = {
         name: model[name] for name in ("base_model", "head", "max_length", "prompt_form") if name in model
     }
@@ -46,14 +50,21 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
             "config": settings.extraction.changes(),
             **_hardware(settings, settings.extraction.pods),
         },
-        "subset_estimation": {**common, "config": estimation.changes()},
+        "subset_estimation": {
+            **common,
+            "config": estimation.changes(),
+            "model": model,
+            "groups": settings.parallel_runs.changes(),
+            "calibration": settings.calibration.changes(),
+            "confirmation": settings.confirmation.changes(),
+        },
         "fine_tuning": {
             **common,
             **fine_tuning,
             "start": settings.fine_tuning_start.changes(),
             **hardware,
             "groups": settings.parallel_runs.changes(),
-            "calibration": settings.calibration.changes(),
+            "limits": limits,
             "comparisons": settings.comparison.changes(),
         },
         "evaluation": {**common, "config": settings.evaluation.changes()},

@@ -1,8 +1,24 @@
-"""The KFP interface of subset estimation."""
+"""The KFP interface of subset estimation: one task plans the first runs, one estimates and selects."""
 
 from kfp import dsl
 
 from gradsift.components.shared.images import CPU_IMAGE, component
+
+
+@component(CPU_IMAGE)
+def plan_calibration(inputs: str, settings: dict) -> list:
+    """Plan the first round of runs, whose losses correct the estimates and among which the choice may be.
+
+    Args:
+        inputs: key of the run's outputs so far.
+        settings: what preflight resolved for this step.
+
+    Returns:
+        A text for each group of runs; none where `calibrate_runs` and `confirm_runs` are 0.
+    """
+    from gradsift.components.subset_estimation import entry_point
+
+    return entry_point.plan_calibration(inputs, settings)
 
 
 @component(CPU_IMAGE)

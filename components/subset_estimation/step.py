@@ -1,30 +1,35 @@
 """The estimation step: from a gradient store to estimated losses of thousands of subsets, and one chosen."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.models.mixture import write_mixture
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
-from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.records.selection_results import FIRST_ROUND, SECOND_ROUND, Selection
 from gradsift.components.subset_estimation.estimators.calibrated_estimator import open_calibrated
+from gradsift.components.subset_estimation.estimators.calibration import MIN_CALIBRATION_RUNS
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
 from gradsift.components.subset_estimation.explanations.explanations import explain
-from gradsift.components.subset_estimation.outputs.mixture import write_mixture
 from gradsift.components.subset_estimation.outputs.selection_record import selection_record
-from gradsift.components.subset_estimation.selection.choices import make_choices
+from gradsift.components.subset_estimation.selection.choices import make_choices, search
+from gradsift.components.subset_estimation.selection.finalists import next_subsets
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
+from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
 STEP = "subset_estimation"
 ESTIMATES = "estimates.parquet"
+PROMISING = "promising_subsets"
 META, BASE = "meta", "base"
 """Names of the expansion points, theta* and the pretrained weights."""
 
@@ -36,6 +41,7 @@ def estimate_subsets(
     origin: Mapping[str, str] | None = None,
     data: StepOutput | None = None,
     calibration: FineTuningRuns | None = None,
+    second_round: int | None = None,
 ) -> StepOutput:
     """Estimate subsets from a gradient store and choose one.
 
@@ -46,7 +52,8 @@ def estimate_subsets(
         root_uri: the run root, a local path or an `s3://` address.
         origin: digests that the store's header must have, for example `data_digest`, where they are known.
         data: the prepared data, whose chosen rows are written for other trainers; None writes none.
-        calibration: the calibration runs, which choose the estimator and its scale; None takes the settings'.
+        calibration: the first round's runs, which choose the estimator and its scale; None takes the settings'.
+        second_round: how many more subsets are fine-tuned on to confirm the choice; None confirms nothing.
 
     Returns:
         The output with `estimates.parquet`, `selection.json` and `mixture/` (see the README); its metadata holds
@@ -67,10 +74,11 @@ def estimate_subsets(
         "suite": suite,
         "data": None if data is None else data.digest,
         "calibration": None if calibration is None else calibration.model_dump(),
+        "second_round": second_round,
     }
 
     def work(folder: Path) -> dict[str, Any]:
-        selection = _estimate(config, gradients, calibration, suite, data, folder)
+        selection = _estimate(config, gradients, calibration, second_round, suite, data, folder)
         if data is not None:
             write_mixture(folder, data, selection.selected)
         return _metadata(selection)
@@ -82,6 +90,7 @@ def _estimate(
     config: SubsetEstimationConfig,
     gradients: StepOutput,
     calibration: FineTuningRuns | None,
+    second_round: int | None,
     suite: str,
     data: StepOutput | None,
     folder: Path,
@@ -91,7 +100,7 @@ def _estimate(
     # One thread is faster for matrices this small, and gives the same bytes on any number of cores.
     with threadpool_limits(1, "blas"), tqdm(desc="Estimating", unit=" subsets", disable=None) as progress:
         calibrated = None
-        if calibration is not None:
+        if calibration is not None and _can_calibrate(config, calibration):
             stores = {META: store, **_base_store(gradients)}
             calibrated = open_calibrated(config, stores, calibration)
             config, store = calibrated.config, stores[calibrated.expansion]
@@ -102,12 +111,73 @@ def _estimate(
             choices = replace(choices, scores=calibrated.corrected(choices.scores))
         prepared = None if data is None else PreparedData(fetch(data))
         explanations = explain(config, ledger, choices, store, prepared)
+        finalists = _finalists(config, ledger, calibration, second_round)
         seconds = round(time.monotonic() - started, 3)
         record = calibrated.record if calibrated else None
-        selection = selection_record(config, suite, ledger, choices, explanations, record, seconds)
+        selection = selection_record(config, suite, ledger, choices, explanations, record, finalists, seconds)
     ledger.write(folder / ESTIMATES, config.estimator)
     selection.write(folder)
     return selection
+
+
+def promising_subsets(
+    config: SubsetEstimationConfig,
+    gradients: StepOutput,
+    root_uri: str,
+    trained: Sequence[Sequence[str]],
+    count: int,
+) -> list[list[str]]:
+    """Return the subsets that promise most by their estimates without any run, spread out.
+
+    Args:
+        config: the settings.
+        gradients: the gradient store (see `estimate_subsets`).
+        root_uri: the run root.
+        trained: subsets that are fine-tuned on at the same time.
+        count: how many; there may be fewer.
+
+    Raises:
+        GradientStoreError: the store is unfinished or damaged.
+    """
+
+    def work(_: Path) -> dict[str, Any]:
+        store = GradientStore(gradients.uri, gradients.digest)
+        with threadpool_limits(1, "blas"), tqdm(desc="Estimating", unit=" subsets", disable=None) as progress:
+            ledger = EstimateLedger(open_estimator(config, store), progress)
+            search(config, ledger)
+            found = next_subsets(ledger, config, ledger.masks(trained), None, count)
+        return {"subsets": [ledger.names(mask) for mask in found]}
+
+    inputs = {
+        "config": config.model_dump(),
+        "gradient_store": gradients.digest,
+        "trained": [list(subset) for subset in trained],
+        "count": count,
+    }
+    subsets: list[list[str]] = produce(root_uri, STEP, inputs, work, PROMISING).metadata["subsets"]
+    return subsets
+
+
+def _can_calibrate(config: SubsetEstimationConfig, calibration: FineTuningRuns) -> bool:
+    """Return whether the runs are enough: the mixture of simulated runs is corrected by any number of them."""
+    subsets = {frozenset(run.subset) for run in calibration.runs}
+    return config.estimator == "simulated" or len(subsets) >= MIN_CALIBRATION_RUNS
+
+
+def _finalists(
+    config: SubsetEstimationConfig,
+    ledger: EstimateLedger,
+    runs: FineTuningRuns | None,
+    second_round: int | None,
+) -> dict[str, BoolArray]:
+    """Return the subsets [m, n] of both rounds by the round's name; none where no run confirms the choice."""
+    if runs is None or second_round is None:
+        return {}
+    subsets = list({tuple(run.subset): run.subset for run in runs.runs}.values())
+    first = ledger.masks(subsets)
+    losses = [np.mean([run.val_loss for run in runs.runs if run.subset == subset]) for subset in subsets]
+    second = next_subsets(ledger, config, first, np.array(losses), second_round)
+    return {FIRST_ROUND: first, SECOND_ROUND: second}
 
 
 def _base_store(gradients: StepOutput) -> dict[str, GradientStore]:

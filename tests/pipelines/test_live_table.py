@@ -31,14 +31,14 @@ def drawn(events: dict[str, list[dict[str, object]]], since: float = 0.0) -> str
 
 def test_each_step_is_a_line_with_state_time_rate_and_key_numbers() -> None:
     lines = drawn(EVENTS).splitlines()
-    assert len(lines) == 9
+    assert len(lines) == 12
     assert "preflight" in lines[0]
     assert "✓" in lines[1]
     assert "reused" in lines[1]
     assert "12 tasks, 2,950 train rows" in lines[1]
     assert "50/200 steps, 5.0/s, 0:30 left" in lines[2]
     assert "loss 0.500" in lines[2]
-    assert all("·" in line for line in lines[3:8])
+    assert all("·" in line for line in lines[3:11])
 
 
 def test_a_failure_shows_its_sentence() -> None:
@@ -83,7 +83,8 @@ def calibrated(
         {"time": NOW, "event": "metric", "values": {"groups": float(planned)}},
         {"time": NOW, "event": "end", "status": "finished", "seconds": 1.0},
     ]
-    started = {"time": NOW, "event": "start", "params": {"calibrate_runs": runs}}
+    params = {"calibrate_runs": runs, "confirm_runs": 0}
+    started = {"time": NOW, "event": "start", "params": params}
     events: dict[str, list[dict[str, object]]] = {**EVENTS, "pipeline": [started], "calibration-plan": plan}
     for number, end in enumerate(groups):
         begin = {"time": NOW + 10 * number, "event": "start", "params": {}}
@@ -100,12 +101,22 @@ REUSED: dict[str, object] = {"status": "reused"}
 
 
 def test_calibration_is_a_line_where_it_was_asked_for() -> None:
-    assert "calibration" not in read_states(EVENTS)
     assert "calibration" not in read_states(calibrated(runs=0))
     assert list(read_states(calibrated(DONE)))[3:6] == [
         "gradient_extraction",
         "calibration",
         "subset_estimation",
+    ]
+
+
+def test_a_run_that_confirms_its_choice_has_two_rounds_and_the_choice() -> None:
+    assert list(read_states(EVENTS))[3:9] == [
+        "gradient_extraction",
+        "calibration",
+        "subset_estimation",
+        "finalists",
+        "choice",
+        "target_finetuning",
     ]
 
 

@@ -75,7 +75,7 @@ def test_steps_and_their_order(compiled: list[dict[str, Any]]) -> None:
     assert needs(components["comp-condition-2"]) == {
         "meta-train": set(),
         "extract-gradients": {"meta-train"},
-        "plan-calibration": {"meta-train"},
+        "plan-calibration": {"extract-gradients"},
         "for-loop-3": {"plan-calibration"},
         "estimate-subsets": {"extract-gradients", "plan-calibration", "for-loop-3"},
         "fine-tune-target": {"estimate-subsets"},
@@ -195,7 +195,7 @@ def test_every_step_takes_its_settings_from_preflight(compiled: list[dict[str, A
             "prepare-data": "data_preparation",
             "meta-train": "meta_training",
             "extract-gradients": "gradient_extraction",
-            "plan-calibration": "fine_tuning",
+            "plan-calibration": "subset_estimation",
             "train-runs": "fine_tuning",
             "train-runs-2": "fine_tuning",
             "estimate-subsets": "subset_estimation",

@@ -33,6 +33,7 @@ SMALL = {
 }
 EVERYTHING = {
     "calibrate_runs": 10,
+    "confirm_runs": 100,
     "train_parallel_runs": MAX_PARALLEL_RUNS,
     "promote_model_name": "model",
     "gpus": 2,
@@ -62,10 +63,11 @@ def run_of(documents: list[dict[str, Any]], news: str = "changed", **parameters:
     """Return the pods of a run with these parameters, whose preflight resolves as it does."""
     settings = PipelineSettings.of(parameters)
     groups = [f"{KEY}/{number}" for number in range(settings.parallel_runs.parallel_runs)]
+    before = settings.calibration.runs or settings.confirmation.runs
     outputs = {
         "preflight": {**step_settings(settings), **pods(settings)},
         "prepare-data": {"outputs": KEY, "Output": news},
-        "plan-calibration": {"Output": groups if settings.calibration.runs else []},
+        "plan-calibration": {"Output": groups if before else []},
         "fine-tune-target": {"outputs": KEY, "Output": groups},
         **{
             name: {"Output": KEY}
@@ -90,7 +92,9 @@ def test_no_number_reaches_what_the_driver_reads_as_a_text(documents: list[dict[
 
 def test_a_run_by_default_has_these_pods(documents: list[dict[str, Any]]) -> None:
     run = run_of(documents)
-    assert sorted(names(run)) == sorted((CHECKS | SMALL | LARGE) - {"train-runs"})
+    assert sorted(names(run)) == sorted(CHECKS | SMALL | LARGE)
+    without = run_of(documents, confirm_runs=0)
+    assert sorted(names(without)) == sorted((CHECKS | SMALL | LARGE) - {"train-runs"})
 
 
 def test_a_run_with_everything_has_all_pods(everything: list[PodTask]) -> None:
@@ -101,7 +105,7 @@ def test_a_run_with_everything_has_all_pods(everything: list[PodTask]) -> None:
 
 
 def test_runs_are_trained_in_as_many_pods_as_are_asked_for(documents: list[dict[str, Any]]) -> None:
-    run = names(run_of(documents, calibrate_runs=4, train_parallel_runs=MAX_PARALLEL_RUNS))
+    run = names(run_of(documents, confirm_runs=6, train_parallel_runs=MAX_PARALLEL_RUNS))
     assert run.count("train-runs") == run.count("train-runs-2") == MAX_PARALLEL_RUNS
 
 

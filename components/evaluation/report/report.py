@@ -55,6 +55,7 @@ FILTERS = (
     report_words.calibration_words,
     report_words.trust_words,
     report_words.member_words,
+    report_words.cost_words,
 )
 
 
@@ -143,6 +144,7 @@ def _choice(content: ReportContent) -> dict[str, Any]:
     offered = selection.auxiliary_tasks
     return {
         "selection": selection,
+        "confirmation": selection.confirmation,
         "headline": report_words.headline(selection, content.evaluation),
         "chosen": [task for task in offered if task in selection.selected],
         "left_out": [task for task in offered if task not in selection.selected],

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -14,8 +15,10 @@ from gradsift.components.shared.metrics.lds import RankAgreement
 from gradsift.components.shared.parameters.training import Start
 from gradsift.components.shared.records.evaluation_results import LOSS, Evaluation, Interval
 from gradsift.components.shared.records.metric_names import metric_words
-from gradsift.components.shared.records.selection_results import Calibration, Selection
+from gradsift.components.shared.records.selection_results import Calibration, Cost, Selection
 
+MAX_COST_SHARE = 1 / 20
+"""What a selection may cost, as a share of training on every subset that was estimated."""
 NAMES = {
     "selected": "Chosen sources",
     "all": "All sources",
@@ -184,6 +187,28 @@ def member_words(member: str) -> str:
     if member.startswith("ridge "):
         return member.replace("ridge ", "Ridge regression, c = ")
     return f"Simulated run, {member.removeprefix('rate x')} times the matched length"
+
+
+def cost_words(cost: Cost, selection: Selection, seconds: Mapping[str, float]) -> str:
+    """Say what a confirmed selection cost beside training on every subset whose loss was estimated.
+
+    Args:
+        cost: what its runs cost.
+        selection: the selection.
+        seconds: how long each step took, by its name; one that was reused took next to nothing.
+    """
+    others = selection.seconds + sum(
+        seconds.get(step, 0.0) for step in ("meta_training", "gradient_extraction")
+    )
+    share = (cost.seconds + others) / max(cost.seconds_of_all, cost.seconds)
+    kept = "within" if share <= MAX_COST_SHARE else "above"
+    return (
+        f"These {count(cost.runs)} runs took {count(cost.optimizer_steps)} steps on {count(cost.rows)} rows and "
+        f"{duration(cost.seconds)}; meta-training, gradients and estimates took {duration(others)}. Together this "
+        f"is {percent(share)} of the {duration(cost.seconds_of_all)} that training on each of the "
+        f"{count(selection.subsets_estimated)} estimated subsets would take, {kept} the {percent(MAX_COST_SHARE)} "
+        "that choosing should cost."
+    )
 
 
 @dataclass(frozen=True)

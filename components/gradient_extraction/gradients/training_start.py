@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from gradsift.components.shared.artifacts.step_output import StepOutput
 from gradsift.components.shared.models.base_model import find_known_base_model
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.training.trained_model import base_digests, training_result
+from gradsift.components.shared.records.fine_tuning_runs import base_digests
+from gradsift.components.shared.training.trained_model import training_result
 
 
 @dataclass(frozen=True)

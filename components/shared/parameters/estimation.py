@@ -1,6 +1,7 @@
 """How losses of subsets are estimated, and how one subset is chosen."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field
@@ -95,6 +96,15 @@ class EstimationSettings(Settings):
         description="random subsets of the selection's size that the random baseline is the mean of.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the random subsets and of resampling.")
+
+    def permits(self, subset: Collection[str], rows: int) -> bool:
+        """Return whether a subset of the auxiliary tasks with so many train rows together may be chosen."""
+        return (
+            set(self.required_tasks) <= set(subset)
+            and not set(self.excluded_tasks) & set(subset)
+            and (self.max_tasks or math.inf) >= len(subset)
+            and (self.max_rows or math.inf) >= rows
+        )
 
     def rules(self) -> Iterator[str]:
         """Yield a sentence for each rule between fields that is broken."""

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.calibration import CalibrationConfig
+from gradsift.components.shared.parameters.confirmation import ConfirmationConfig
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig, EvaluationConfig
@@ -43,6 +44,7 @@ class PipelineSettings:
     meta_training: MetaTrainingSettings
     extraction: GradientExtractionConfig
     calibration: CalibrationConfig
+    confirmation: ConfirmationConfig
     estimation: EstimationSettings
     fine_tuning: FineTuningSettings
     fine_tuning_start: FineTuningStart

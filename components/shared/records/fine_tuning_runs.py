@@ -1,12 +1,12 @@
 """The fine-tuning run: what decides one, where its record lies under the run root, and how it is read.
 
 A run's record is a step output at `<root>/fine_tuning_runs/<key>/`, and its weights, where they are kept, one at
-`<root>/fine_tuned_models/<key>/`. The key is a digest of everything that decides the run, so that a run which any
-step has trained is found by all others.
+`<root>/fine_tuned_models/<key>/`, or until the choice is made at `<root>/candidate_models/<key>/`. The key is a
+digest of everything that decides the run, so that a run which any step has trained is found by all others.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, FiniteFloat, NonNegativeInt
 
@@ -20,7 +20,9 @@ from gradsift.components.shared.storage.addresses import join_uri
 
 STEP = "fine_tuning"
 RUNS = "fine_tuning_runs"
-MODELS = "fine_tuned_models"
+MODELS: Final = "fine_tuned_models"
+CANDIDATES: Final = "candidate_models"
+Weights = Literal["", "fine_tuned_models", "candidate_models"]
 
 
 class FineTuningRun(ResultFile):
@@ -160,14 +162,20 @@ class RunGroup(Record):
         number: tells the group from the others with this purpose.
         settings: what the runs have in common.
         runs: the runs.
-        keep_models: whether the weights of the runs are kept.
+        weights: the folder under the run root that keeps the weights of the runs: `MODELS`, which has those of
+            every run of the group; `CANDIDATES`, which has those of new runs until the choice is made; or none.
     """
 
     purpose: str
     number: NonNegativeInt
     settings: GroupSettings
     runs: Annotated[list[PlannedRun], Field(min_length=1)]
-    keep_models: bool = False
+    weights: Weights = ""
+
+
+def base_digests(model: StepOutput) -> list[str]:
+    """Return the digests of the pretrained weights and the tokenizer that a trained model came from."""
+    return [model.metadata["base_model_digest"], model.metadata["tokenizer_digest"]]
 
 
 def run_inputs(settings: GroupSettings, run: PlannedRun) -> dict[str, Any]:
@@ -187,9 +195,11 @@ def find_record(settings: GroupSettings, run: PlannedRun, root_uri: str) -> Step
     return find_output(join_uri(root_uri, RUNS, run_key(settings, run)))
 
 
-def find_model(settings: GroupSettings, run: PlannedRun, root_uri: str) -> StepOutput | None:
-    """Return the weights of a run, or None where they were not kept."""
-    return find_output(join_uri(root_uri, MODELS, run_key(settings, run)))
+def find_model(
+    settings: GroupSettings, run: PlannedRun, root_uri: str, place: Weights = MODELS
+) -> StepOutput | None:
+    """Return the weights of a run, or None where that folder does not have them."""
+    return find_output(join_uri(root_uri, place, run_key(settings, run)))
 
 
 def finished_record(settings: GroupSettings, run: PlannedRun, root_uri: str) -> StepOutput:

@@ -8,8 +8,11 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import FiniteFloat, NonNegativeInt, model_validator
 
+from gradsift.components.shared.records.evaluation_results import Interval
 from gradsift.components.shared.records.results import NonNegative, Record, ResultFile, Share
 
+FIRST_ROUND, SECOND_ROUND = "first_round", "second_round"
+"""Rounds of the runs that confirm a choice."""
 SelectionMethod = Literal["forward_stepwise", "random_ensemble", "best_of_m"]
 HealthFinding = Literal["random_labels", "contradicted_labels", "duplicate", "opposed"]
 
@@ -201,6 +204,63 @@ class Calibration(Record):
     noise: NonNegative | None = None
 
 
+class ConfirmedRun(Record):
+    """One subset truly fine-tuned on before the choice.
+
+    Attributes:
+        subset: the auxiliary tasks, beside the target.
+        estimated_loss: what the estimation step says of it, in nats.
+        true_loss: target validation loss after it.
+        excess: mean over validation rows of its loss less that of the lowest one, with its 95% interval.
+        train_rows: rows that were trained on, the target's included.
+        permitted: whether it keeps to the limits of a choice.
+        chosen: whether it is the choice.
+    """
+
+    subset: list[str]
+    estimated_loss: FiniteFloat
+    true_loss: FiniteFloat
+    excess: Interval
+    train_rows: NonNegativeInt
+    permitted: bool
+    chosen: bool
+
+    @property
+    def residual(self) -> float:
+        """The true loss less the estimate."""
+        return self.true_loss - self.estimated_loss
+
+
+class Cost(Record):
+    """What the runs before a choice cost, beside training on every subset that was estimated.
+
+    Attributes:
+        runs: fine-tuning runs.
+        optimizer_steps: of all runs.
+        rows: rows that all those steps trained on, repetitions included.
+        seconds: of all runs.
+        seconds_of_all: what runs on all estimated subsets would take at the mean of these.
+    """
+
+    runs: NonNegativeInt
+    optimizer_steps: NonNegativeInt
+    rows: NonNegativeInt
+    seconds: NonNegative
+    seconds_of_all: NonNegative
+
+
+class Confirmation(Record):
+    """What a choice among trained subsets rests on: the runs, the lowest true loss first, and their cost."""
+
+    runs: list[ConfirmedRun]
+    cost: Cost
+
+    @property
+    def chosen(self) -> ConfirmedRun:
+        """The run that was chosen."""
+        return next(run for run in self.runs if run.chosen)
+
+
 class Selection(ResultFile):
     """`selection.json`: the chosen subset and how it was found.
 
@@ -230,6 +290,8 @@ class Selection(ResultFile):
         health: of every auxiliary task by itself.
         calibration: what calibration runs said, where there were any.
         members: weight of each member where the estimate is a mixture (`simulated`); they sum to 1.
+        finalists: the subsets that are fine-tuned on before the choice, `method` the round.
+        confirmation: the runs that confirmed the choice; None where it rests on estimates alone.
     """
 
     FILE: ClassVar[str] = "selection.json"
@@ -259,11 +321,37 @@ class Selection(ResultFile):
     health: list[TaskHealth] = []
     calibration: Calibration | None = None
     members: dict[str, FiniteFloat] = {}
+    finalists: list[MethodResult] = []
+    confirmation: Confirmation | None = None
 
     def estimate_of(self, comparison: str) -> MethodResult:
         """Return the estimate of one of `comparisons`' subsets."""
-        method = self.method if comparison == "selected" else comparison
-        return next(result for result in self.methods if result.method == method)
+        if comparison == "selected":
+            return MethodResult(
+                method=self.method,
+                subset=self.selected,
+                estimated_loss=self.estimated_loss,
+                standard_error=self.standard_error,
+            )
+        return next(result for result in self.methods if result.method == comparison)
+
+    def confirmed(self, confirmation: Confirmation, reason: str) -> "Selection":
+        """Return the selection with the subset as its choice that truly trained runs chose."""
+        subset = confirmation.chosen.subset
+        [estimate] = [each for each in self.finalists if each.subset == subset]
+        return self.model_copy(
+            update={
+                "selected": subset,
+                "estimated_loss": estimate.estimated_loss,
+                "standard_error": estimate.standard_error,
+                "reason": reason,
+                "task_scores": [
+                    score.model_copy(update={"selected": score.task in subset}) for score in self.task_scores
+                ],
+                "comparisons": {**self.comparisons, "selected": subset},
+                "confirmation": confirmation,
+            }
+        )
 
     @model_validator(mode="after")
     def _selected_are_auxiliary(self) -> Self:

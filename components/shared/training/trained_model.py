@@ -70,11 +70,6 @@ def training_result(output: StepOutput) -> dict[str, Any]:
     return content
 
 
-def base_digests(model: StepOutput) -> list[str]:
-    """Return the digests of the pretrained weights and the tokenizer that a trained model came from."""
-    return [model.metadata["base_model_digest"], model.metadata["tokenizer_digest"]]
-
-
 def model_metadata(
     data: PreparedData, model: ModelConfig, base: BaseModel, result: dict[str, Any]
 ) -> dict[str, Any]:

@@ -20,6 +20,7 @@ def selection_record(
     choices: Choices,
     explanations: Explanations,
     calibration: Calibration | None,
+    finalists: dict[str, BoolArray],
     seconds: float,
 ) -> Selection:
     """Return the record of the configured method's choice."""
@@ -50,6 +51,11 @@ def selection_record(
             "calibration": calibration,
             "members": ledger.estimator.members,
             "ties": _results(ledger, choices.ties),
+            "finalists": [
+                {"method": round_name, **_estimated(ledger, mask)}
+                for round_name, masks in finalists.items()
+                for mask in masks
+            ],
             "synergy": explanations.synergy,
             "task_map": explanations.task_map,
             "surrogates": explanations.surrogates,

@@ -51,6 +51,36 @@ class Choices:
     shares: FloatArray | None
 
 
+@dataclass(frozen=True)
+class Search:
+    """What the selection methods look through.
+
+    Attributes:
+        constraints: what a choice keeps to.
+        sampled: [m, n], random subsets.
+        losses: [m], their estimates.
+        path: the steps of the stepwise search.
+    """
+
+    constraints: Constraints
+    sampled: BoolArray
+    losses: FloatArray
+    path: list[Step]
+
+
+def search(config: SubsetEstimationConfig, ledger: EstimateLedger) -> Search:
+    """Estimate random subsets, and search stepwise for the best one.
+
+    Raises:
+        InputError: a required or excluded task is unknown, or required tasks are over the budget.
+    """
+    constraints = constraints_of(config, ledger.estimator.statistics)
+    sampled = _sampled_subsets(config, constraints)
+    losses = ledger.estimate(sampled, "random_subsets")
+    path = forward_stepwise(ledger, constraints, best_of_m(sampled, losses))
+    return Search(constraints, sampled, losses, path)
+
+
 def make_choices(config: SubsetEstimationConfig, ledger: EstimateLedger, store: GradientStore) -> Choices:
     """Run every selection method, then the baselines at the size of the configured method's subset.
 
@@ -58,15 +88,12 @@ def make_choices(config: SubsetEstimationConfig, ledger: EstimateLedger, store: 
         InputError: a required or excluded task is unknown, or required tasks are over the budget.
     """
     statistics = ledger.estimator.statistics
-    constraints = constraints_of(config, statistics)
-    sampled = _sampled_subsets(config, constraints)
-    losses = ledger.estimate(sampled, "random_subsets")
-    best_sampled = best_of_m(sampled, losses)
-    path = forward_stepwise(ledger, constraints, best_sampled)
+    found = search(config, ledger)
+    constraints, sampled, path = found.constraints, found.sampled, found.path
     methods = {
         "forward_stepwise": _stopped(config, path, ledger),
-        "random_ensemble": _ensemble(config, constraints, sampled, losses),
-        "best_of_m": best_sampled,
+        "random_ensemble": _ensemble(config, constraints, sampled, found.losses),
+        "best_of_m": best_of_m(sampled, found.losses),
     }
     inputs = BaselineInputs(
         statistics=statistics,

@@ -21,7 +21,6 @@ from gradsift.components.fidelity.judging import CHOSEN, judge, ledger_of
 from gradsift.components.fidelity.report import write_report
 from gradsift.components.fidelity.results import Fidelity, MethodFidelity, TruthFidelity
 from gradsift.components.fidelity.study import Study, run_study
-from gradsift.components.fine_tuning.subsets import none_all_and_random
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_format import Shard, StoreHeader
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore, GradientStoreWriter
@@ -31,6 +30,7 @@ from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import defaults
 from gradsift.components.shared.parameters.training import Start
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, FineTuningRuns
+from gradsift.components.shared.records.planning import none_all_and_random
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
 from gradsift.pipelines.local.fidelity_steps import LiveStudySteps

@@ -13,19 +13,22 @@ from selection_output import produce_selection
 from gradsift.components.fine_tuning.final_model import STEP, fine_tune_target
 from gradsift.components.fine_tuning.plan import plan_comparisons
 from gradsift.components.fine_tuning.step import train_runs
-from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.model_answers import held_out_answers
 from gradsift.components.shared.models.model_loading import open_model
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.fine_tuning_runs import (
+    CANDIDATES,
     FineTuningRun,
     GroupSettings,
     PlannedRun,
     RunGroup,
     find_record,
+    run_inputs,
 )
 from gradsift.components.shared.records.run_answers import HeldOutAnswers
 from gradsift.components.shared.storage.storage import open_storage
@@ -41,14 +44,20 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("run")
 
 
+def settings_of(encoder: Path, data: StepOutput, meta: StepOutput | None = None) -> GroupSettings:
+    base, model = find_base_model(str(encoder)), ModelConfig(base_model=str(encoder))
+    weights = [base.digest, base.tokenizer_digest]
+    return GroupSettings.of(data, PreparedData(fetch(data)), weights, model, RECIPE, meta)
+
+
 def run(root: Path, tiny_encoder: Path, data: StepOutput, tasks: list[str]) -> StepOutput:
-    model = ModelConfig(base_model=str(tiny_encoder))
+    settings = settings_of(tiny_encoder, data)
     subsets = {"selected": tasks, "all": ["mr", "mr_flipped", "trec"]}
     selection = produce_selection(
         root / "-".join(["chosen", *tasks]), "sst2", subsets, dict.fromkeys(subsets, 0.5)
     )
     with forked_training(), track_step(STEP, str(root), {}) as tracker:
-        return fine_tune_target(model, RECIPE, data, selection, str(root), tracker)
+        return fine_tune_target(settings, RECIPE, data, selection, str(root), tracker)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +84,9 @@ def test_training_may_go_on_from_the_meta_trained_model(
     """The final model stands for theta*; comparisons find the run, and the model that it starts from answers."""
     subsets: dict[str, list[str]] = {"selected": [], "all": ["mr"]}
     selection = produce_selection(root / "meta", "sst2", subsets, dict.fromkeys(subsets, 0.5))
-    model = ModelConfig(base_model=str(tiny_encoder))
+    settings = settings_of(tiny_encoder, prepared_data, output)
     with forked_training(), track_step(STEP, str(root), {}) as tracker:
-        tuned = fine_tune_target(model, RECIPE, prepared_data, selection, str(root), tracker, meta=output)
+        tuned = fine_tune_target(settings, RECIPE, prepared_data, selection, str(root), tracker)
     start, end = (load_file(fetch(each) / "model.safetensors") for each in (output, tuned))
     moved = max(float((value - start[name]).abs().max()) for name, value in end.items())
     assert 0 < moved <= RECIPE.steps * RECIPE.learning_rate * 1.01
@@ -137,10 +146,8 @@ def test_a_run_that_was_trained_without_its_weights_is_trained_again_for_them(
     output: StepOutput, tiny_encoder: Path, prepared_data: StepOutput, root: Path
 ) -> None:
     """An empty selection too makes a model."""
-    prepared, model = PreparedData(fetch(prepared_data)), ModelConfig(base_model=str(tiny_encoder))
-    base = [output.metadata["base_model_digest"], output.metadata["tokenizer_digest"]]
-    settings = GroupSettings.of(prepared_data, prepared, base, model, RECIPE)
-    runs = [PlannedRun.of(prepared, [], RECIPE)]
+    settings = settings_of(tiny_encoder, prepared_data)
+    runs = [PlannedRun.of(PreparedData(fetch(prepared_data)), [], RECIPE)]
     group = RunGroup(purpose="calibration", number=0, settings=settings, runs=runs)
     with forked_training(), track_step("calibration-0", str(root), {}) as tracker:
         [record] = train_runs(group, prepared_data, str(root), tracker)
@@ -176,6 +183,26 @@ def train_on(root_uri: str, encoder: Path, data: StepOutput, folder: Path) -> St
     subsets: dict[str, list[str]] = {"selected": [], "all": ["mr"]}
     selection = produce_selection(folder, "sst2", subsets, dict.fromkeys(subsets, 0.5))
     with forked_training(), track_step(STEP, root_uri, {}) as tracker:
-        return fine_tune_target(
-            ModelConfig(base_model=str(encoder)), RECIPE, data, selection, root_uri, tracker
-        )
+        return fine_tune_target(settings_of(encoder, data), RECIPE, data, selection, root_uri, tracker)
+
+
+def test_weights_that_waited_for_the_choice_become_the_final_model(
+    tiny_encoder: Path, prepared_data: StepOutput, tmp_path: Path
+) -> None:
+    """Nothing is trained: what is found is what the run before the choice left, byte for byte."""
+    settings = settings_of(tiny_encoder, prepared_data)
+    planned = PlannedRun.of(PreparedData(fetch(prepared_data)), ["mr"], RECIPE)
+
+    def leave(folder: Path) -> dict[str, str]:
+        (folder / "model.safetensors").write_bytes(b"weights")
+        return {"base_model": "tiny"}
+
+    candidate = produce(str(tmp_path), "fine_tuning", run_inputs(settings, planned), leave, CANDIDATES)
+    subsets = {"selected": ["mr"], "all": ["mr"]}
+    selection = produce_selection(tmp_path, "sst2", subsets, dict.fromkeys(subsets, 0.5))
+    with track_step(STEP, str(tmp_path), {}) as tracker:
+        kept = fine_tune_target(settings, RECIPE, prepared_data, selection, str(tmp_path), tracker)
+    assert Path(kept.uri).parent.name == "fine_tuned_models"
+    assert kept.metadata == candidate.metadata
+    assert (fetch(kept) / "model.safetensors").read_bytes() == b"weights"
+    assert not (tmp_path / "fine_tuning_runs").exists()

@@ -21,10 +21,11 @@ from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.subset_estimation import step
 from gradsift.components.subset_estimation.selection.choices import make_choices
-from gradsift.components.subset_estimation.step import estimate_subsets
+from gradsift.components.subset_estimation.step import estimate_subsets, promising_subsets
 
 METHODS: tuple[Method, ...] = get_args(Method)
 EVERY_METHOD = [*METHODS, "all", "target_only", "random", "gradient_cosine", "gradient_dot", "less", "trak"]
+ROUNDS = ("first_round", "second_round")
 ESTIMATORS = pytest.mark.parametrize("estimator", get_args(Estimator))
 QUICK = {"ridge": 1.0, "random_subsets": 40, "random_baseline_draws": 5}
 
@@ -338,3 +339,36 @@ def test_true_fine_tunings_correct_the_mixture_of_simulated_runs(
     assert selection.calibration is not None
     assert sum(selection.members.values()) == pytest.approx(1)
     assert output.metadata["estimated_loss_all"] == pytest.approx(0.6, abs=0.05)
+
+
+@pytest.mark.parametrize(("estimator", "calibrated"), [("simulated", True), ("gauss_newton", False)])
+def test_the_first_round_and_what_is_trained_next_are_in_the_record(
+    gradients: StepOutput, synthetic: Any, tmp_path: Path, estimator: str, calibrated: bool
+) -> None:
+    """Four runs correct the mixture; they are too few to choose a ridge by."""
+    tasks = [f"task{index}" for index in range(6)]
+    masks = synthetic.subsets(6)[[0, -1, 3, 12]]
+    runs = _true_losses(tasks, masks, [0.5, 0.6, 0.4, 0.45])
+    config = SubsetEstimationConfig(**QUICK, estimator=estimator)
+    output = estimate_subsets(config, gradients, str(tmp_path), calibration=runs, second_round=2)
+    selection = Selection.read(fetch(output))
+    rounds = {name: [each.subset for each in selection.finalists if each.method == name] for name in ROUNDS}
+    assert rounds["first_round"] == [run.subset for run in runs.runs]
+    assert len(rounds["second_round"]) == 2
+    assert not [subset for subset in rounds["second_round"] if subset in rounds["first_round"]]
+    assert selection.calibrated == calibrated
+    plain = estimate_subsets(config, gradients, str(tmp_path), calibration=runs)
+    assert Selection.read(fetch(plain)).finalists == []
+
+
+def test_what_promises_most_is_found_once(gradients: StepOutput, tmp_path: Path) -> None:
+    config, tasks = SubsetEstimationConfig(**QUICK), [f"task{index}" for index in range(6)]
+    found = promising_subsets(config, gradients, str(tmp_path), [[], tasks], 3)
+    assert len(found) == 3
+    assert not {"task4", "task5"} & set(found[0]), "their answers are wrong"
+    [made] = (tmp_path / "promising_subsets").glob("*/manifest.json")
+    before = made.stat().st_mtime_ns
+    assert promising_subsets(config, gradients, str(tmp_path), [[], tasks], 3) == found
+    assert made.stat().st_mtime_ns == before
+    fewer = promising_subsets(config, gradients, str(tmp_path), [[], tasks, found[0]], 3)
+    assert found[0] not in fewer

@@ -69,7 +69,8 @@ def test_a_language_model_is_chosen_for_trained_and_judged(
     printed = run(root, suite, base, lora_rank)
 
     events = step_events(str(root), json.loads((root / "run.json").read_text())["run_id"])
-    assert {step: events[step][-1]["status"] for step in STEPS} == dict.fromkeys(STEPS, "finished")
+    ends = {step: events[step][-1]["status"] for step in STEPS}
+    assert ends == {**dict.fromkeys(STEPS, "finished"), "target_finetuning": "reused"}
     assert "Selected for next:" in printed
     report = (root / "report.html").read_text()
     [estimates] = root.glob("subset_estimation/*/selection.json")

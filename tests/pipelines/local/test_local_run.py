@@ -38,7 +38,7 @@ SMALL = {
     "train_precision": "float32",
     "extract_precision": "float32",
 }
-COMPARISONS = {"comparisons-plan", "comparisons-0"}
+PARTS = {"calibration-plan", "calibration-0", "finalists", "choice", "comparisons-plan", "comparisons-0"}
 REUSED = {**dict.fromkeys(STEPS, "reused"), "preflight": "finished"}
 
 
@@ -94,7 +94,15 @@ def test_a_run_ends_with_the_choice_the_report_and_the_model(finished: tuple[Pat
     assert evaluation.verdict.text in printed.replace("\n", " ")
     [model] = root.glob("fine_tuned_models/*/model.safetensors")
     assert str(model.parent) in printed.replace("\n", "")
-    assert statuses(root) == dict.fromkeys(STEPS, "finished")
+    assert statuses(root) == {**dict.fromkeys(STEPS, "finished"), "target_finetuning": "reused"}
+    assert "choose" in printed
+    [choice] = root.glob("choices/*/selection.json")
+    chosen = Selection.read(choice.parent)
+    assert chosen.confirmation is not None
+    assert [run.subset for run in chosen.confirmation.runs if run.chosen] == [chosen.selected]
+    assert len(chosen.confirmation.runs) == 6
+    assert evaluation.model_of("selected").subset == chosen.selected  # type: ignore[union-attr]
+    assert not list(root.glob("candidate_models/*/model.safetensors"))
 
 
 def test_no_code_of_the_current_folder_runs(finished: tuple[Path, str]) -> None:
@@ -112,7 +120,7 @@ def test_mlflow_holds_one_parent_and_one_child_a_step(finished: tuple[Path, str]
     assert parent.data.params["fine_tune_steps"] == "4"
     assert "test_accuracy" in parent.data.metrics
     children = {run.data.tags["gradsift.step"]: run for run in runs if run is not parent}
-    assert set(children) == {*STEPS, *COMPARISONS}
+    assert set(children) == {*STEPS, *PARTS}
     assert all(child.data.tags["mlflow.parentRunId"] == parent.info.run_id for child in children.values())
     assert {each.dataset.name for each in children["meta_training"].inputs.dataset_inputs} == {
         "sst2",
@@ -151,19 +159,19 @@ def test_a_changed_setting_repeats_only_what_depends_on_it(
 @pytest.mark.slow
 def test_calibration_runs_choose_the_estimator(finished: tuple[Path, str], tiny_encoder: Path) -> None:
     root, _ = finished
-    done = call(command(root, tiny_encoder, calibrate_runs=4))
+    done = call(command(root, tiny_encoder, calibrate_runs=4, confirm_runs=0))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "calibrate" in done.stdout
+    assert "fine-tune first" in done.stdout
     [calibration] = [
         selection.calibration
         for selection in (Selection.read(path.parent) for path in root.glob("*/*/selection.json"))
-        if selection.calibration
+        if selection.calibration and not selection.finalists
     ]
     subsets = [run.subset for run in calibration.runs]
     assert len({tuple(subset) for subset in subsets}) == len(subsets) == 6
     assert min(map(len, subsets)) == 0
     assert max(map(len, subsets)) == 3
-    again = call(command(root, tiny_encoder, calibrate_runs=4))
+    again = call(command(root, tiny_encoder, calibrate_runs=4, confirm_runs=0))
     assert again.stdout.count("reused") == len(STEPS) + 1
 
 
@@ -198,9 +206,8 @@ def test_source_and_committed_yaml_run_under_the_local_runner(
     arguments |= {"output_uri": str(root), "base_model": str(tiny_encoder)}
     pipeline(**form_of(arguments))
     events = step_events(str(root), form.replace(" ", "-"))
-    assert {step: log[-1]["status"] for step, log in events.items()} == dict.fromkeys(
-        [*STEPS, *COMPARISONS], "finished"
-    )
+    ends = {step: log[-1]["status"] for step, log in events.items()}
+    assert ends == {**dict.fromkeys([*STEPS, *PARTS], "finished"), "target_finetuning": "reused"}
     [metrics] = tmp_path.rglob("evaluate/executor_output.json")
     artifacts = json.loads(metrics.read_text())["artifacts"]
     assert "confusionMatrix" in str(artifacts["confusion"])
@@ -253,7 +260,7 @@ def test_a_run_with_its_root_in_s3(
     assert call([*report, "--to", str(tmp_path / "report.html")]).returncode == 0
     assert "sst2" in (tmp_path / "report.html").read_text()
     again = call(command(root, tiny_encoder))
-    assert again.stdout.count("reused") == len(STEPS)
+    assert again.stdout.count("reused") == len(STEPS) + 3
 
 
 @pytest.mark.parametrize(

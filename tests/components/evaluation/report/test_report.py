@@ -448,6 +448,69 @@ def test_a_ridge_estimator_shows_its_ridge() -> None:
     assert page(usual()).row("estimator", "Ridge") == ["0.1"]
 
 
+def confirmed() -> dict[str, Any]:
+    """With three subsets that were fine-tuned on, one of which may not be chosen."""
+    content = usual()
+    chosen = content["selection"]["selected"]
+    run = {"estimated_loss": 0.35, "train_rows": 600, "permitted": True, "chosen": False}
+    content["selection"]["confirmation"] = {
+        "runs": [
+            {**run, "subset": ["trec"], "permitted": False, "true_loss": 0.2, "excess": interval(-0.1)},
+            {**run, "subset": chosen, "chosen": True, "true_loss": 0.3, "excess": interval(0.0)},
+            {**run, "subset": [], "true_loss": 0.4, "excess": interval(0.1)},
+        ],
+        "cost": {"runs": 3, "optimizer_steps": 120, "rows": 3840, "seconds": 60.0, "seconds_of_all": 6000.0},
+    }
+    content["selection"] |= {"seconds": 10.0, "subsets_estimated": 300}
+    content["seconds"] |= {"meta_training": 80.0, "gradient_extraction": 50.0}
+    return content
+
+
+def interval(mean: float) -> dict[str, float]:
+    return {"mean": mean, "low": mean - 0.02, "high": mean + 0.02}
+
+
+def test_a_confirmed_choice_stands_among_the_subsets_that_were_trained() -> None:
+    shown = page(confirmed())
+    assert shown.row("confirmation", "trec") == [
+        "1",
+        "600",
+        "0.3500",
+        "0.2000",
+        "-0.1500",
+        "-0.1000-0.1200 to -0.0800",
+    ]
+    assert "may not be chosen" in shown.text("confirmation")
+    assert shown.row("confirmation", "none") == [
+        "0",
+        "600",
+        "0.3500",
+        "0.4000",
+        "+0.0500",
+        "+0.1000+0.0800 to +0.1200",
+    ]
+    assert "The estimate of the chosen one was off by -0.0500 nats." in shown.text("confirmation")
+    assert "unconfirmed" not in shown.text("choice")
+
+
+def test_what_choosing_cost_stands_beside_training_on_every_subset() -> None:
+    content = confirmed()
+    assert (
+        "These 3 runs took 120 steps on 3,840 rows and 1 min 00 s; meta-training, gradients and estimates took "
+        "2 min 20 s. Together this is 3.3% of the 1 h 40 min that training on each of the 300 estimated subsets "
+        "would take, within the 5.0% that choosing should cost."
+    ) in page(content).text("confirmation")
+    content["selection"]["confirmation"]["cost"]["seconds_of_all"] = 3000.0
+    assert "6.7% of the 50 min 00 s" in page(content).text("confirmation")
+    assert "above the 5.0%" in page(content).text("confirmation")
+
+
+def test_a_choice_by_estimates_alone_is_called_unconfirmed() -> None:
+    shown = page()
+    assert "The choice is unconfirmed: it rests on estimates alone" in shown.text("choice")
+    assert "confirmation" not in shown.texts
+
+
 def test_report_without_explanations_has_no_trace_of_them() -> None:
     shown = page()
     assert not EXPLAINED & set(shown.texts)

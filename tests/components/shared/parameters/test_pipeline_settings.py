@@ -81,6 +81,7 @@ def test_every_parameter_is_described_and_every_number_bounded() -> None:
         ("extract_pods", 10**9, "Parameter extract_pods is 1000000000: expected 1,000 or less."),
         ("extract_dtype", "int8", "Parameter extract_dtype is 'int8': expected one of float16, float32."),
         ("calibrate_runs", 3, "Parameter calibrate_runs is 3: expected 0, or 4 or more."),
+        ("confirm_runs", 2, "Parameter confirm_runs is 2: expected 0, or 3 or more."),
         ("calibrate_runs", -1, "Parameter calibrate_runs is -1: expected 0 or more."),
         ("estimate_ridge", -1, "Parameter estimate_ridge is -1: expected 1e-08 or more."),
         ("estimate_ridge", math.nan, "Parameter estimate_ridge is nan: expected"),

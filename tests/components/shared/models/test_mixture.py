@@ -13,9 +13,9 @@ from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, 
 from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index, write_split
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.language_model import LanguageModel
+from gradsift.components.shared.models.mixture import write_mixture
 from gradsift.components.shared.models.model_loading import from_base
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.subset_estimation.outputs.mixture import write_mixture
 
 LABELS = {"sst2": ["negative", "positive"], "mnli": ["yes", "no"], "trec": ["person", "place"]}
 ROWS = {

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradsift.components.fine_tuning.subsets import none_all_and_random
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.records.planning import none_all_and_random
 
 
 @given(n=st.integers(1, 12), seed=st.integers(0, 100), data=st.data())

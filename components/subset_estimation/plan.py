@@ -1,0 +1,74 @@
+"""Which fine-tuning runs come before the estimates are final: the first round."""
+
+from collections.abc import Sequence
+
+from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
+from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.parameters.calibration import CalibrationConfig
+from gradsift.components.shared.parameters.confirmation import ConfirmationConfig
+from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.records.fine_tuning_runs import (
+    CANDIDATES,
+    GroupSettings,
+    PlannedRun,
+    RunGroup,
+    Weights,
+    base_digests,
+)
+from gradsift.components.shared.records.planning import CALIBRATION, group_runs, none_all_and_random, runs_of
+from gradsift.components.subset_estimation.step import promising_subsets
+
+
+def plan_first_round(
+    config: SubsetEstimationConfig,
+    calibration: CalibrationConfig,
+    confirmation: ConfirmationConfig,
+    data: StepOutput,
+    meta: StepOutput,
+    gradients: StepOutput,
+    model: ModelConfig,
+    root_uri: str,
+    parallel_runs: int = 1,
+) -> list[RunGroup]:
+    """Return the runs on none, all, random subsets and those that promise most; none where none are asked for.
+
+    Args:
+        config: how subsets are estimated; it has the runs' recipe, that of the final model, and their start.
+        calibration: how many random subsets, and how many seeds of them.
+        confirmation: how many subsets are taken by their estimates.
+        data: the prepared data.
+        meta: the meta-trained model, which knows the digests of the pretrained weights it came from.
+        gradients: the gradient store, by which subsets promise something.
+        model: the pretrained model.
+        root_uri: the run root, a local path or an `s3://` address.
+        parallel_runs: the largest number of groups.
+
+    Raises:
+        InputError: there are not that many random subsets.
+    """
+    if not calibration.runs and not confirmation.runs:
+        return []
+    prepared, recipe = PreparedData(fetch(data)), config.fine_tuning
+    runs: list[PlannedRun] = []
+    if calibration.runs:
+        subsets = none_all_and_random(prepared.auxiliary_tasks, calibration.runs, calibration.seed)
+        runs = runs_of(prepared, subsets, recipe, calibration.seeds)
+    if confirmation.runs:
+        first = _none_and_all_first(config, prepared, runs)
+        promising = promising_subsets(config, gradients, root_uri, first, confirmation.rounds[0])
+        more = runs_of(prepared, [*first, *promising], recipe, seeds=1)
+        runs += [run for run in more if run not in runs]
+    own_start = meta if config.start == "meta" else None
+    settings = GroupSettings.of(data, prepared, base_digests(meta), model, recipe, own_start)
+    weights: Weights = CANDIDATES if confirmation.runs else ""
+    return group_runs(CALIBRATION, settings, runs, root_uri, parallel_runs, weights)
+
+
+def _none_and_all_first(
+    config: SubsetEstimationConfig, data: PreparedData, runs: Sequence[PlannedRun]
+) -> list[list[str]]:
+    """Return no task, all that may be chosen, and the subsets of the runs, each once."""
+    everything = [task for task in data.auxiliary_tasks if task not in config.excluded_tasks]
+    subsets = [[], everything, *(run.subset for run in runs)]
+    return [list(subset) for subset in dict.fromkeys(map(tuple, subsets))]
