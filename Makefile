@@ -14,7 +14,7 @@ WITHOUT_TORCH := awk '/^[^ ]/ {keep = !/^(torch|triton|setuptools|nvidia-|cuda-)
 MEASURE := --quiet --benchmark-disable-gc --benchmark-columns=median --benchmark-json=build
 
 .PHONY: run test test-slow test-all bench bench-gradients bench-estimation bench-training lint compile lock images \
-	test-containers setup
+	test-containers test-pages setup
 
 run: setup
 	$(BIN)/gradsift run
@@ -31,6 +31,9 @@ test-all: setup
 
 test-containers: setup
 	$(BIN)/pytest tests/images/container_demo.py
+
+test-pages: setup
+	$(BIN)/pytest tests/browser/artifact_pages.py
 
 bench: setup
 	$(BIN)/pytest tests/benchmarks --benchmark-only
