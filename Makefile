@@ -15,7 +15,7 @@ WITHOUT_TORCH := awk '/^[^ ]/ {keep = !/^(torch|triton|setuptools|nvidia-|cuda-)
 MEASURE := --quiet --benchmark-disable-gc --benchmark-columns=median --benchmark-json=build
 
 .PHONY: run run-lm test test-slow test-all bench bench-gradients bench-estimation bench-training lint compile lock images \
-	test-containers setup
+	test-containers test-pages setup
 
 run: setup
 	$(BIN)/gradsift run
@@ -35,6 +35,9 @@ test-all: $(INSTALLED_LM)
 
 test-containers: setup
 	$(BIN)/pytest tests/images/container_demo.py
+
+test-pages: setup
+	$(BIN)/pytest tests/browser/artifact_pages.py
 
 bench: setup
 	$(BIN)/pytest tests/benchmarks --benchmark-only

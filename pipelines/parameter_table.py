@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Literal, get_args, get_origin
 
 from gradsift.components.shared.parameters.pipeline_settings import Parameter, known_parameters
 
@@ -53,9 +52,7 @@ def parameter_table() -> str:
 
 
 def _row(parameter: Parameter) -> str:
-    annotation = parameter.info.annotation
-    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
-    kind = " or ".join(f"`{each}`" for each in choices) or KINDS[parameter.kind]
+    kind = " or ".join(f"`{each}`" for each in parameter.choices) or KINDS[parameter.kind]
     name = f"**`{parameter.name}`**" if parameter.in_form else f"`{parameter.name}`"
     description = parameter.description.replace("|", "\\|")
     return f"| {name} | {kind} | `{json.dumps(parameter.default)}` | {description} |"

@@ -29,8 +29,8 @@ It trains once on everything, estimates thousands of subsets of the sources, fin
 choose one, and proves on held-out data what the choice bought.
 What: `suite` and `target` name the task, `sources` what to choose from (empty: all others), `base_model` the \
 model; `output_uri` is where results are kept and found again.
-How: `model_max_length`, `fine_tune_steps`, `calibrate_runs`, `evaluate_seeds`, `promote_model_name`; where: \
-`cpu`, `memory`, `gpus`, `gpu_type`, `train_nodes` and `platform_...`.
+How: `model_max_length`, `fine_tune_start`, `fine_tune_steps`, `calibrate_runs`, `evaluate_seeds`, \
+`promote_model_name`; where: `cpu`, `memory`, `gpus`, `gpu_type`, `train_nodes` and `platform_...`.
 All other parameters go into `settings`, a mapping such as {"meta_epochs": 1}; PARAMETERS.md describes every one."""
 CHECK_CPU, CHECK_MEMORY = "2", "8Gi"
 """What preflight gets, before any setting is resolved, and the task that cleans up after everything."""
@@ -132,6 +132,14 @@ def gradsift_pipeline(*fields: Any) -> None:
         mount_environment(task, form["platform_secret"], form["platform_settings"])
 
 
+def _with_choices(pipeline: Any) -> None:
+    """Name the values of each choice, which Kubeflow's UI draws as a list: kfp 2.17 takes no `Literal`."""
+    inputs = pipeline.pipeline_spec.root.input_definitions.parameters
+    for name, parameter in form_parameters().items():
+        for choice in parameter.choices:
+            inputs[name].literals.add(string_value=choice)
+
+
 def _without_the_unread(pipeline: Any) -> None:
     """Drop what nobody reads in the workflow of a run: its size has a limit, and each task stands there nine times.
 
@@ -156,4 +164,5 @@ def _place(module: str) -> str:
     return module.removeprefix("gradsift.components.").removesuffix(".component")
 
 
+_with_choices(gradsift_pipeline)
 _without_the_unread(gradsift_pipeline)

@@ -109,7 +109,10 @@ def test_linked_files_exist() -> None:
 
 def test_ci_runs_every_test_that_it_is_meant_to_to_its_end() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    assert all(f"make {target}\n" in script for target in ("lint", "test", "test-slow", "test-containers"))
+    assert all(
+        f"make {target}\n" in script
+        for target in ("lint", "test", "test-slow", "test-pages", "test-containers")
+    )
     assert "timeout" not in script
 
 

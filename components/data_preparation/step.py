@@ -7,7 +7,7 @@ from typing import Any
 
 from gradsift.components.data_preparation.cleaning.answer_limit import answer_limit
 from gradsift.components.data_preparation.cleaning.cleaning import CleanTask, check_labels_differ, clean_suite
-from gradsift.components.data_preparation.cleaning.statistics import markdown_table, task_statistics
+from gradsift.components.data_preparation.cleaning.statistics import markdown_statistics, task_statistics
 from gradsift.components.shared.artifacts.step_output import StepOutput, produce
 from gradsift.components.shared.data.prepared_data import PreparedTask, Split, write_index, write_split
 from gradsift.components.shared.data.suites.task_suite import TaskSuite, read_suite
@@ -82,7 +82,7 @@ def _write(folder: Path, suite: TaskSuite, target: str, tasks: list[CleanTask]) 
     with atomic_file(folder / "statistics.json") as path:
         path.write_text(json.dumps(statistics, indent=1, ensure_ascii=False), encoding="utf-8")
     with atomic_file(folder / "statistics.md") as path:
-        path.write_text(markdown_table(suite.name, statistics), encoding="utf-8")
+        path.write_text(markdown_statistics(suite.name, statistics), encoding="utf-8")
     write_index(folder, suite.name, target, [_prepared(cleaned) for cleaned in tasks])
 
 

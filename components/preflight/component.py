@@ -14,6 +14,7 @@ def preflight(
     calibrate_runs: int,
     cpu: str,
     evaluate_seeds: int,
+    fine_tune_start: str,
     fine_tune_steps: int,
     gpu_type: str,
     gpus: int,

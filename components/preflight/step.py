@@ -123,11 +123,11 @@ def _check_suite(
 
 
 def markdown(findings: list[Finding], warnings: Collection[str]) -> str:
-    """Return a table of the findings; what is not fine is wrong, or but a warning in some checks."""
-    rows = "\n".join(
-        f"| {_mark(each, warnings)} | {each.check} | {markdown_text(each.words)} |" for each in findings
+    """Return the findings as a list; what is not fine is wrong, or but a warning in some checks."""
+    lines = (
+        f"- **{_mark(each, warnings)}** {each.check}: {markdown_text(each.words)}\n" for each in findings
     )
-    return f"# Preflight\n\n| | check | finding |\n|---|---|---|\n{rows}\n"
+    return f"# Preflight\n\n{''.join(lines)}"
 
 
 def log_lines(findings: list[Finding], warnings: Collection[str]) -> list[str]:

@@ -4,7 +4,6 @@ from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.documents.texts import markdown_text
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.records.evaluation_results import Evaluation
-from gradsift.components.shared.storage.addresses import join_uri
 
 REPORT = "report.html"
 
@@ -19,11 +18,13 @@ def summary_of(evaluation: StepOutput, model: StepOutput, decision: str | None) 
     """
     found = Evaluation.read(fetch(evaluation, [Evaluation.FILE]))
     subset = found.chosen.subset
+    root, *report = evaluation.uri.rsplit("/", 2)
     facts = {
         "Selected": markdown_text(", ".join(subset)) if subset else "no source",
         "Gain": markdown_text(found.verdict.text),
-        "Report": f"artifact `report` of the task `evaluate`, and `{join_uri(evaluation.uri, REPORT)}`",
-        "Model": f"`{model.uri}`",
+        "Run root": f"`{root}`",
+        "Report": f"artifact `report` of the task `evaluate`; in the run root `{'/'.join([*report, REPORT])}`",
+        "Model": f"in the run root `{'/'.join(model.uri.rsplit('/', 2)[1:])}`",
         "Registered": "no, as `promote_model_name` is empty" if decision is None else markdown_text(decision),
     }
     lines = [f"- **{name}**: {text}" for name, text in facts.items()]

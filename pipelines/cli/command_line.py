@@ -1,6 +1,7 @@
 """The command line: `gradsift run`, `submit`, `schedule`, `fidelity`, `report`, `compile`, `store` and others."""
 
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -129,12 +130,21 @@ def report(
 @app.command(name="compile")
 def compile_to(
     to: Annotated[Path, typer.Option(help="File to write.")] = Path("pipeline.yaml"),
+    release: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            help="Release of Kubeflow Pipelines; one before 2.16 takes no drop-down lists in the form.",
+        ),
+    ] = "2.17",
 ) -> None:
     """Compile the pipeline to YAML for Kubeflow."""
     from gradsift.components.shared.storage.local import atomic_file
     from gradsift.pipelines.kubeflow.objects import compile_pipeline
 
-    compiled = compile_pipeline()
+    if not re.match(r"\d+\.\d+", release):
+        raise InputError(f"The release in --for is {release!r}: expected one such as 2.15.")
+    compiled = compile_pipeline(release)
     with atomic_file(to) as path:
         path.write_text(compiled.yaml)
     console.print(f"Pipeline: {to}")
@@ -146,8 +156,8 @@ def upload(host: Host = None, namespace: Namespace = None) -> None:
     from gradsift.pipelines.kubeflow.client import open_kubeflow
     from gradsift.pipelines.kubeflow.objects import compile_pipeline, ensure_version
 
-    pipeline = compile_pipeline()
     kubeflow = open_kubeflow(host, namespace)
+    pipeline = compile_pipeline(kubeflow.release)
     version = ensure_version(kubeflow, pipeline)
     url = kubeflow.url(f"pipelines/details/{version.pipeline_id}/version/{version.pipeline_version_id}")
     console.print(f"Pipeline: {url}", markup=False, highlight=False, soft_wrap=True)
@@ -174,8 +184,8 @@ def submit(
 
     parameters = given_parameters({}, file, settings)
     PipelineSettings.of(parameters)
-    pipeline = compile_pipeline()
     kubeflow = open_kubeflow(host, namespace)
+    pipeline = compile_pipeline(kubeflow.release)
     run_id = submission.submit(kubeflow, pipeline, form_of(parameters), experiment, run_name, service_account)
     url = kubeflow.url(f"runs/details/{run_id}")
     console.print(f"Run: {url}", markup=False, highlight=False, soft_wrap=True)

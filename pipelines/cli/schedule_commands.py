@@ -43,7 +43,8 @@ def apply(file: File, host: Host = None, namespace: Namespace = None) -> None:
     from gradsift.pipelines.kubeflow.schedules import read_schedules
 
     schedules = read_schedules(file)
-    for change in make(open_kubeflow(host, namespace), schedules, compile_pipeline()):
+    kubeflow = open_kubeflow(host, namespace)
+    for change in make(kubeflow, schedules, compile_pipeline(kubeflow.release)):
         _print(f"{change.name}: {DONE[change.action]}{_when(change)}")
 
 
@@ -57,7 +58,7 @@ def diff(file: File, host: Host = None, namespace: Namespace = None) -> None:
 
     schedules = read_schedules(file)
     kubeflow = open_kubeflow(host, namespace)
-    version = compile_pipeline().version
+    version = compile_pipeline(kubeflow.release).version
     for change in plan(schedules, version, runs_of(kubeflow, schedules.owner)):
         _print(f"{change.name}: {change.action}{_when(change)}")
         if change.wanted and change.action == "replace":

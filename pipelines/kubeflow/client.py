@@ -59,11 +59,13 @@ class Kubeflow:
     Attributes:
         client: the client; `client.runs`, `client.experiments` and so on hold the requests.
         namespace: the user's namespace; empty where Kubeflow has one user.
+        release: release of the server, as it names it itself; empty where it does not.
     """
 
     def __init__(self, client: QuietClient, namespace: str) -> None:
         self.client = client
         self.namespace = namespace
+        self.release = ""
         self.host = client.configuration.host
 
     def call(
@@ -167,7 +169,8 @@ def open_kubeflow(host: str | None, namespace: str | None) -> Kubeflow:
         client.healthzs.healthz_service_get_healthz, retry_timeout=FIRST_RETRY_TIMEOUT, _preload_content=False
     )
     try:
-        many_users = json.loads(answer.data).get("multi_user", False)
+        health = json.loads(answer.data)
+        many_users, kubeflow.release = health.get("multi_user", False), health.get("tag_name") or ""
     except (ValueError, AttributeError):
         raise KubeflowDownError(
             f"The address {kubeflow.host} answers, but not as Kubeflow Pipelines does: expected the address of its "

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from gradsift.pipelines.text_channels import non_text_channels
 
 MAX_NAME = 255
 """Number of characters that Kubeflow keeps of a name; it answers to a longer one as if it were down."""
+CHOICES_RELEASE = (2, 16)
+"""First release of Kubeflow Pipelines that takes the choices of a form's field; older ones refuse the pipeline."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,12 @@ class CompiledPipeline:
         }
 
 
-def compile_pipeline() -> CompiledPipeline:
+def compile_pipeline(release: str = "2.17") -> CompiledPipeline:
     """Compile the pipeline.
+
+    Args:
+        release: release of the server that is to take it. Where it is older than 2.16 or says nothing, fields of
+            the form have no choices, which every server takes.
 
     Raises:
         InputError: Kubeflow's driver would drop a resource, as its amount is not a text.
@@ -82,9 +89,22 @@ def compile_pipeline() -> CompiledPipeline:
         path = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(gradsift_pipeline, str(path))
         compiled = CompiledPipeline(path.read_text())
+    if not _takes_choices(release):
+        compiled = _without_choices(compiled)
     if problems := non_text_channels(compiled.documents):
         raise InputError(numbered(problems))
     return compiled
+
+
+def _takes_choices(release: str) -> bool:
+    numbers = re.match(r"v?(\d+)\.(\d+)", release)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= CHOICES_RELEASE
+
+
+def _without_choices(pipeline: CompiledPipeline) -> CompiledPipeline:
+    for each in pipeline.documents[0]["root"]["inputDefinitions"]["parameters"].values():
+        each.pop("literals", None)
+    return CompiledPipeline(yaml.safe_dump_all(pipeline.documents))
 
 
 def ensure_version(kubeflow: Kubeflow, pipeline: CompiledPipeline) -> V2beta1PipelineVersionReference:

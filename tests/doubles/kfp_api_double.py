@@ -40,6 +40,8 @@ class KfpApi:
         pipelines, versions, experiments, runs, recurring_runs: what exists, by id, in order of creation.
         token: the bearer token that every request has to carry; None lets all in.
         multi_user: whether things belong to namespaces.
+        release: the release that its health names.
+        literals: whether its form of a pipeline has `literals`, as since 2.16.
         lost_switches: how many of the next requests to enable or disable are answered, then lost in a restart.
         max_page_size: largest page of a listing, whatever is asked for.
         script: states that a started run goes through, one each time it is asked for: a run's fields.
@@ -56,6 +58,8 @@ class KfpApi:
         self.recurring_runs: dict[str, Thing] = {}
         self.token: str | None = None
         self.multi_user = False
+        self.release = "2.17.0"
+        self.literals = True
         self.lost_switches = 0
         self.max_page_size = 200
         self.script: list[Thing] = []
@@ -96,12 +100,13 @@ class KfpApi:
     def _dispatch(self, request: str, query: dict[str, str], headers: dict[str, str], body: bytes) -> Answer:
         if request == "GET /healthz":
             store = {"multi_user": self.multi_user, "pipeline_store": "database"}
-            return 200, {"commit_sha": "unknown", "tag_name": "2.17.0", **store}
+            return 200, {"commit_sha": "unknown", "tag_name": self.release, **store}
         for pattern, handler in ROUTES.items():
             if match := re.fullmatch(pattern, request):
-                content = (
-                    uploaded_pipeline(headers, body) if "/upload" in request else json.loads(body or b"{}")
-                )
+                if "/upload" in request:
+                    content = uploaded_pipeline(headers, body, self.literals)
+                else:
+                    content = json.loads(body or b"{}")
                 return 200, _without_empty(handler(self, *match.groups(), query, content))
         raise RefusalError(404, "Not Found")
 

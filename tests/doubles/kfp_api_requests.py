@@ -57,6 +57,9 @@ PARAMETER_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+INVALID = "Failed to create a pipeline version: the pipeline spec is invalid"
+
+
 class RefusalError(Exception):
     """An answer other than 200."""
 
@@ -65,8 +68,11 @@ class RefusalError(Exception):
         self.status = status
 
 
-def uploaded_pipeline(headers: dict[str, str], body: bytes) -> Thing:
-    """Return the pipeline of a multipart body: its specification, with that of its platform if there is one."""
+def uploaded_pipeline(headers: dict[str, str], body: bytes, literals: bool) -> Thing:
+    """Return the pipeline of a multipart body: its specification, with that of its platform if there is one.
+
+    Where the format has no `literals`, a pipeline that has them is as invalid as one with any unknown field.
+    """
     head = f"Content-Type: {headers['content-type']}\r\n\r\n".encode()
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
     (part,) = message.iter_parts()
@@ -77,7 +83,10 @@ def uploaded_pipeline(headers: dict[str, str], body: bytes) -> Thing:
     except yaml.YAMLError:
         documents = []
     if not documents or not isinstance(documents[0], dict) or "pipelineInfo" not in documents[0]:
-        raise RefusalError(400, "Failed to create a pipeline version: the pipeline spec is invalid")
+        raise RefusalError(400, INVALID)
+    inputs = documents[0].get("root", {}).get("inputDefinitions", {}).get("parameters", {})
+    if not literals and any("literals" in each for each in inputs.values()):
+        raise RefusalError(400, INVALID)
     if len(documents) == 1:
         return dict(documents[0])
     return dict(zip(("pipeline_spec", "platform_spec"), documents, strict=True))

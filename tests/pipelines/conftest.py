@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ VARIABLES = (
     "KF_PIPELINES_SA_TOKEN_PATH",
     "SSL_CERT_FILE",
 )
+compile_once = cache(compile_pipeline)
 CommandLine = Callable[..., tuple[int, str, str]]
 
 
@@ -44,16 +46,14 @@ def kfp_api() -> KfpApi:
 
 @pytest.fixture(scope="session")
 def compiled_pipeline() -> CompiledPipeline:
-    """Compile the pipeline once for all tests."""
-    return compile_pipeline()
+    """Compile the pipeline, once for all tests."""
+    return compile_once(KfpApi().release)
 
 
 @pytest.fixture
-def kfp_host(
-    kfp_api: KfpApi, clock: Clock, compiled_pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
+def kfp_host(kfp_api: KfpApi, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Serve that API and return its address, which the command line knows too; nothing reaches a run root on S3."""
-    monkeypatch.setattr(objects, "compile_pipeline", lambda: compiled_pipeline)
+    monkeypatch.setattr(objects, "compile_pipeline", compile_once)
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):

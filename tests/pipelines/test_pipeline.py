@@ -164,6 +164,13 @@ def test_the_form_is_the_pipelines_interface() -> None:
     assert (inputs[SETTINGS].type, inputs[SETTINGS].default) == ("Dict", {})
 
 
+def test_every_choice_of_the_form_names_its_values(compiled: list[dict[str, Any]]) -> None:
+    fields = compiled[0]["root"]["inputDefinitions"]["parameters"]
+    choices = {name: list(each.choices) for name, each in form_parameters().items() if each.choices}
+    assert choices == {"fine_tune_start": ["base", "meta"]}
+    assert {name: each["literals"] for name, each in fields.items() if "literals" in each} == choices
+
+
 def test_the_description_names_the_fields_of_the_form() -> None:
     description = gradsift_pipeline.pipeline_spec.pipeline_info.description
     assert len(description.splitlines()) == 5

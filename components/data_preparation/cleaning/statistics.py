@@ -1,4 +1,4 @@
-"""What was prepared, task by task: as JSON values and as a Markdown table."""
+"""What was prepared, task by task: as JSON values and in Markdown."""
 
 from collections import Counter
 from typing import Any
@@ -9,21 +9,6 @@ from gradsift.components.data_preparation.cleaning.cleaning import CleanTask, de
 from gradsift.components.shared.data.prepared_data import Split
 from gradsift.components.shared.data.suites.task import AnyRow, Row, Task
 from gradsift.components.shared.documents.texts import markdown_text
-
-COLUMNS = [
-    "Task",
-    "Role",
-    "Train rows",
-    "Val rows",
-    "Test rows",
-    "Labels",
-    "Most common label",
-    "Words, median / p95",
-    "Removed train rows",
-    "Cut train rows",
-    "Harmed by",
-    "Licence",
-]
 
 
 def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
@@ -50,17 +35,19 @@ def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
     }
 
 
-def markdown_table(suite: str, statistics: list[dict[str, Any]]) -> str:
-    """Return the statistics of all tasks as a Markdown document."""
+def markdown_statistics(suite: str, statistics: list[dict[str, Any]]) -> str:
+    """Return the statistics of all tasks as a Markdown document, a narrow table and a list of what is long.
+
+    Kubeflow's UI shows it in a panel of 600 pixels.
+    """
     lines = [
         f"# Task suite {markdown_text(suite)}",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + " --- |" * len(COLUMNS),
-        *(
-            "| " + " | ".join(markdown_text(cell) for cell in _table_row(entry)) + " |"
-            for entry in statistics
-        ),
+        "| Task | Train rows | Val | Test |",
+        "| --- | ---: | ---: | ---: |",
+        *(_table_row(entry) for entry in statistics),
+        "",
+        *(f"- **{markdown_text(entry['task'])}**: {_details(entry)}" for entry in statistics),
         "",
         "Rows with the same text count as duplicates even where their labels differ: the first one stays.",
         "Val and test rows of auxiliary tasks are not kept; they were used to find train rows that leak.",
@@ -68,24 +55,30 @@ def markdown_table(suite: str, statistics: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table_row(entry: dict[str, Any]) -> list[str]:
+def _table_row(entry: dict[str, Any]) -> str:
     rows: dict[Split, int] = entry["rows"]
-    common = "-"
-    if entry["labels"]:
-        label, count = max(entry["labels"].items(), key=lambda item: item[1])
-        common = f"{label} ({count / rows['train']:.0%})"
-    return [
-        entry["task"],
-        entry["role"],
-        *(str(rows.get(split, "-")) for split in ("train", "val", "test")),
-        str(len(entry["labels"]) or "written"),
-        common,
-        f"{entry['words']['median']:.0f} / {entry['words']['p95']:.0f}",
-        described(entry["removed"]["train"]),
-        "-" if entry["cut"] is None else str(entry["cut"]["train"]),
-        entry["corruption"] or "-",
-        entry["licence"] or "not stated",
+    target = " (target)" if entry["role"] == "target" else ""
+    counts = " | ".join(str(rows.get(split, "-")) for split in ("train", "val", "test"))
+    return f"| {markdown_text(entry['task'])}{target} | {counts} |"
+
+
+def _details(entry: dict[str, Any]) -> str:
+    """Return what is known of a task's rows beside their number, and its licence."""
+    labels, words = entry["labels"], entry["words"]
+    details = [
+        f"{words['median']:.0f} words per row ({words['p95']:.0f} at the 95th percentile)",
+        f"train rows removed: {described(entry['removed']['train'])}",
     ]
+    if entry["cut"] is not None:
+        details.append(f"train rows cut: {entry['cut']['train']}")
+    if labels:
+        common = max(labels, key=labels.get)
+        details.append(f"{len(labels)} labels, {common} for {labels[common] / entry['rows']['train']:.0%}")
+    else:
+        details.append("answers are written")
+    if entry["corruption"]:
+        details.append(f"harmed by: {entry['corruption']}")
+    return markdown_text("; ".join([*details, f"licence: {entry['licence'] or 'not stated'}"]))
 
 
 def _label_counts(task: Task) -> dict[str, int]:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, Literal, Self, get_origin, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
 
@@ -104,8 +104,15 @@ class Parameter:
     @property
     def kind(self) -> type:
         """Its type as Kubeflow has it: a choice is a text."""
-        origin = get_origin(self.info.annotation) or self.info.annotation
-        return str if origin is Literal else origin  # type: ignore[return-value]  # lists and mappings by their origin
+        if self.choices:
+            return str
+        return get_origin(self.info.annotation) or self.info.annotation  # type: ignore[return-value]  # lists and mappings by their origin
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that it may have, if it is a choice between a few."""
+        annotation = self.info.annotation
+        return get_args(annotation) if get_origin(annotation) is Literal else ()
 
     @property
     def in_form(self) -> bool:

@@ -160,7 +160,8 @@ class FineTuningStart(Settings):
 
     GROUP: ClassVar[str] = "fine_tune"
 
-    start: Start = Field(
+    start: Start = form_field(
+        "fine_tune_start",
         "base",
         description="the weights that every fine-tuning run starts from: `base`, the pretrained ones, or `meta`, "
         "those that meta-training left, which have seen every source.",

@@ -69,7 +69,7 @@ def test_an_auxiliary_tasks_held_out_rows_are_not_written_but_guard_train_rows(
     assert rows[0]["text"] not in data.split("films", "train")["text"]
     statistics = json.loads((Path(output.uri) / "statistics.json").read_text())
     assert statistics[1]["removed"]["train"] == {"in_val_or_test": 1}
-    assert "| films | target | 5 | 2 | 2 |" in (Path(output.uri) / "statistics.md").read_text()
+    assert "| films (target) | 5 | 2 | 2 |" in (Path(output.uri) / "statistics.md").read_text()
 
 
 def test_a_corrupted_copy_is_marked(suite: Any, tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ def problem(tmp_path: Path, **changes: Any) -> str:
     return str(error.value)
 
 
-def test_all_in_order_is_a_table_and_leaves_nothing_but_its_record(tmp_path: Path) -> None:
+def test_all_in_order_is_a_list_and_leaves_nothing_but_its_record(tmp_path: Path) -> None:
     root = tmp_path / "root"
     preflight(form_of({"output_uri": str(root)}), tmp_path / "report.md")
     report = (tmp_path / "report.md").read_text()
-    assert report.count("| ok |") == 6
+    assert report.count("- **ok** ") == 6
     assert "demo has the target sst2 and 11 auxiliary tasks" in report
     assert {path.name for path in root.rglob("*") if path.is_file()} == {"preflight.jsonl"}
     assert step_events(str(root), "some-run")["preflight"][-1]["status"] == "finished"
@@ -145,7 +145,7 @@ def test_half_of_a_pair_of_credentials(tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_mlflow_server_that_is_down_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     preflight({**defaults(), "output_uri": str(tmp_path / "root")}, tmp_path / "report.md")
-    assert "| warning | MLflow |" in (tmp_path / "report.md").read_text()
+    assert "- **warning** MLflow: " in (tmp_path / "report.md").read_text()
 
 
 def test_so_is_a_database_that_is_down_and_it_is_given_up_soon(
@@ -156,7 +156,7 @@ def test_so_is_a_database_that_is_down_and_it_is_given_up_soon(
     preflight({**defaults(), "output_uri": str(tmp_path / "root")}, tmp_path / "report.md")
     assert time.monotonic() - began < 20
     report = (tmp_path / "report.md").read_text()
-    assert "| warning | MLflow |" in report
+    assert "- **warning** MLflow: " in report
     assert "refused" in report
     assert "s3cret" not in report
 
@@ -166,7 +166,7 @@ def test_but_where_a_model_is_to_be_registered_mlflow_is_needed(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert "MLFLOW_TRACKING_URI names does not answer" in problem(tmp_path, promote_model_name="reviews")
-    assert "| wrong | MLflow |" in (tmp_path / "report.md").read_text()
+    assert "- **wrong** MLflow: " in (tmp_path / "report.md").read_text()
 
 
 def test_an_mlflow_server_that_answers(mlflow_experiment: str, tmp_path: Path) -> None:

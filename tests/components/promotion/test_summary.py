@@ -3,17 +3,11 @@
 from pathlib import Path
 
 import pytest
+from evaluation_output import evaluation
 
 from gradsift.components.promotion.summary import summary_of, unchanged
-from gradsift.components.shared.artifacts.step_output import StepOutput, produce
+from gradsift.components.shared.artifacts.step_output import StepOutput
 from gradsift.components.shared.parameters.promotion import PromotionConfig
-from gradsift.components.shared.records.evaluation_results import (
-    EvaluatedModel,
-    Evaluation,
-    Interval,
-    SeedRun,
-    Verdict,
-)
 
 
 @pytest.fixture
@@ -21,53 +15,20 @@ def model(tmp_path: Path) -> StepOutput:
     return StepOutput(f"{tmp_path}/fine_tuned_models/1", "0f", {})
 
 
-def evaluation(root: Path, subset: list[str]) -> StepOutput:
-    exact = {name: Interval(mean=0.5, low=0.4, high=0.6) for name in ("loss", "accuracy")}
-    selected = EvaluatedModel(
-        name="selected",
-        subset=subset,
-        runs=[SeedRun(seed=0, val_loss=0.5, test={"loss": 0.5, "accuracy": 0.5})],
-        test=exact,
-        true_val_loss=0.5,
-        true_val_loss_sd=0.0,
-        estimated_loss=0.5,
-        estimated_standard_error=0.0,
-    )
-    found = Evaluation(
-        target="sst2",
-        labels=["no", "yes"],
-        val_rows=1,
-        test_rows=1,
-        optimizer_steps=1,
-        batch_size=1,
-        seeds=1,
-        models=[selected],
-        base_model=None,
-        confusion=None,
-        spearman=None,
-        verdict=Verdict(helped=True, text="It gained 2.1 points over target_only."),
-        difference_to=[],
-    )
-
-    def work(folder: Path) -> dict[str, object]:
-        found.write(folder)
-        return {}
-
-    return produce(str(root), "evaluation", {"subset": subset}, work)
-
-
 def test_it_names_selection_gain_report_model_and_what_was_registered(
     tmp_path: Path, model: StepOutput
 ) -> None:
     made = evaluation(tmp_path, ["mr_flipped", "trec"])
+    key = Path(made.uri).name
     text = summary_of(made, model, "Version 7 of my_model is champion.")
     assert text.splitlines() == [
         "# Fine-tuned for sst2",
         "",
         r"- **Selected**: mr\_flipped, trec",
         r"- **Gain**: It gained 2.1 points over target\_only.",
-        f"- **Report**: artifact `report` of the task `evaluate`, and `{made.uri}/report.html`",
-        f"- **Model**: `{model.uri}`",
+        f"- **Run root**: `{tmp_path}`",
+        f"- **Report**: artifact `report` of the task `evaluate`; in the run root `evaluation/{key}/report.html`",
+        "- **Model**: in the run root `fine_tuned_models/1`",
         r"- **Registered**: Version 7 of my\_model is champion.",
     ]
 

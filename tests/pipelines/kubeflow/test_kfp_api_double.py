@@ -203,6 +203,14 @@ def test_a_value_that_is_no_literal_is_refused(kfp_api: KfpApi, client: kfp.Clie
     assert "does not match any of the allowed literal values" in error.value.body
 
 
+def test_a_server_before_literals_refuses_them(kfp_api: KfpApi, client: kfp.Client) -> None:
+    kfp_api.literals = False
+    with pytest.raises(ApiException) as error:
+        _fill(client)
+    assert error.value.status == 400
+    assert "the pipeline spec is invalid" in error.value.body
+
+
 def test_a_run_without_experiment_and_version_gets_the_default_ones(client: kfp.Client) -> None:
     pipeline, _, _ = _fill(client)
     newest = client.upload_pipeline_version(PIPELINE, "v2", pipeline_id=pipeline).pipeline_version_id

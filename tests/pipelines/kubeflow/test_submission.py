@@ -3,9 +3,11 @@
 import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from doubles.kfp_api_double import KfpApi
+from doubles.schedules import NIGHTLY
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.pipeline_settings import form_of
@@ -61,6 +63,59 @@ def test_a_second_run_reuses_version_and_experiment(
     assert [(run["display_name"], run["service_account"]) for run in kfp_api.runs.values()] == [
         ("mine", "trainer")
     ] * 2
+
+
+@pytest.mark.parametrize("command", [("upload",), ("submit",), ("schedule", "apply", "-f")])
+@pytest.mark.parametrize(
+    ("release", "takes"),
+    [
+        ("2.17.0", True),
+        ("2.16.0-rc.1", True),
+        ("v3.0.1", True),
+        ("2.15.2", False),
+        ("2.9.0", False),
+        ("", False),
+    ],
+)
+def test_a_server_gets_the_choices_that_it_takes(
+    kfp_api: KfpApi,
+    kfp_host: str,
+    gradsift: CommandLine,
+    file: Callable[..., str],
+    command: tuple[str, ...],
+    release: str,
+    takes: bool,
+) -> None:
+    kfp_api.release, kfp_api.literals = release, takes
+    schedules = [file(NIGHTLY)] if "-f" in command else []
+    assert gradsift(*command, *schedules)[::2] == (0, "")
+    (version,) = kfp_api.versions.values()
+    fields = version["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
+    assert ("literals" in fields["fine_tune_start"]) is takes
+    if schedules:
+        plan = gradsift("schedule", "diff", *command[2:], *schedules)[1]
+        assert plan == "nightly: keep (0 0 2 * * * UTC)\n"
+
+
+@pytest.mark.parametrize(("release", "takes"), [((), True), (("--for", "2.15"), False)])
+def test_a_pipeline_is_compiled_for_a_release(
+    gradsift: CommandLine, tmp_path: Path, release: tuple[str, ...], takes: bool
+) -> None:
+    path = tmp_path / "pipeline.yaml"
+    assert gradsift("compile", "--to", str(path), *release)[0] == 0
+    pipeline = CompiledPipeline(path.read_text())
+    newest = compile_pipeline().documents
+    assert (pipeline.documents == newest) is takes
+    for each in newest[0]["root"]["inputDefinitions"]["parameters"].values():
+        each.pop("literals", None)
+    assert (pipeline.documents == newest) is not takes
+
+
+def test_a_release_that_is_none(gradsift: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    error = "Error: The release in --for is 'old': expected one such as 2.15.\n"
+    assert gradsift("compile", "--to", str(path), "--for", "old") == (2, "", error)
+    assert not path.exists()
 
 
 def test_the_version_is_named_by_what_counts() -> None:

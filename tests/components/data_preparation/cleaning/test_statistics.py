@@ -3,7 +3,7 @@
 import json
 
 from gradsift.components.data_preparation.cleaning.cleaning import CleanTask
-from gradsift.components.data_preparation.cleaning.statistics import markdown_table, task_statistics
+from gradsift.components.data_preparation.cleaning.statistics import markdown_statistics, task_statistics
 from gradsift.components.shared.data.suites.task import GenerationRow, Row, Task
 
 
@@ -29,20 +29,21 @@ def test_the_numbers_are_those_of_the_rows() -> None:
     }
 
 
-def test_the_table_has_a_row_a_task_and_keeps_its_columns() -> None:
+def test_a_table_has_the_numbers_and_a_list_what_is_long() -> None:
     entries = [
         task_statistics(cleaned(), "films"),
         task_statistics(cleaned("a|b\n<i>", corruption="flip_labels"), "books"),
     ]
-    lines = markdown_table("my suite", entries).splitlines()
+    lines = markdown_statistics("my suite", entries).splitlines()
     assert lines[0] == "# Task suite my suite"
-    assert lines[4] == "| films | target | 4 | 1 | - | 3 | bad (75%) | 3 / 4 | 2 duplicate | - | - | MIT |"
-    assert lines[5] == (
-        r"| films | auxiliary | 4 | 1 | - | 3 | bad (75%) | 3 / 4 | 2 duplicate | - | flip\_labels "
-        r"| a\|b \<i\> |"
+    assert lines[4:6] == ["| films (target) | 4 | 1 | - |", "| films | 4 | 1 | - |"]
+    assert {line.count("|") for line in lines[2:6]} == {5}
+    rows = (
+        "3 words per row (4 at the 95th percentile); train rows removed: 2 duplicate; 3 labels, bad for 75%"
     )
-    assert {line.replace(r"\|", "").count("|") for line in lines[2:6]} == {13}
-    assert "where their labels differ: the first one stays" in lines[7]
+    assert lines[7] == f"- **films**: {rows}; licence: MIT"
+    assert lines[8] == rf"- **films**: {rows}; harmed by: flip\_labels; licence: a\|b \<i\>"
+    assert "where their labels differ: the first one stays" in lines[10]
 
 
 def test_written_answers_have_no_labels_to_count() -> None:
@@ -50,5 +51,9 @@ def test_written_answers_have_no_labels_to_count() -> None:
     task = Task("sums", [], {"train": rows})  # type: ignore[dict-item]
     statistics = task_statistics(CleanTask(task, {"train": {"too_long": 2}}, {"train": 1}), "sums")
     assert (statistics["labels"], statistics["words"]) == ({}, {"median": 2.0, "p95": 2.9})
-    line = markdown_table("s", [statistics]).splitlines()[4]
-    assert line == "| sums | target | 3 | - | - | written | - | 2 / 3 | 2 too long | 1 | - | not stated |"
+    lines = markdown_statistics("s", [statistics]).splitlines()
+    assert lines[4] == "| sums (target) | 3 | - | - |"
+    assert lines[6] == (
+        "- **sums**: 2 words per row (3 at the 95th percentile); train rows removed: 2 too long; "
+        "train rows cut: 1; answers are written; licence: not stated"
+    )

@@ -37,7 +37,7 @@ def test_and_is_a_warning_of_preflight(
 ) -> None:
     monkeypatch.setenv("KFP_RUN_ID", "some-run")
     preflight(form_of({"output_uri": str(tmp_path / "root")}), tmp_path / "report.md")
-    assert "| warning | MLflow |" in (tmp_path / "report.md").read_text()
+    assert "- **warning** MLflow: " in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize("named_by", ["name", "id"])

@@ -1,0 +1,126 @@
+"""Contents of reports, from the usual one to the widest, and the pages that they give."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from gradsift.components.evaluation.report.report import ReportContent, render_report
+
+FOLDER = Path(__file__).parent / "components" / "evaluation" / "report"
+CONTENT = json.loads((FOLDER / "report_content.json").read_text(encoding="utf-8"))
+EXPLANATIONS = json.loads((FOLDER / "report_explanations.json").read_text(encoding="utf-8"))
+
+
+def usual() -> dict[str, Any]:
+    return deepcopy(CONTENT)
+
+
+def without_gain() -> dict[str, Any]:
+    content = usual()
+    chosen = content["evaluation"]["models"][0]
+    chosen["test"]["accuracy"] = {"mean": 0.8919, "low": 0.8779, "high": 0.9059}
+    content["evaluation"]["difference_to"][0]["test"] |= {
+        "accuracy": {"mean": -0.0034, "low": -0.0161, "high": 0.0093},
+        "loss": {"mean": 0.0048, "low": -0.0105, "high": 0.0201},
+    }
+    content["evaluation"]["verdict"] = {"helped": False, "text": "Nothing was gained by choosing."}
+    return content
+
+
+def bare() -> dict[str, Any]:
+    """Nothing chosen by a method without a path, one seed, and every optional part missing."""
+    content = without_gain() | {"statistics": [], "settings": {}, "versions": {}, "seconds": {}}
+    content["selection"] |= {"selected": [], "path": [], "method": "best_of_m"}
+    content["evaluation"] |= {"seeds": 1, "spearman": None, "base_model": None, "difference_to": []}
+    for model in content["evaluation"]["models"]:
+        model |= {"runs": model["runs"][:1], "true_val_loss_sd": 0.0}
+    return content
+
+
+def sixty_tasks() -> dict[str, Any]:
+    content = usual()
+    tasks = [f"task{number}_scan_structured_text_generation_command_action_short" for number in range(60)]
+    chosen = tasks[:30]
+    step, score = content["selection"]["path"][1], content["selection"]["task_scores"][0]
+    content["selection"] |= {
+        "auxiliary_tasks": tasks,
+        "selected": chosen,
+        "path": [step | {"task": task, "subset": tasks[: number + 1]} for number, task in enumerate(chosen)],
+        "task_scores": [score | {"task": task, "selected": task in chosen} for task in tasks],
+    }
+    for holder in (*content["selection"]["methods"], *content["evaluation"]["models"]):
+        holder["subset"] = chosen
+    content["statistics"] = [entry | {"task": task} for task in tasks for entry in content["statistics"][:1]]
+    return content
+
+
+def explained() -> dict[str, Any]:
+    """With every optional explanation, and a search that went on after the chosen step."""
+    content, explanations = usual(), deepcopy(EXPLANATIONS)
+    shares = explanations.pop("shares")
+    selection = content["selection"]
+    for score in selection["task_scores"]:
+        score["share"] = shares[score["task"]]
+    selection |= explanations | {"calibrated": True}
+    subset = ["mr", "subj", "trec", "dbpedia"]
+    selection["path"].append(
+        selection["path"][-1]
+        | {"action": "swap", "task": "trec", "removed": "mnli", "subset": subset, "estimated_loss": 0.3598}
+    )
+    return content
+
+
+def explained_sixty_tasks() -> dict[str, Any]:
+    content = sixty_tasks()
+    tasks = content["selection"]["auxiliary_tasks"]
+    values = [
+        [0.001 * ((row + column) % 7 - 3) * (row != column) for column in range(30)] for row in range(30)
+    ]
+    content["selection"] |= {
+        "synergy": {"tasks": tasks[:30], "values": values},
+        "task_map": {
+            "tasks": ["sst2", *tasks],
+            "x": [number % 9 for number in range(61)],
+            "y": [number % 7 for number in range(61)],
+            "cluster": [number % 2 for number in range(61)],
+        },
+    }
+    return content
+
+
+def written() -> dict[str, Any]:
+    """Of a target whose answers are texts: other metrics, samples in place of the confusion matrix."""
+
+    def renamed(metrics: dict[str, Any]) -> dict[str, Any]:
+        loss, first, second = metrics.values()
+        return {"loss": loss, "rouge_l": first, "exact_match": second, "token_accuracy": second}
+
+    content = usual()
+    evaluation = content["evaluation"]
+    for model in evaluation["models"]:
+        model["test"] = renamed(model["test"])
+        for run in model["runs"]:
+            run["test"] = renamed(run["test"])
+    for difference in evaluation["difference_to"]:
+        difference["test"] = renamed(difference["test"])
+    samples = [
+        {
+            "id": "gsm_1",
+            "prompt": "1 + 1?\nThink.",
+            "expected": ["2", "two"],
+            "written": "It is 2",
+            "right": True,
+        },
+        {"id": "gsm_7", "prompt": "2 + 2?", "expected": ["4"], "written": "", "right": False},
+    ]
+    base = renamed(evaluation["base_model"])
+    evaluation |= {"labels": [], "confusion": None, "samples": samples, "base_model": base}
+    return content
+
+
+def rendered(content: dict[str, Any]) -> str:
+    return render_report(ReportContent(**content))
+
+
+VARIANTS = [usual, without_gain, bare, sixty_tasks, explained, explained_sixty_tasks, written]
