@@ -32,12 +32,19 @@ class AnswerLimit:
     decided_by: dict[str, Any]
 
     def fit(self, task: Task, row: AnyRow) -> Fit:
-        """Return whether a row fits whole, with its text cut, or not at all."""
+        """Return whether a row fits whole, with its text cut, or not at all.
+
+        Raises:
+            InputError: the chat template does not write the row as it is.
+        """
         if isinstance(row, Row):
             question = classification_question(row.text, row.text_pair, task.labels, row.label)
         else:
             question = generation_question(row.prompt, row.completion, row.rationale)
-        return self.format.fit(question)
+        try:
+            return self.format.fit(question)
+        except InputError as error:
+            raise InputError(f"Row {row.id!r} of task {task.name!r}: {error}") from error
 
 
 def answer_limit(model: ModelConfig, suite: TaskSuite) -> AnswerLimit | None:
@@ -67,5 +74,4 @@ def answer_limit(model: ModelConfig, suite: TaskSuite) -> AnswerLimit | None:
         model.max_length,
         model.base_model,
     )
-    decided_by = {"tokenizer": found.digest, "chat": prompt_format.chat, "max_length": model.max_length}
-    return AnswerLimit(prompt_format, {"kind": kind, **decided_by})
+    return AnswerLimit(prompt_format, {"tokenizer": found.digest, **prompt_format.decided_by})

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_language_models import make_base
+from tiny_language_models import THINKING_TEMPLATE, make_base
 
 from gradsift.components.data_preparation.cleaning.answer_limit import answer_limit
 from gradsift.components.data_preparation.step import prepare_data
@@ -50,6 +50,18 @@ def test_what_does_not_fit_is_left_out_and_the_rest_can_be_encoded(
         for example in examples:
             sizes = [len(example["input_ids"]), len(example["label"])]
             assert (max(sizes) if name == "t5" else sum(sizes)) <= 24
+
+
+def test_a_row_that_the_template_does_not_write_whole_is_named(mixed: Any, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "llama", chat=True)
+    (base / "chat_template.jinja").write_text(THINKING_TEMPLATE)
+    mixed.write_rows("saying.jsonl", [{"id": "7", "prompt": "say", "completion": "I think</think>one"}])
+    with pytest.raises(InputError) as caught:
+        prepare_data(mixed.config(), str(tmp_path / "run"), ModelConfig(base_model=str(base), max_length=64))
+    assert str(caught.value) == (
+        "Row '7' of task 'saying': The chat template leaves out or changes a message of the conversation: "
+        "expected prompt_form 'plain' for this base model."
+    )
 
 
 def test_another_limit_is_another_output_and_an_encoder_has_none(
