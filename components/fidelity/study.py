@@ -109,6 +109,7 @@ def run_study(
 
     with steps:
         data = steps.do("data_preparation", lambda _: prepare_data(settings.data, root, model))
+        model = model.resolved(data.metadata["max_length"])
         prepared = PreparedData(fetch(data))
         subsets = none_all_and_random(prepared.auxiliary_tasks, study.subsets, study.seed)
         meta = steps.do("meta_training", lambda tracker: meta_train(model, meta_recipe, data, root, tracker))

@@ -5,6 +5,7 @@ from typing import Any
 
 from gradsift.components.fine_tuning import final_model, plan, step
 from gradsift.components.shared.artifacts.run_outputs import read_outputs, write_outputs
+from gradsift.components.shared.artifacts.step_output import StepOutput
 from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
 from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig
@@ -25,8 +26,8 @@ def plan_calibration(inputs: str, settings: Mapping[str, Any]) -> list[str]:
     if config.runs == 0:
         return []
 
-    model, recipe = ModelConfig(**settings["model"]), TrainingRecipe(**settings["recipe"])
     outputs = read_outputs(inputs, root)
+    model, recipe = _model(settings, outputs["data"]), TrainingRecipe(**settings["recipe"])
     with begin_step(f"{plan.CALIBRATION}-plan", settings, config.model_dump()) as tracker:
         groups = plan.plan_calibration(
             config,
@@ -58,10 +59,10 @@ def fine_tune_target(
     fine_tuned_model: Any, inputs: str, settings: Mapping[str, Any]
 ) -> tuple[str, list[str]]:
     """Fine-tune on the selected tasks and the target, keep the model, and plan what it is compared by."""
-    config, recipe = ModelConfig(**settings["model"]), TrainingRecipe(**settings["recipe"])
     root, launcher = settings["output_uri"], launcher_on(settings.get("node_resources", {}))
     outputs = read_outputs(inputs, root)
     data, selection = outputs["data"], outputs["selection"]
+    config, recipe = _model(settings, data), TrainingRecipe(**settings["recipe"])
     meta = outputs["meta_model"] if _start(settings) == "meta" else None
     outputs["fine_tuned_model"] = model = run_step(
         final_model.STEP,
@@ -79,6 +80,10 @@ def fine_tune_target(
         )
         tracker.metrics({"groups": len(groups)})
         return write_outputs(outputs, root), write_groups(groups, root)
+
+
+def _model(settings: Mapping[str, Any], data: StepOutput) -> ModelConfig:
+    return ModelConfig(**settings["model"]).resolved(data.metadata["max_length"])
 
 
 def _parallel_runs(settings: Mapping[str, Any]) -> int:

@@ -50,8 +50,14 @@ def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
     }
 
 
-def markdown_table(suite: str, statistics: list[dict[str, Any]]) -> str:
-    """Return the statistics of all tasks as a Markdown document."""
+def markdown_table(suite: str, statistics: list[dict[str, Any]], limit: str | None = None) -> str:
+    """Return the statistics of all tasks as a Markdown document.
+
+    Args:
+        suite: the suite's name.
+        statistics: what `task_statistics` returned, task by task.
+        limit: a sentence on how many tokens of a row are read, where that is known.
+    """
     lines = [
         f"# Task suite {markdown_text(suite)}",
         "",
@@ -65,7 +71,7 @@ def markdown_table(suite: str, statistics: list[dict[str, Any]]) -> str:
         "Rows with the same text count as duplicates even where their labels differ: the first one stays.",
         "Val and test rows of auxiliary tasks are not kept; they were used to find train rows that leak.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *([limit] if limit else [])]) + "\n"
 
 
 def _table_row(entry: dict[str, Any]) -> list[str]:

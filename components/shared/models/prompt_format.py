@@ -162,10 +162,17 @@ class PromptFormat:
         [shortest] = self._whole_tokens([question._replace(text=question.text[-1:])])
         return self._fits(shortest)
 
+    def length(self, question: Question) -> int:
+        """Return the number of tokens that a question needs to fit whole, which `max_length` bounds."""
+        [whole] = self._whole_tokens([question])
+        return self._length(whole)
+
     def _fits(self, tokens: Tokens) -> bool:
-        if self.encoder_decoder:
-            return max(len(tokens.prompt), len(tokens.answer)) <= self.max_length
-        return len(tokens.prompt) + len(tokens.answer) <= self.max_length
+        return self._length(tokens) <= self.max_length
+
+    def _length(self, tokens: Tokens) -> int:
+        sizes = (len(tokens.prompt), len(tokens.answer))
+        return max(sizes) if self.encoder_decoder else sum(sizes)
 
     def _whole_tokens(self, questions: Sequence[Question]) -> list[Tokens]:
         if self.encoder_decoder:
