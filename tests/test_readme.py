@@ -123,7 +123,7 @@ def test_own_data_then_report_parameters_and_mlflow(workplace: Path) -> None:
     assert "Selected for complaints:" in printed
     run(command_with("gradsift report"), workplace)
     assert "complaints" in (workplace / "complaints.html").read_text()
-    assert "model_max_length = 32" in run(".venv/bin/gradsift parameters", workplace)
+    assert "model_max_length = 0" in run(".venv/bin/gradsift parameters", workplace)
     shutil.copytree(workplace / "complaints-run", workplace / "gradsift-run")
     assert "Sent" in run(command_with("mlflow-sync"), workplace)
     _mlflow_ui_answers(workplace)

@@ -35,6 +35,13 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|turn|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
+THINKING_TEMPLATE = CHAT_TEMPLATE.replace(
+    "{{ m['content'] }}",
+    "{% if m['role'] == 'assistant' %}<think>\n\n</think>\n\n{{ m['content'].split('</think>')[-1] | trim }}"
+    "{% else %}{{ m['content'] }}{% endif %}",
+)
+"""It writes an empty block of thoughts before an answer, which its generation prompt lacks, and drops thoughts that
+an answer holds, as Qwen3's does."""
 GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
 WIDTHS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 128}
 RECURRING = {"initializer_range": 0.3}

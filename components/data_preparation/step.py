@@ -5,11 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gradsift.components.data_preparation.cleaning.answer_limit import answer_limit
+from gradsift.components.data_preparation.cleaning.answer_limit import AnswerLimit, answer_limit
 from gradsift.components.data_preparation.cleaning.cleaning import CleanTask, check_labels_differ, clean_suite
 from gradsift.components.data_preparation.cleaning.statistics import markdown_statistics, task_statistics
 from gradsift.components.shared.artifacts.step_output import StepOutput, produce
-from gradsift.components.shared.data.prepared_data import PreparedTask, Split, write_index, write_split
+from gradsift.components.shared.data.prepared_data import (
+    DEFAULT_MAX_LENGTH,
+    PreparedTask,
+    Split,
+    write_index,
+    write_split,
+)
 from gradsift.components.shared.data.suites.task_suite import TaskSuite, read_suite
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
@@ -32,8 +38,9 @@ def prepare_data(
         model: the model that the data is for: rows whose answer it cannot take are left out; None keeps them.
 
     Returns:
-        The output; its metadata are `suite`, `suite_digest`, `target`, `tasks`, `train_rows`, `val_rows`,
-        `test_rows` and `removed_rows` (rows of the written splits that were left out, for whatever reason).
+        The output; its metadata are `suite`, `suite_digest`, `target`, `max_length` (largest number of tokens that
+        are read of a row), `tasks`, `train_rows`, `val_rows`, `test_rows` and `removed_rows` (rows of the written
+        splits that were left out, for whatever reason).
 
     Raises:
         InputError: the suite, a task or a row is not what was expected, or a task not what the model does; the
@@ -53,10 +60,11 @@ def prepare_data(
         inputs["answer_limit"] = limit.decided_by
 
     def work(folder: Path) -> dict[str, Any]:
-        cleaned = clean_suite(suite, config.max_rows_per_task, config.seed, limit.fit if limit else None)
+        fit = limit.fit if limit and limit.format else None
+        cleaned = clean_suite(suite, config.max_rows_per_task, config.seed, fit)
         kept = [_written_part(task, config.target, suite.where) for task in cleaned]
-        _write(folder, suite, config.target, kept)
-        return _metadata(suite.name, digest, config.target, kept)
+        _write(folder, suite, config.target, kept, limit)
+        return _metadata(suite.name, digest, config.target, kept, limit)
 
     return produce(root_uri, "data_preparation", inputs, work)
 
@@ -73,7 +81,9 @@ def _written_part(cleaned: CleanTask, target: str, where: str) -> CleanTask:
     )
 
 
-def _write(folder: Path, suite: TaskSuite, target: str, tasks: list[CleanTask]) -> None:
+def _write(
+    folder: Path, suite: TaskSuite, target: str, tasks: list[CleanTask], limit: AnswerLimit | None
+) -> None:
     for cleaned in tasks:
         for split, rows in cleaned.task.splits.items():
             records = [row._asdict() for row in rows]
@@ -82,8 +92,15 @@ def _write(folder: Path, suite: TaskSuite, target: str, tasks: list[CleanTask]) 
     with atomic_file(folder / "statistics.json") as path:
         path.write_text(json.dumps(statistics, indent=1, ensure_ascii=False), encoding="utf-8")
     with atomic_file(folder / "statistics.md") as path:
-        path.write_text(markdown_statistics(suite.name, statistics), encoding="utf-8")
-    write_index(folder, suite.name, target, [_prepared(cleaned) for cleaned in tasks])
+        path.write_text(
+            markdown_statistics(suite.name, statistics, limit.sentence if limit else None), encoding="utf-8"
+        )
+    prepared = [_prepared(cleaned) for cleaned in tasks]
+    write_index(folder, suite.name, target, prepared, _max_length(limit))
+
+
+def _max_length(limit: AnswerLimit | None) -> int:
+    return DEFAULT_MAX_LENGTH if limit is None else limit.max_length
 
 
 def _prepared(cleaned: CleanTask) -> PreparedTask:
@@ -98,7 +115,9 @@ def _prepared(cleaned: CleanTask) -> PreparedTask:
     )
 
 
-def _metadata(suite: str, digest: str, target: str, tasks: list[CleanTask]) -> dict[str, Any]:
+def _metadata(
+    suite: str, digest: str, target: str, tasks: list[CleanTask], limit: AnswerLimit | None
+) -> dict[str, Any]:
     def rows(split: Split) -> int:
         return sum(len(cleaned.task.splits.get(split, [])) for cleaned in tasks)
 
@@ -106,6 +125,7 @@ def _metadata(suite: str, digest: str, target: str, tasks: list[CleanTask]) -> d
         "suite": suite,
         "suite_digest": digest,
         "target": target,
+        "max_length": _max_length(limit),
         "tasks": len(tasks),
         "train_rows": rows("train"),
         "val_rows": rows("val"),

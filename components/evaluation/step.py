@@ -206,6 +206,7 @@ def _report_content(
             created=datetime.now(UTC),
             base_model=model.metadata["base_model"],
             suite=data.suite,
+            max_length=data.max_length,
         ),
     )
 

@@ -119,6 +119,7 @@ def run_study(
 
     with steps:
         data = steps.do("data_preparation", lambda _: prepare_data(settings.data, root, model))
+        model = model.resolved(data.metadata["max_length"])
         prepared = PreparedData(fetch(data))
         if truth:
             check_fits(truth, prepared, recipe)

@@ -41,10 +41,11 @@ def fine_tune_target(
     fine_tuned_model: Any, inputs: str, settings: Mapping[str, Any]
 ) -> tuple[str, list[str]]:
     """Choose among the trained subsets, keep the model of the chosen one, and plan what it is compared by."""
-    config, recipe = ModelConfig(**settings["model"]), TrainingRecipe(**settings["recipe"])
     root, launcher = settings["output_uri"], launcher_on(settings.get("node_resources", {}))
     outputs = read_outputs(inputs, root)
     data, estimates = outputs["data"], outputs["selection"]
+    config = ModelConfig(**settings["model"]).resolved(data.metadata["max_length"])
+    recipe = TrainingRecipe(**settings["recipe"])
     meta = outputs["meta_model"] if FineTuningStart(**settings["start"]).start == "meta" else None
     prepared, base = PreparedData(fetch(data)), base_digests(outputs["meta_model"])
     group = GroupSettings.of(data, prepared, base, config, recipe, meta)

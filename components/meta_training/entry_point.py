@@ -14,8 +14,9 @@ from gradsift.components.shared.tracking.step_run import run_step
 def meta_train(meta_model: Any, inputs: str, settings: Mapping[str, Any]) -> str:
     """Train one model on all tasks: the meta-initialisation theta*."""
     root, launcher = settings["output_uri"], launcher_on(settings.get("node_resources", {}))
-    config, recipe = ModelConfig(**settings["model"]), TrainingRecipe(**settings["recipe"])
     outputs = read_outputs(inputs, root)
+    config = ModelConfig(**settings["model"]).resolved(outputs["data"].metadata["max_length"])
+    recipe = TrainingRecipe(**settings["recipe"])
     outputs["meta_model"] = run_step(
         step.STEP,
         settings,

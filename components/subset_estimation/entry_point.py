@@ -33,7 +33,7 @@ def plan_calibration(inputs: str, settings: Mapping[str, Any]) -> list[str]:
             outputs["data"],
             outputs["meta_model"],
             outputs["gradients"],
-            ModelConfig(**settings["model"]),
+            ModelConfig(**settings["model"]).resolved(outputs["data"].metadata["max_length"]),
             root,
             ParallelRunsSettings(**settings["groups"]).parallel_runs,
         )

@@ -1,74 +1,150 @@
-"""Which answers a language model can take, known from its tokenizer before anything is trained."""
+"""Which rows a model can take, known from its tokenizer before anything is trained."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from gradsift.components.data_preparation.cleaning.label_tokens import check_label_tokens
+import numpy as np
+
+from gradsift.components.data_preparation.cleaning.label_tokens import (
+    check_label_tokens,
+    check_labels_fit,
+    label_lengths,
+)
+from gradsift.components.data_preparation.cleaning.max_length import measured_max_length
 from gradsift.components.data_preparation.cleaning.unknown_tokens import check_unknown_tokens
+from gradsift.components.shared.data.prepared_data import Split
 from gradsift.components.shared.data.suites.task import AnyRow, Row, Task
 from gradsift.components.shared.data.suites.task_suite import TaskSuite
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.base_model import find_tokenizer
-from gradsift.components.shared.models.model_files import open_tokenizer, tokens_beyond, vocabulary_size
-from gradsift.components.shared.models.model_kind import kind_of
+from gradsift.components.shared.models.model_files import (
+    open_config,
+    open_tokenizer,
+    tokens_beyond,
+    vocabulary_size,
+)
+from gradsift.components.shared.models.model_kind import kind_of, max_tokens_of
 from gradsift.components.shared.models.prompt_format import (
     Fit,
     PromptFormat,
+    Question,
     classification_question,
     generation_question,
 )
 from gradsift.components.shared.parameters.model import ModelConfig
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MEASURED: tuple[Split, ...] = ("train", "val")
+"""Splits whose rows decide how many tokens are read."""
+
 
 @dataclass(frozen=True)
 class AnswerLimit:
-    """What a language model's tokenizer and prompt format leave room for.
+    """What a model's tokenizer and prompt format leave room for.
 
     Attributes:
-        format: the prompt format.
-        decided_by: everything that decides it, JSON values.
+        max_length: largest number of tokens of a row.
+        share: share of the train and val rows that have no more.
+        format: a language model's prompt format; None for an encoder, which chooses among labels.
+        decided_by: everything that decides which rows stay and what is recorded of them, JSON values.
     """
 
-    format: PromptFormat
+    max_length: int
+    share: float
+    format: PromptFormat | None
     decided_by: dict[str, Any]
 
     def fit(self, task: Task, row: AnyRow) -> Fit:
-        """Return whether a row fits whole, with its text cut, or not at all."""
-        if isinstance(row, Row):
-            question = classification_question(row.text, row.text_pair, task.labels, row.label)
-        else:
-            question = generation_question(row.prompt, row.completion, row.rationale)
-        return self.format.fit(question)
+        """Return whether a row fits a language model whole, with its text cut, or not at all.
+
+        Raises:
+            InputError: the chat template does not write the row as it is.
+        """
+        assert self.format is not None
+        try:
+            return self.format.fit(_question(task, row))
+        except InputError as error:
+            raise _row_error(task, row, error) from error
+
+    @property
+    def sentence(self) -> str:
+        """How many tokens of a row are read, for readers."""
+        return (
+            f"At most {self.max_length} tokens of a row are read (`model_max_length`): {self.share:.1%} of the "
+            "suite's train and val rows have no more."
+        )
 
 
-def answer_limit(model: ModelConfig, suite: TaskSuite) -> AnswerLimit | None:
-    """Return what the model's answers are limited by: None for an encoder, which chooses among labels.
+def answer_limit(model: ModelConfig, suite: TaskSuite) -> AnswerLimit:
+    """Return what limits the rows that a model takes.
 
     Raises:
         InputError: the base model is not found, of no known kind or has faulty files, cannot tell two labels of a
-            task apart, has no embedding for a token of a row, or is an encoder that would have to write.
+            task apart or has no room for one, has no embedding for a token of a row, or is an encoder that would
+            have to write.
     """
     found = find_tokenizer(model.base_model)
     kind = kind_of(found.folder, model.base_model)
     tokenizer = open_tokenizer(found.folder, model.base_model, pads=kind == "encoder")
-    if kind != "encoder" or model.head == "label_embedding":
-        check_label_tokens(suite, tokenizer, model)
     size = vocabulary_size(found.folder, model.base_model)
     check_unknown_tokens(suite, tokens_beyond(tokenizer, size), model.base_model)
     if kind == "encoder":
-        for task in suite.tasks:
-            if task.kind == "generation":
-                raise InputError(
-                    f"{suite.where}: task {task.name!r} is answered in free text, which the encoder "
-                    f"{model.base_model!r} cannot: expected a causal or sequence-to-sequence language model."
-                )
-        return None
-    prompt_format = PromptFormat.of(
-        tokenizer,
-        kind == "seq2seq",
-        model.prompt_form,
-        model.max_length,
-        model.base_model,
+        _check_labelled(suite, model.base_model)
+        form, decided_by = None, {}
+    else:
+        form = PromptFormat.of(
+            tokenizer, kind == "seq2seq", model.prompt_form, model.max_length, model.base_model
+        )
+        decided_by = {"tokenizer": found.digest, **form.decided_by}
+
+    labels: list[tuple[str, int]] = []
+    if form is not None or model.head == "label_embedding":
+        check_label_tokens(suite, tokenizer, model.base_model)
+        labels = list(label_lengths(suite, tokenizer, form))
+    lengths = np.fromiter(_row_lengths(suite, tokenizer, form), dtype=np.int64)
+    for_labels = max((length for _, length in labels), default=0)
+    most = max_tokens_of(open_config(found.folder, model.base_model))
+    max_length = model.max_length or measured_max_length(lengths, for_labels, most)
+    check_labels_fit(labels, max_length)
+    return AnswerLimit(
+        max_length=max_length,
+        share=float(np.mean(lengths <= max_length)),
+        format=form and replace(form, max_length=max_length),
+        decided_by={**decided_by, "max_length": max_length},
     )
-    decided_by = {"tokenizer": found.digest, "chat": prompt_format.chat, "max_length": model.max_length}
-    return AnswerLimit(prompt_format, {"kind": kind, **decided_by})
+
+
+def _check_labelled(suite: TaskSuite, base_model: str) -> None:
+    for task in suite.tasks:
+        if task.kind == "generation":
+            raise InputError(
+                f"{suite.where}: task {task.name!r} is answered in free text, which the encoder "
+                f"{base_model!r} cannot: expected a causal or sequence-to-sequence language model."
+            )
+
+
+def _row_lengths(
+    suite: TaskSuite, tokenizer: "PreTrainedTokenizerBase", form: PromptFormat | None
+) -> Iterator[int]:
+    for task in suite.tasks:
+        for row in (row for split in MEASURED for row in task.splits.get(split, [])):
+            if form is None:
+                yield len(tokenizer(*row.asked)["input_ids"])
+                continue
+            try:
+                yield form.length(_question(task, row))
+            except InputError as error:
+                raise _row_error(task, row, error) from error
+
+
+def _question(task: Task, row: AnyRow) -> Question:
+    if isinstance(row, Row):
+        return classification_question(row.text, row.text_pair, task.labels, row.label)
+    return generation_question(row.prompt, row.completion, row.rationale)
+
+
+def _row_error(task: Task, row: AnyRow, error: InputError) -> InputError:
+    return InputError(f"Row {row.id!r} of task {task.name!r}: {error}")

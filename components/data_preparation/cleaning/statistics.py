@@ -35,10 +35,15 @@ def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
     }
 
 
-def markdown_statistics(suite: str, statistics: list[dict[str, Any]]) -> str:
+def markdown_statistics(suite: str, statistics: list[dict[str, Any]], limit: str | None = None) -> str:
     """Return the statistics of all tasks as a Markdown document, a narrow table and a list of what is long.
 
     Kubeflow's UI shows it in a panel of 600 pixels.
+
+    Args:
+        suite: the suite's name.
+        statistics: what `task_statistics` returned, task by task.
+        limit: a sentence on how many tokens of a row are read, where that is known.
     """
     lines = [
         f"# Task suite {markdown_text(suite)}",
@@ -52,7 +57,7 @@ def markdown_statistics(suite: str, statistics: list[dict[str, Any]]) -> str:
         "Rows with the same text count as duplicates even where their labels differ: the first one stays.",
         "Val and test rows of auxiliary tasks are not kept; they were used to find train rows that leak.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *([limit] if limit else [])]) + "\n"
 
 
 def _table_row(entry: dict[str, Any]) -> str:

@@ -67,6 +67,7 @@ class RunFacts(BaseModel):
         created: when the report was made.
         base_model: what was fine-tuned.
         suite: the task suite.
+        max_length: largest number of tokens that were read of a row.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,6 +76,7 @@ class RunFacts(BaseModel):
     created: datetime
     base_model: str
     suite: str
+    max_length: int
 
 
 class ReportContent(BaseModel):

@@ -1,10 +1,10 @@
 """The prepared data that `data_preparation` writes and the later steps read.
 
 A folder holds one Arrow stream per task and split, `<task>/<split>.arrow`, and `tasks.json`, which lists the
-tasks. Columns of a classification task: `id` (string), `text` (string), `text_pair` (string or null), `label`
-(int64, index into the task's labels). Columns of a generation task: `id`, `prompt`, `completion` (strings),
-`rationale` (string or null: what leads to the completion), `references` (list of strings: all completions that
-are right, the row's own first).
+tasks and says how many tokens of a row are read. Columns of a classification task: `id` (string), `text` (string),
+`text_pair` (string or null), `label` (int64, index into the task's labels). Columns of a generation task: `id`,
+`prompt`, `completion` (strings), `rationale` (string or null: what leads to the completion), `references` (list of
+strings: all completions that are right, the row's own first).
 """
 
 import json
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Split = Literal["train", "val", "test"]
 TaskKind = Literal["classification", "generation"]
 INDEX = "tasks.json"
+DEFAULT_MAX_LENGTH = 32
+"""Tokens that are read of a row where no model was named that decides it."""
 SCHEMAS: dict[TaskKind, pa.Schema] = {
     "classification": pa.schema(
         [("id", pa.string()), ("text", pa.string()), ("text_pair", pa.string()), ("label", pa.int64())]
@@ -69,6 +71,7 @@ class PreparedData:
         self.folder = folder
         self.suite: str = index["suite"]
         self.target: str = index["target"]
+        self.max_length: int = index["max_length"]
         self.tasks: list[PreparedTask] = [PreparedTask(**task) for task in index["tasks"]]
 
     @property
@@ -103,8 +106,27 @@ def write_split(
             stream.write_table(pa.Table.from_pylist(rows, schema))
 
 
-def write_index(folder: Path, suite: str, target: str, tasks: list[PreparedTask]) -> None:
-    """Write `tasks.json`, after every split is in place."""
-    content = {"suite": suite, "target": target, "tasks": [task.model_dump() for task in tasks]}
+def write_index(
+    folder: Path,
+    suite: str,
+    target: str,
+    tasks: list[PreparedTask],
+    max_length: int = DEFAULT_MAX_LENGTH,
+) -> None:
+    """Write `tasks.json`, after every split is in place.
+
+    Args:
+        folder: the prepared data.
+        suite: the suite's name.
+        target: the target task's name.
+        tasks: all tasks.
+        max_length: largest number of tokens that are read of a row.
+    """
+    content = {
+        "suite": suite,
+        "target": target,
+        "max_length": max_length,
+        "tasks": [task.model_dump() for task in tasks],
+    }
     with atomic_file(folder / INDEX) as path:
         path.write_text(json.dumps(content, indent=1, sort_keys=True))

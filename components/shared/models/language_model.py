@@ -197,8 +197,7 @@ class LanguageModel(TaskModel):
     @property
     def encoding(self) -> dict[str, Any]:
         """What decides `encode`: the form of prompts, the largest length, and every task's labels."""
-        names = ("encoder_decoder", "chat", "max_length", "labels")
-        return {"kind": "language model", **{name: getattr(self.settings, name) for name in names}}
+        return {"kind": "language model", **self.format.decided_by, "labels": self.settings.labels}
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Pad examples to `input_ids` [n, T], `attention_mask` [n, T] and `label` [n, C].
@@ -242,7 +241,7 @@ class LanguageModel(TaskModel):
         max_new_tokens: int,
         report: Callable[[int], None] = lambda rows: None,
     ) -> list[str]:
-        """Return what the model writes by greedy decoding after the examples' prompts.
+        """Return the answers that the model writes by greedy decoding after the examples' prompts.
 
         It ends where these examples' answers do, or where there is no more room for the model to write.
 
@@ -256,7 +255,7 @@ class LanguageModel(TaskModel):
         for rows in by_length(examples, WRITTEN_BATCH):
             prompts = [examples[row]["input_ids"] for row in rows]
             for row, text in zip(rows, self._generate(prompts, max_new_tokens, sorted(ends)), strict=True):
-                written[row] = text
+                written[row] = self.format.answer_in(text)
             report(len(rows))
         return written
 

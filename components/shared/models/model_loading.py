@@ -15,13 +15,14 @@ from gradsift.components.shared.parameters.model import ModelConfig
 
 
 def from_base(config: ModelConfig, data: PreparedData) -> TaskModel:
-    """Return the pretrained model of a configuration, ready for the tasks of `data`.
+    """Return the pretrained model of a configuration, ready for the tasks of `data` and as many tokens as it says.
 
     Raises:
         InputError: the base model cannot be used, or not for these tasks.
     """
     base = find_base_model(config.base_model)
     kind = kind_of(base.folder, base.name)
+    config = config.resolved(data.max_length)
     check_model_settings(config, kind, open_config(base.folder, base.name))
     if kind != "encoder":
         return LanguageModel.from_base(base, config, data)

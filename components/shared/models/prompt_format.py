@@ -1,8 +1,9 @@
 """How a row becomes the tokens that a language model reads and those that it is to write.
 
 The plain form of a causal model is `<prompt> <answer><end of sequence>`, with one space between. With a chat
-template, the prompt is the user's message and the answer the assistant's. A sequence-to-sequence model reads the
-prompt and writes the answer.
+template, the prompt is the user's message and the answer the assistant's, with what the template writes around it
+(the model must write that too; it is no part of the answer that is read back). A sequence-to-sequence model reads
+the prompt and writes the answer.
 
     generation: the prompt is the row's, the answer its completion; with a rationale, the answer is the rationale,
         a line feed, `Answer: ` and the completion.
@@ -16,10 +17,16 @@ template or the options. An answer is never cut.
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.models.chat_rendering import chat_texts
+from gradsift.components.shared.models.chat_rendering import (
+    PROMPT_DATE,
+    AnswerFrame,
+    answer_frame,
+    chat_texts,
+)
 from gradsift.components.shared.parameters.model import PromptForm
 
 if TYPE_CHECKING:
@@ -95,9 +102,35 @@ class PromptFormat:
                 f"in place of {name!r} ({reason})."
             )
         chat = has_template and form != "plain"
+        prompt_format = cls(tokenizer, encoder_decoder, chat, max_length)
         if chat:
-            chat_texts(tokenizer, "a question", "an answer")
-        return cls(tokenizer, encoder_decoder, chat, max_length)
+            _ = prompt_format.frame
+        return prompt_format
+
+    @cached_property
+    def frame(self) -> AnswerFrame:
+        """What the chat template writes around an answer, which the model must write too."""
+        return answer_frame(self.tokenizer)
+
+    @property
+    def decided_by(self) -> dict[str, Any]:
+        """What decides a question's tokens beside the tokenizer: JSON values."""
+        date = {"date": PROMPT_DATE.isoformat()} if self.chat else {}
+        return {
+            "encoder_decoder": self.encoder_decoder,
+            "chat": self.chat,
+            "max_length": self.max_length,
+            **date,
+        }
+
+    def answer_in(self, written: str) -> str:
+        """Return the answer in a text that a model wrote, without what the chat template writes around it."""
+        if not self.chat:
+            return written
+        before, after = (
+            str(self.tokenizer.decode(ids, skip_special_tokens=True)) for ids in self._ids(self.frame)
+        )
+        return written.strip().removeprefix(before.strip()).removesuffix(after.strip()).strip()
 
     def tokens(self, questions: Sequence[Question]) -> list[Tokens | None]:
         """Return the tokens of questions, a text cut as far as needed; None where an answer does not fit."""
@@ -129,10 +162,17 @@ class PromptFormat:
         [shortest] = self._whole_tokens([question._replace(text=question.text[-1:])])
         return self._fits(shortest)
 
+    def length(self, question: Question) -> int:
+        """Return the number of tokens that a question needs to fit whole, which `max_length` bounds."""
+        [whole] = self._whole_tokens([question])
+        return self._length(whole)
+
     def _fits(self, tokens: Tokens) -> bool:
-        if self.encoder_decoder:
-            return max(len(tokens.prompt), len(tokens.answer)) <= self.max_length
-        return len(tokens.prompt) + len(tokens.answer) <= self.max_length
+        return self._length(tokens) <= self.max_length
+
+    def _length(self, tokens: Tokens) -> int:
+        sizes = (len(tokens.prompt), len(tokens.answer))
+        return max(sizes) if self.encoder_decoder else sum(sizes)
 
     def _whole_tokens(self, questions: Sequence[Question]) -> list[Tokens]:
         if self.encoder_decoder:
@@ -141,7 +181,10 @@ class PromptFormat:
             return [Tokens(*both) for both in zip(prompts, map(self._ended, answers), strict=True)]
         if self.chat:
             start: list[int] = []
-            texts = [chat_texts(self.tokenizer, question.prompt, question.answer) for question in questions]
+            texts = [
+                chat_texts(self.tokenizer, self.frame, question.prompt, question.answer)
+                for question in questions
+            ]
         else:
             start = self._start_tokens()
             texts = [(question.prompt, question.prompt + question.completion) for question in questions]

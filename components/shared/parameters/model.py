@@ -1,13 +1,14 @@
 """Which pretrained model is used, and how it takes and answers rows."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
 from gradsift.components.shared.parameters.settings import Settings, form_field
 
 HeadKind = Literal["label_embedding", "linear"]
+MIN_LENGTH = 4
 PromptForm = Literal["auto", "chat", "plain"]
 
 
@@ -37,11 +38,12 @@ class ModelConfig(Settings):
     )
     max_length: int = form_field(
         "model_max_length",
-        32,
-        description="texts are cut to this many tokens; the default suits single sentences. A language "
-        "model's prompt and completion together take at most as many (each of them in a "
-        "sequence-to-sequence model).",
-        ge=4,
+        0,
+        description="texts are cut to this many tokens. A language model's prompt and completion together take "
+        "at most as many (each of them in a sequence-to-sequence model). 0 takes what 99 of 100 "
+        "train and validation rows and every label need, rounded up to a multiple of 8, at most 1,024 and what "
+        "the base model takes: data preparation decides it once and reports it.",
+        ge=0,
         le=10**6,
     )
     train_embeddings: bool = Field(
@@ -76,7 +78,16 @@ class ModelConfig(Settings):
         """The names in `lora_targets`."""
         return [name.strip() for name in self.lora_targets.split(",") if name.strip()]
 
+    def resolved(self, max_length: int) -> Self:
+        """Return these settings with the largest number of tokens that data preparation decided."""
+        return self.model_copy(update={"max_length": self.max_length or max_length})
+
     def rules(self) -> Iterator[str]:
         """Yield a sentence for each rule between fields that is broken."""
+        if 0 < self.max_length < MIN_LENGTH:
+            yield (
+                f"Parameter model_max_length is {self.max_length}: expected {MIN_LENGTH} or more, or 0 for what "
+                "the rows need."
+            )
         if not self.target_modules:
             yield "Parameter model_lora_targets is empty: expected 'auto' or names of linear layers."

@@ -40,6 +40,7 @@ def test_the_output_holds_the_cleaned_splits_of_the_tasks_in_use(suite: Any, tmp
         "suite": "reviews",
         "suite_digest": suite.read(auxiliary_tasks=["books"]).content_digest(),
         "target": "films",
+        "max_length": 32,
         "tasks": 2,
         "train_rows": 10,
         "val_rows": 2,

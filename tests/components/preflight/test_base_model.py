@@ -52,7 +52,9 @@ def test_files_that_are_faulty(tiny_encoder: Path, tmp_path: Path) -> None:
 def test_a_chat_template_that_ignores_its_messages(tmp_path: Path) -> None:
     folder = make_base(tmp_path / "base", "llama", chat=True)
     (folder / "chat_template.jinja").write_text("hello")
-    with pytest.raises(InputError, match="The chat template leaves out a message of the conversation"):
+    with pytest.raises(
+        InputError, match="The chat template leaves out or changes a message of the conversation"
+    ):
         check_model(ModelConfig(base_model=str(folder)))
     check_model(ModelConfig(base_model=str(folder), prompt_form="plain"))
 

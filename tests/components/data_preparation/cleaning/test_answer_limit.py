@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_language_models import make_base
+from tiny_language_models import THINKING_TEMPLATE, make_base
 
 from gradsift.components.data_preparation.cleaning.answer_limit import answer_limit
 from gradsift.components.data_preparation.step import prepare_data
@@ -52,7 +52,19 @@ def test_what_does_not_fit_is_left_out_and_the_rest_can_be_encoded(
             assert (max(sizes) if name == "t5" else sum(sizes)) <= 24
 
 
-def test_another_limit_is_another_output_and_an_encoder_has_none(
+def test_a_row_that_the_template_does_not_write_whole_is_named(mixed: Any, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "llama", chat=True)
+    (base / "chat_template.jinja").write_text(THINKING_TEMPLATE)
+    mixed.write_rows("saying.jsonl", [{"id": "7", "prompt": "say", "completion": "I think</think>one"}])
+    with pytest.raises(InputError) as caught:
+        prepare_data(mixed.config(), str(tmp_path / "run"), ModelConfig(base_model=str(base), max_length=64))
+    assert str(caught.value) == (
+        "Row '7' of task 'saying': The chat template leaves out or changes a message of the conversation: "
+        "expected prompt_form 'plain' for this base model."
+    )
+
+
+def test_another_limit_is_another_output_whether_it_is_decided_or_given(
     suite: Any, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     base = str(make_base(tmp_path / "base", "llama"))
@@ -61,8 +73,14 @@ def test_another_limit_is_another_output_and_an_encoder_has_none(
     def key(model: ModelConfig | None) -> str:
         return prepare_data(suite.config(), root, model).uri
 
-    assert key(ModelConfig(base_model=str(tiny_encoder))) == key(None)
-    long, short = (ModelConfig(base_model=base, max_length=length) for length in (64, 32))
+    for name in (base, str(tiny_encoder)):
+        auto = ModelConfig(base_model=name)
+        number = prepare_data(suite.config(), root, auto).metadata["max_length"]
+        assert number % 8 == 0
+        same, other = (ModelConfig(base_model=name, max_length=number + more) for more in (0, 8))
+        assert key(auto) == key(same)
+        assert len({key(None), key(same), key(other)}) == 3
+    long, short = (ModelConfig(base_model=base, max_length=length) for length in (64, 48))
     assert len({key(None), key(long), key(short)}) == 3
     assert key(ModelConfig(base_model=base, max_length=64, lora_rank=2)) == key(long)
 
@@ -78,11 +96,55 @@ def test_an_encoder_does_not_write(mixed: Any, tiny_encoder: Path) -> None:
 
 
 def test_a_limit_that_leaves_nothing_is_said(mixed: Any, tmp_path: Path) -> None:
-    config = ModelConfig(base_model=str(make_base(tmp_path / "base", "llama")), max_length=4)
+    mixed.write_rows("saying.jsonl", [{"id": "1", "prompt": "say", "completion": "one " * 30}])
+    config = ModelConfig(base_model=str(make_base(tmp_path / "base", "llama")), max_length=24)
     with pytest.raises(
         InputError, match=r"has no rows left in its .* split after cleaning \(.* too long removed"
     ):
         prepare_data(mixed.config(), str(tmp_path / "run"), config)
+
+
+@pytest.mark.parametrize("name", ["llama", "t5", "encoder"])
+def test_the_number_of_tokens_is_decided_from_the_rows_and_reported(
+    suite: Any, tiny_encoder: Path, tmp_path: Path, name: str
+) -> None:
+    """Two rows of the two hundred train rows are longer than the rest, and so are the test rows."""
+    rows = [
+        {"id": f"{row}", "text": f"row {row:03} " + "one two " * 9, "label": row % 2} for row in range(200)
+    ]
+    for row in (7, 8):
+        rows[row]["text"] += " one two three four five" * 10
+    suite.write_rows("films.train.jsonl", rows)
+    suite.write_rows("films.test.jsonl", [{"id": "t", "text": "one two three " * 40, "label": 0}])
+    base = tiny_encoder if name == "encoder" else make_base(tmp_path / "base", name)
+    config = ModelConfig(base_model=str(base))
+    output = prepare_data(suite.config(), str(tmp_path / "run"), config)
+    data = PreparedData(fetch(output))
+    model = from_base(config, data)
+    examples = model.encode(data.split("films", "train"), "films")
+    lengths = [len(example["input_ids"]) for example in examples]
+    if name == "llama":
+        lengths = [len(example["input_ids"]) + len(example["label"]) for example in examples]
+    longest = sorted(lengths)[-3]
+    assert data.max_length == output.metadata["max_length"] == 8 * -(-longest // 8)
+    assert max(lengths) <= data.max_length
+    table = (data.folder / "statistics.md").read_text()
+    assert f"At most {data.max_length} tokens of a row are read (`model_max_length`): 99.1% of" in table
+
+
+def test_a_number_that_is_decided_has_room_for_every_label(suite: Any, tmp_path: Path) -> None:
+    long = "a label of " + "very " * 4 + "many words"
+    for task in suite.manifest["tasks"][:2]:
+        task["labels"] = {"0": "short", "1": "brief", "2": long}
+    base = str(make_base(tmp_path / "base", "llama"))
+    root, config = str(tmp_path / "run"), suite.config(auxiliary_tasks=["books"])
+    number = prepare_data(config, root, ModelConfig(base_model=base)).metadata["max_length"]
+    with pytest.raises(InputError) as caught:
+        prepare_data(config, root, ModelConfig(base_model=base, max_length=number - 8))
+    assert str(caught.value).startswith(
+        f"{suite.read().where}: task 'books', field 'labels': {long!r} needs "
+    )
+    assert f"expected at most the {number - 8} of model_max_length, or shorter labels." in str(caught.value)
 
 
 def test_a_model_that_is_not_there_is_said(suite: Any) -> None:

@@ -5,11 +5,11 @@ import time
 from typing import Any
 
 import pytest
-from tiny_language_models import CHAT_TEMPLATE, make_tokenizer
+from tiny_language_models import CHAT_TEMPLATE, THINKING_TEMPLATE, make_tokenizer
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models import chat_rendering
-from gradsift.components.shared.models.chat_rendering import chat_texts
+from gradsift.components.shared.models.chat_rendering import answer_frame, chat_texts
 from gradsift.components.shared.models.prompt_format import PromptFormat
 
 
@@ -18,8 +18,12 @@ def tokenizer() -> Any:
     return make_tokenizer(chat=True)
 
 
+def texts(tokenizer: Any, prompt: str, answer: str) -> tuple[str, str]:
+    return chat_texts(tokenizer, answer_frame(tokenizer), prompt, answer)
+
+
 def test_a_conversation_is_rendered_up_to_the_answer_and_with_it(tokenizer: Any) -> None:
-    beginning, whole = chat_texts(tokenizer, "one ?", "two")
+    beginning, whole = texts(tokenizer, "one ?", "two")
     assert beginning == "<|start|>user\none ?<|turn|>\n<|start|>assistant\n"
     assert whole == f"{beginning}two<|turn|>"
 
@@ -34,8 +38,13 @@ def test_a_conversation_is_rendered_up_to_the_answer_and_with_it(tokenizer: Any)
         ("{{ 1 / 0 }}", "The chat template of the base model cannot be used: ZeroDivisionError"),
         ("{% for", "The chat template of the base model cannot be used: TemplateSyntaxError"),
         ("{{ messages.append(1) }}", "The chat template of the base model cannot be used: SecurityError"),
-        ("hello", "The chat template leaves out a message of the conversation: expected prompt_form 'plain'"),
-        ("{{ messages[0]['content'] }}", "The chat template leaves out a message of the conversation"),
+        (
+            "hello",
+            "The chat template leaves out or changes a message of the conversation: expected prompt_form",
+        ),
+        ("{{ messages[0]['content'] }}", "The chat template leaves out or changes a message"),
+        (CHAT_TEMPLATE.replace("m['content']", "m['content'][0]['text']"), "The chat template leaves out or"),
+        (CHAT_TEMPLATE.replace("m['content']", "m['content'] | upper"), "The chat template leaves out or"),
         ("{{ messages | length }}", "The chat template writes a conversation otherwise than its beginning"),
         (5, "The chat template of the base model cannot be used: "),
     ],
@@ -50,6 +59,55 @@ def test_a_template_that_does_not_render_both_texts_is_refused(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("template", "frame"),
+    [
+        (CHAT_TEMPLATE, ("", "<|turn|>\n")),
+        (THINKING_TEMPLATE, ("<think>\n\n</think>\n\n", "<|turn|>\n")),
+        (CHAT_TEMPLATE.replace("<|turn|>\n", ""), ("", "")),
+        (CHAT_TEMPLATE.replace("<|turn|>", " ###"), ("", " ###\n")),
+    ],
+)
+def test_what_a_template_writes_around_an_answer_is_learned(
+    tokenizer: Any, template: str, frame: tuple[str, str]
+) -> None:
+    tokenizer.chat_template = template
+    assert answer_frame(tokenizer) == frame
+    for answer in ("two", "First of\nall", " two\n", ""):
+        beginning, whole = texts(tokenizer, "one ?", answer)
+        written = whole.removeprefix(beginning)
+        assert written.startswith(frame[0])
+        assert written.endswith(frame[1].rstrip("\n"))
+        assert answer.strip() in written
+
+
+def test_a_template_that_swallows_a_part_of_an_answer_is_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = THINKING_TEMPLATE
+    with pytest.raises(InputError, match="leaves out or changes a message of the conversation: expected pro"):
+        texts(tokenizer, "one ?", "I think</think>two")
+
+
+@pytest.mark.parametrize(
+    ("form", "written"),
+    [("%d %b %Y", "26 Jul 2024"), ("%Y-%m-%dT%H:%M", "2024-07-26T00:00"), ("%B %-d", "July 26")],
+)
+def test_a_date_is_the_same_in_all_time_zones(
+    tokenizer: Any, form: str, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    date = f"{{% set date = strftime_now('{form}') if strftime_now is defined else '' %}}"
+    tokenizer.chat_template = date + "Today is {{ date }}.\n" + CHAT_TEMPLATE
+    rendered = set()
+    for zone in ("Etc/GMT+12", "Etc/GMT-14"):  # 26 hours apart
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        rendered.add(texts(tokenizer, "one ?", "two"))
+    monkeypatch.undo()
+    time.tzset()
+    [(beginning, _)] = rendered
+    assert beginning.startswith(f"Today is {written}.")
+    assert PromptFormat.of(tokenizer, False, "auto", 64, "m").decided_by["date"] == "2024-07-26"
+
+
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 
 
@@ -57,13 +115,13 @@ def test_a_template_that_loops_is_stopped(tokenizer: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(chat_rendering, "RENDER_TIMEOUT", 0.3)
     tokenizer.chat_template = LOOP + CHAT_TEMPLATE
     with pytest.raises(InputError, match=r"it takes longer than 0\.3 seconds, expected prompt_form 'plain'"):
-        chat_texts(tokenizer, "one ?", "two")
+        texts(tokenizer, "one ?", "two")
     time.sleep(0.4)  # nothing is left that would interrupt what follows
 
 
 def test_rendering_outside_the_main_thread_has_no_limit_and_the_same_result(tokenizer: Any) -> None:
     found: list[tuple[str, str]] = []
-    thread = threading.Thread(target=lambda: found.append(chat_texts(tokenizer, "one ?", "two")))
+    thread = threading.Thread(target=lambda: found.append(texts(tokenizer, "one ?", "two")))
     thread.start()
     thread.join()
-    assert found == [chat_texts(tokenizer, "one ?", "two")]
+    assert found == [texts(tokenizer, "one ?", "two")]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_language_models import CONFIGS, make_base, write_prepared_data
+from tiny_language_models import CONFIGS, THINKING_TEMPLATE, make_base, write_prepared_data
 from torch import Tensor
 
 from gradsift.components.shared.data.prepared_data import PreparedData
@@ -297,6 +297,29 @@ def test_a_chat_model_ends_where_its_template_does(data: PreparedData, tmp_path:
         {"id": ["a"], "prompt": ["hi"], "completion": ["ho"], "rationale": [None]}, "next"
     )
     assert model.tokenizer.decode(example["label"]) == "ho<|turn|>"
+
+
+@pytest.mark.parametrize("template", [THINKING_TEMPLATE, THINKING_TEMPLATE.replace("<|turn|>", " ###")])
+def test_what_the_template_adds_is_written_and_is_no_part_of_the_answer(
+    data: PreparedData, tmp_path: Path, template: str
+) -> None:
+    base = make_base(tmp_path / "base", "llama", chat=True)
+    (base / "chat_template.jinja").write_text(template)
+    model = model_of(base, data)
+    asked = {"id": ["a"], "prompt": ["hi"], "completion": ["ho"], "rationale": [None]}
+    [example] = model.encode(asked, "next")
+    assert model.tokenizer.decode(example["label"]).startswith("<think>\n\n</think>\n\nho")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for _ in range(20):
+        optimizer.zero_grad()
+        model(**model.batch([example]))["loss"].backward()
+        optimizer.step()
+    assert model.answers(model.batch([example])).right().all()
+    assert model.generate([example], 60) == ["ho"]
+    model.save(tmp_path / "saved")
+    opened = open_model(tmp_path / "saved")
+    assert isinstance(opened, LanguageModel)
+    assert opened.write(["hi"]) == ["ho"]
 
 
 def test_kinds_are_told_apart(bases: dict[str, Path], tiny_encoder: Path) -> None:

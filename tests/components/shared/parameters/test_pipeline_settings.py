@@ -53,7 +53,11 @@ def test_every_parameter_is_described_and_every_number_bounded() -> None:
         ("prepare_max_rows_per_task", -1, "Parameter prepare_max_rows_per_task is -1: expected 0 or more."),
         ("prepare_seed", 2**32, "Parameter prepare_seed is 4294967296: expected 4,294,967,295 or less."),
         ("model_head", "mlp", "Parameter model_head is 'mlp': expected one of label_embedding, linear."),
-        ("model_max_length", 3, "Parameter model_max_length is 3: expected 4 or more."),
+        (
+            "model_max_length",
+            3,
+            "Parameter model_max_length is 3: expected 4 or more, or 0 for what the rows need.",
+        ),
         ("model_lora_dropout", 1.0, "Parameter model_lora_dropout is 1: expected a number below 1."),
         ("model_lora_targets", " , ", "Parameter model_lora_targets is empty: expected 'auto' or names"),
         ("train_batch_size", 0, "Parameter train_batch_size is 0: expected 1 or more."),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.settings import (
     Settings,
     SettingsError,
@@ -128,3 +129,8 @@ def test_settings_survive_the_way_through_kubeflow() -> None:
     assert Sauce(**values) == sauce
     assert type(Sauce(**values).heat) is int
     assert type(Sauce(salt=2).salt) is float
+
+
+def test_a_number_of_tokens_that_was_decided_and_one_that_was_given_are_the_same_settings() -> None:
+    assert ModelConfig().resolved(80) == ModelConfig(max_length=80)
+    assert ModelConfig(max_length=24).resolved(80) == ModelConfig(max_length=24)
