@@ -115,12 +115,16 @@ def _credentials() -> Iterator[str]:
     """Yield the credentials that the environment holds: in variables of their own, and in addresses."""
     yield from filter(None, map(os.environ.get, VARIABLES))
     for name, value in os.environ.items():
-        if NAMES.search(name) and len(value.strip()) >= MIN_LENGTH and not os.path.exists(value):
+        if NAMES.search(name) and len(value.strip()) >= MIN_LENGTH and not _is_path(value):
             yield value
         for pattern in LOGINS_OF_VARIABLE:
             if login := pattern.search(value):
                 yield login[1]
                 yield login[1].partition(":")[2]
+
+
+def _is_path(value: str) -> bool:
+    return os.path.exists(value)  # noqa: PTH110 (Path raises for a value that can be no path)
 
 
 def _pattern(form: str) -> str:
