@@ -1,6 +1,7 @@
 """Takes the gradients of two rows on random weights of a base model's architecture, at a tiny size."""
 
 import copy
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,12 @@ from gradsift.components.shared.parameters.model import ModelConfig
 
 TEXTS = ("a few words", "this row has more words than the other one")
 LABELS = {"trial": ["yes", "no"]}
-MAX_SIZES = {
+MAX_LAYERS = {
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers"), 4),
+    **dict.fromkeys(("num_decoder_layers", "encoder_layers", "decoder_layers"), 4),
+}
+"""Most layers that are tried, so many that each kind is among them."""
+MAX_WIDTHS = {
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim"), 32),
     **dict.fromkeys(("intermediate_size", "hidden_dim", "n_inner", "d_ff", "ffn_dim", "ffn_hidden_size"), 64),
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 64),
@@ -38,10 +44,8 @@ MAX_SIZES = {
     **dict.fromkeys(("head_dim", "d_kv", "attention_head_size", "rotary_dim"), 8),
     **dict.fromkeys(("num_attention_heads", "num_heads", "n_head", "n_heads"), 4),
     **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
-    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers"), 4),
-    **dict.fromkeys(("num_decoder_layers", "encoder_layers", "decoder_layers"), 4),
 }
-"""The largest sizes of a tiny configuration; layers are so many that each kind is among them."""
+"""The largest sizes of a narrow network."""
 MAX_GROUPS = 2
 """Heads of keys and values, where they are fewer than those of queries."""
 MAX_WEIGHTS = 3 * 10**7
@@ -71,13 +75,9 @@ def try_gradients(
     of_type = f"The base model {model.base_model!r} is of type {config.model_type!r}"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        try:
-            with library_errors("The trial"):
-                network = _network(kind, tiny_config(config))
-                trial = _task_model(network, model.model_copy(update={"lora_rank": 0}), kind, tokenizer)
-                trial(**trial.collate(trial.examples_of(TEXTS)))
-        except InputError as error:
-            return f"gradients of this type were not tried ({error})"
+        network = _answering_network(model, kind, config, tokenizer)
+        if network is None:
+            return "gradients of this type were not tried, as it cannot be made tiny"
         if kind == "causal":
             check_usable(network, model.base_model, encoder_decoder=False)
         trial = _task_model(network, model, kind, tokenizer)
@@ -92,28 +92,65 @@ def try_gradients(
     return "gradients of two rows are right at a tiny size"
 
 
-def tiny_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """Return a configuration of the same architecture with few and narrow layers, and all of its vocabulary."""
+def tiny_config(config: PreTrainedConfig, sizes: Mapping[str, int]) -> PreTrainedConfig:
+    """Return a configuration of the same architecture with smaller sizes, and all of its vocabulary.
+
+    Args:
+        config: the configuration.
+        sizes: the largest value of each field that is to be small.
+    """
     tiny = copy.deepcopy(config)
     for part in (tiny, *(each for each in vars(tiny).values() if isinstance(each, PreTrainedConfig))):
-        sizes = {name: size for name, size in vars(part).items() if type(size) is int}
-        for name in sizes.keys() & MAX_SIZES.keys():
-            setattr(part, name, min(sizes[name], MAX_SIZES[name]))
-        groups, heads = sizes.get("num_key_value_heads"), sizes.get("num_attention_heads")
-        if groups and heads:
+        own = {name: size for name, size in vars(part).items() if type(size) is int}
+        for name in own.keys() & sizes.keys():
+            setattr(part, name, min(own[name], sizes[name]))
+        groups, heads = own.get("num_key_value_heads"), own.get("num_attention_heads")
+        if groups and heads and heads > part.num_attention_heads:
             part.num_key_value_heads = min(groups, MAX_GROUPS) if groups < heads else part.num_attention_heads
     if tiny.is_encoder_decoder and getattr(tiny, "decoder_start_token_id", None) is None:
         tiny.decoder_start_token_id = 0
     return tiny
 
 
+def _answering_network(
+    model: ModelConfig, kind: ModelKind, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> Any:
+    """Return a small network of random weights that computes answers: narrow, or with a few of its own layers.
+
+    Returns:
+        The network, or None where a narrow one fails and the layers themselves are too large.
+
+    Raises:
+        InputError: the configuration describes no network, or one that computes no answers.
+    """
+    fault = f"The config.json of the base model {model.base_model!r} describes no model that can be used"
+    shallow = tiny_config(config, MAX_LAYERS)
+    with library_errors(fault), torch.device("meta"):
+        weights = sum(each.numel() for each in _network(kind, shallow).parameters())
+    narrow = tiny_config(config, MAX_LAYERS | MAX_WIDTHS)
+    for small in (narrow, shallow):
+        if small is shallow and weights > MAX_WEIGHTS:
+            return None
+        try:
+            with library_errors(fault):
+                with torch.device("meta"):
+                    count = sum(each.numel() for each in _network(kind, small).parameters())
+                if count > MAX_WEIGHTS:
+                    continue
+                network = _network(kind, small)
+                trial = _task_model(network, model.model_copy(update={"lora_rank": 0}), kind, tokenizer)
+                trial(**trial.collate(trial.examples_of(TEXTS)))
+        except InputError:
+            if small is shallow:
+                raise
+        else:
+            return network
+    return None
+
+
 def _network(kind: ModelKind, config: PreTrainedConfig) -> Any:
     form: Any = {"encoder": AutoModel, "causal": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}[kind]
-    with torch.device("meta"):
-        weights = sum(each.numel() for each in form.from_config(config, trust_remote_code=False).parameters())
-    if weights > MAX_WEIGHTS:
-        raise InputError(f"It still has {weights:,} weights")
-    network = form.from_config(config, trust_remote_code=False)
+    network = form.from_config(config, trust_remote_code=False, dtype=torch.float32)
     if getattr(network, "pooler", None) is not None:
         network.pooler = None
     return network

@@ -8,7 +8,7 @@ from tiny_language_models import make_tokenizer
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from gradsift.components.preflight import gradient_trial
-from gradsift.components.preflight.gradient_trial import tiny_config, try_gradients
+from gradsift.components.preflight.gradient_trial import MAX_LAYERS, MAX_WIDTHS, tiny_config, try_gradients
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.model_kind import ModelKind
 from gradsift.components.shared.parameters.model import ModelConfig
@@ -120,7 +120,7 @@ def test_a_large_model_is_tried_small(tokenizer: Any) -> None:
         "num_attention_heads": 64,
     }
     config = AutoConfig.for_model("llama", **sizes, num_key_value_heads=8, vocab_size=128256)
-    tiny = tiny_config(config)
+    tiny = tiny_config(config, MAX_LAYERS | MAX_WIDTHS)
     assert (tiny.hidden_size, tiny.num_hidden_layers, tiny.vocab_size) == (32, 4, 128256)
     assert tiny.num_key_value_heads < tiny.num_attention_heads
     assert config.hidden_size == 8192
@@ -130,6 +130,38 @@ def test_what_cannot_be_made_tiny_is_said_to_be_untried(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gradient_trial, "MAX_WEIGHTS", 100)
-    assert trial("encoder", "bert", tokenizer, {}).startswith(
-        "gradients of this type were not tried (It still has"
-    )
+    assert trial("encoder", "bert", tokenizer, {}).startswith("gradients of this type were not tried")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_attention_heads": 7},
+        {"hidden_act": "nope"},
+        {"pad_token_id": 10**7},
+        {"hidden_dropout_prob": 2.0},
+        {"chunk_size_feed_forward": 3},
+        {"return_dict": False},
+        {"type_vocab_size": 0},
+    ],
+    ids=str,
+)
+def test_a_configuration_of_no_model_is_refused(fields: dict[str, Any], tokenizer: Any) -> None:
+    sizes = {"num_hidden_layers": 1, "vocab_size": 400, "hidden_size": 64, "num_attention_heads": 4}
+    config = AutoConfig.for_model("bert", **sizes)
+    for name, value in fields.items():
+        setattr(config, name, value)
+    with pytest.raises(
+        InputError, match=r"^The config\.json of the base model 'mine' describes no model that can"
+    ):
+        try_gradients(ModelConfig(base_model="mine"), "encoder", config, tokenizer)
+
+
+def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(tokenizer: Any) -> None:
+    config = AutoConfig.for_model("gpt2", n_layer=1, vocab_size=10)
+    with pytest.raises(InputError, match="describes no model that can be used: IndexError"):
+        try_gradients(ModelConfig(base_model="mine"), "causal", config, tokenizer)
+
+
+def test_weights_of_half_precision_are_tried(tokenizer: Any) -> None:
+    assert "right" in trial("causal", "qwen2", tokenizer, {"dtype": "bfloat16"})
