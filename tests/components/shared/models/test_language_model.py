@@ -155,6 +155,7 @@ def test_without_embeddings_neither_tables_nor_the_output_layer_are_trained(
     frozen = {key for key, each in model.named_parameters() if not each.requires_grad}
     tables = (
         "embed_tokens",
+        "embed_positions",
         "word_embeddings.",
         "wte",
         "wpe",
