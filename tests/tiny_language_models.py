@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    BartConfig,
     BloomConfig,
     Gemma2Config,
+    Gemma3Config,
+    Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
     LlamaConfig,
@@ -68,6 +71,22 @@ CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
         **own,
     ),
     "bloom": lambda **own: BloomConfig(hidden_size=32, n_layer=2, n_head=4, **RECURRING, **own),
+    "gemma3": lambda **own: Gemma3TextConfig(**WIDTHS, **GROUPED, **RECURRING, sliding_window=8, **own),
+    "bart": lambda **own: BartConfig(
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=128,
+        dropout=0,
+        scale_embedding=True,
+        decoder_start_token_id=0,
+        init_std=0.1,
+        **own,
+    ),
     "t5": lambda **own: T5Config(
         d_model=32,
         d_kv=8,
@@ -190,5 +209,17 @@ def make_base(folder: Path, name: str, padding: bool = True, chat: bool = False)
         torch.manual_seed(0)
         model = form.from_config(config)
     model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_vision_base(folder: Path) -> Path:
+    """Save a model as `make_base` does, of text and images: Gemma 3 with its vision tower."""
+    tokenizer = make_tokenizer()
+    text = {**WIDTHS, **GROUPED, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    vision = {**WIDTHS, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    images = {"image_token_index": 5, "boi_token_index": 6, "eoi_token_index": 7, "mm_tokens_per_image": 4}
+    config = Gemma3Config(text_config=text, vision_config=vision, **images)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -1,7 +1,8 @@
-"""Whether a base model can be used as the settings say, as far as its configuration and tokenizer tell."""
+"""Whether a base model can be used as the settings say, as far as can be told without its weights."""
 
 from importlib.util import find_spec
 
+from gradsift.components.preflight.gradient_trial import try_gradients
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.base_model import PACKAGED_MINILM, check_base_model, find_tokenizer
 from gradsift.components.shared.models.model_files import (
@@ -16,7 +17,7 @@ from gradsift.components.shared.parameters.model import ModelConfig
 
 
 def check_model(model: ModelConfig) -> str:
-    """Say where a base model will come from, and check its configuration and tokenizer, without its weights.
+    """Say where a base model will come from; check its configuration and tokenizer, and gradients at a tiny size.
 
     Where the packaged MiniLM is not installed on this machine, its files are taken to be sound.
 
@@ -29,7 +30,8 @@ def check_model(model: ModelConfig) -> str:
         return found
     folder = find_tokenizer(name).folder
     kind = kind_of(folder, name)
-    check_model_settings(model, kind, open_config(folder, name))
+    config = open_config(folder, name)
+    check_model_settings(model, kind, config)
     tokenizer = open_tokenizer(folder, name, pads=kind == "encoder")
     if kind != "encoder":
         form = PromptFormat.of(tokenizer, kind == "seq2seq", model.prompt_form, model.max_length, name)
@@ -39,4 +41,5 @@ def check_model(model: ModelConfig) -> str:
                 f"The chat template of the base model {name!r} writes {unknown[0]!r}, a token that the model has "
                 "no embedding for: expected prompt_form 'plain' for this base model."
             )
-    return f"{found}, {'an' if kind == 'encoder' else 'a'} {kind} model"
+    gradients = try_gradients(model, kind, config, tokenizer)
+    return f"{found}, {'an' if kind == 'encoder' else 'a'} {kind} model; {gradients}"

@@ -28,6 +28,10 @@ VARIABLES = [
     "GRADSIFT_KFP_TOKEN",
 ]
 """Environment variables that hold a credential."""
+NAMES = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS|CONNECTION_STRING)$", re.IGNORECASE)
+"""Names of other variables that hold one: pods are given whatever a team's Secret holds."""
+MIN_LENGTH = 6
+"""Shorter values of these are no credentials."""
 MASK = "***"
 SHORT = 4
 """Shorter credentials are replaced only where they stand alone: most words hold so few characters by chance."""
@@ -110,11 +114,17 @@ def _forms() -> Iterator[str]:
 def _credentials() -> Iterator[str]:
     """Yield the credentials that the environment holds: in variables of their own, and in addresses."""
     yield from filter(None, map(os.environ.get, VARIABLES))
-    for value in os.environ.values():
+    for name, value in os.environ.items():
+        if NAMES.search(name) and len(value.strip()) >= MIN_LENGTH and not _is_path(value):
+            yield value
         for pattern in LOGINS_OF_VARIABLE:
             if login := pattern.search(value):
                 yield login[1]
                 yield login[1].partition(":")[2]
+
+
+def _is_path(value: str) -> bool:
+    return os.path.exists(value)  # noqa: PTH110 (Path raises for a value that can be no path)
 
 
 def _pattern(form: str) -> str:

@@ -33,10 +33,10 @@ from gradsift.components.gradient_extraction.gradients.extraction import (
     batches_by_tokens,
     token_count,
 )
-from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
 from gradsift.components.gradient_extraction.gradients.starting_point import StartingPoint
 from gradsift.components.shared.data import suites
 from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index
+from gradsift.components.shared.gradients.per_example import GradientSketcher
 from gradsift.components.shared.models.base_model import PACKAGED_MINILM, find_base_model
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.models.language_model import LanguageModel

@@ -1,1 +1,1 @@
-"""Per-example gradients and probes, and the checks that they are right."""
+"""Loss, margins, gradients and probes of rows, and what training started from."""

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
-from gradsift.components.gradient_extraction.gradients.self_check import check_gradients, check_projection
 from gradsift.components.gradient_extraction.gradients.starting_point import StartingPoint
-from gradsift.components.gradient_extraction.projection.counter_hash import uniforms
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_format import Shard
+from gradsift.components.shared.gradients.counter_hash import uniforms
+from gradsift.components.shared.gradients.per_example import GradientSketcher
+from gradsift.components.shared.gradients.self_check import check_gradients, check_projection
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.precision import autocast
 from gradsift.components.shared.models.task_model import Example, TaskModel

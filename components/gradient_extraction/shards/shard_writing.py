@@ -132,8 +132,7 @@ def _model(
 ) -> tuple[TaskModel, list[str]]:
     """Return the model and the names of the parameters whose gradient is wanted."""
     model = open_model(fetch(output)).to(device)
-    if not output.metadata["train_embeddings"]:
-        model.freeze_embeddings()
+    model.freeze_untrained(output.metadata["train_embeddings"])
     module = model.shared if config.parameters == "shared" else model
     chosen = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
     names = [name for name, parameter in model.named_parameters() if id(parameter) in chosen]

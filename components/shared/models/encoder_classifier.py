@@ -214,6 +214,11 @@ class EncoderClassifier(TaskModel):
             for inputs, label in zip(encoded, rows["label"][:], strict=True)
         ]
 
+    def examples_of(self, texts: Sequence[str]) -> list[Example]:
+        """Return examples of texts, as rows with the first label of the first task."""
+        [task, *_] = self.head.tasks.values()
+        return [{**inputs, "task": 0, "label": task[0]} for inputs in self.encode_texts(texts)]
+
     @property
     def encoding(self) -> dict[str, Any]:
         """What decides `encode`: the largest length, and the class indices of every task's labels."""

@@ -160,7 +160,7 @@ class LanguageModel(TaskModel):
     @property
     def hidden_size(self) -> int:
         """Width of the hidden states."""
-        size: int = self.lm.config.hidden_size
+        size: int = self.lm.config.get_text_config().hidden_size
         return size
 
     def freeze_embeddings(self) -> None:
@@ -193,6 +193,11 @@ class LanguageModel(TaskModel):
                 raise answer_does_not_fit(row_id, task, self.settings.max_length)
             examples.append({"input_ids": tokens.prompt, "label": tokens.answer})
         return examples
+
+    def examples_of(self, texts: Sequence[str]) -> list[Example]:
+        """Return examples that answer texts with their own first tokens, without the form of a prompt."""
+        prompts = [self.tokenizer(text)["input_ids"] for text in texts]
+        return [{"input_ids": prompt, "label": prompt[:2]} for prompt in prompts]
 
     @property
     def encoding(self) -> dict[str, Any]:

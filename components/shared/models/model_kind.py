@@ -96,8 +96,6 @@ def check_model_settings(model: ModelConfig, kind: ModelKind, config: "PreTraine
 def _without_gradients(model: ModelConfig, config: "PreTrainedConfig") -> str | None:
     """Return why the gradients of a model's rows cannot be taken apart, None where that is not known."""
     text = config.get_text_config()
-    if config.model_type == "deberta" or getattr(text, "relative_attention", False):
-        return "whose rows share tables of relative positions"
     if config.model_type == "opt" and not (model.lora_rank and model.lora_targets != "auto"):
         return "which takes the tokens of all rows together"
     if not model.lora_rank and any((getattr(text, name, None) or 0) > 1 for name in EXPERTS):

@@ -38,7 +38,7 @@ def load_language_model(
         pad_token_id=lm.generation_config.pad_token_id,
         decoder_start_token_id=decoder_start_of(lm),
     )
-    _check_usable(lm, name, encoder_decoder)
+    check_usable(lm, name, encoder_decoder)
     return lm, tokenizer
 
 
@@ -59,7 +59,12 @@ def padding_of(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(tokenizer.eos_token_id if padding is None else padding)
 
 
-def _check_usable(lm: Any, name: str, encoder_decoder: bool) -> None:
+def check_usable(lm: Any, name: str, encoder_decoder: bool) -> None:
+    """Check that a model's answers can be scored as they are trained.
+
+    Raises:
+        InputError: it does not say what answers start from, or cannot compute scores for answers alone.
+    """
     if encoder_decoder and decoder_start_of(lm) is None:
         raise InputError(f"The base model {name!r} names no decoder_start_token_id in its config.json.")
     if not encoder_decoder and "logits_to_keep" not in _arguments(lm):

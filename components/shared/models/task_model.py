@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.precision import autocast
+from gradsift.components.shared.models.reached_weights import unreached_weights
 from gradsift.components.shared.parameters.training import Precision
 
 Batch = Mapping[str, Tensor]
@@ -22,6 +23,7 @@ Rows = Any
 MLFLOW_MODEL = "gradsift.components.shared.models.mlflow_model"
 """The module with which MLflow serves a trained model."""
 READ_BATCH = 8
+ANY_TEXT = "a few words"
 
 
 class TaskModel(nn.Module, ABC):
@@ -78,8 +80,22 @@ class TaskModel(nn.Module, ABC):
         """
 
     @abstractmethod
+    def examples_of(self, texts: Sequence[str]) -> list[Example]:
+        """Return examples that read these texts, each with some answer: what tries a model without data."""
+
+    @abstractmethod
     def freeze_embeddings(self) -> None:
         """Exclude embedding tables from training."""
+
+    def freeze_untrained(self, train_embeddings: bool) -> None:
+        """Exclude what no text reaches from training, and embedding tables unless they are to be trained."""
+        training = self.training
+        losses = self.eval().answers(self.batch(self.examples_of([ANY_TEXT]))).losses()
+        for parameter in unreached_weights(self, losses.sum()):
+            parameter.requires_grad_(False)
+        if not train_embeddings:
+            self.freeze_embeddings()
+        self.train(training)
 
     @property
     @abstractmethod

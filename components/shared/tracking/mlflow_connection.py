@@ -2,7 +2,9 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +28,8 @@ QUIET = {
 # A server that is down is given up after ten seconds; one that answered may take its time.
 FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 DATABASE_SECONDS = 4
+ANSWER_SECONDS = 30.0
+"""A database that lets us in has this long to answer: its drivers would wait for ever."""
 LATER = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
@@ -53,11 +57,11 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 def contact(uri: str) -> None:
     """Ask the server whether it answers, lets us in and has the experiment, and give up soon.
 
-    A database is asked first, as MLflow itself tries to reach one for two minutes. Call this in a block of
-    `mlflow_errors`: it raises whatever MLflow and SQLAlchemy do.
+    Call this in a block of `mlflow_errors`: it raises whatever MLflow and SQLAlchemy do.
 
     Raises:
         TrackingError: the experiment is deleted, so that no run can be recorded in it.
+        TrackingOutageError: a database lets us in and answers nothing then.
     """
     from mlflow import MlflowClient
     from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
@@ -65,17 +69,46 @@ def contact(uri: str) -> None:
     kind = urlsplit(uri).scheme.partition("+")[0]
     with environment({**QUIET, **FIRST_CONTACT}):
         if kind in DATABASE_ENGINES and kind != SQLITE:
-            import sqlalchemy
-
-            limit = {"timeout" if kind == "mssql" else "connect_timeout": DATABASE_SECONDS}
-            engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args=limit)
-            engine.connect().close()
-        experiment = find_experiment(MlflowClient(uri))
+            experiment = _within_limit(lambda: _ask_database(uri, kind))
+        else:
+            experiment = find_experiment(MlflowClient(uri))
     if experiment is not None and experiment.lifecycle_stage == "deleted":
         raise TrackingError(
             f"The MLflow experiment {experiment.name!r} is deleted: restore it, or name another one in "
             "MLFLOW_EXPERIMENT_NAME."
         )
+
+
+def _ask_database(uri: str, kind: str) -> "Experiment | None":
+    """Return the experiment; the database is asked first, as MLflow itself tries to reach one for two minutes."""
+    import sqlalchemy
+    from mlflow import MlflowClient
+
+    limit = {"timeout" if kind == "mssql" else "connect_timeout": DATABASE_SECONDS}
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args=limit)
+    engine.connect().close()
+    return find_experiment(MlflowClient(uri))
+
+
+def _within_limit(ask: Callable[[], "Experiment | None"]) -> "Experiment | None":
+    """Return what `ask` does, and leave it behind where it takes longer than `ANSWER_SECONDS`."""
+    answer: Future[Experiment | None] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return answer.result(ANSWER_SECONDS)
+    except TimeoutError as error:
+        if answer.done():
+            raise
+        raise TrackingOutageError(
+            f"The MLflow database lets us in and has not answered for {ANSWER_SECONDS:.0f} seconds."
+        ) from error
 
 
 def find_experiment(client: "MlflowClient") -> "Experiment | None":

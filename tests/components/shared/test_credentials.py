@@ -43,6 +43,24 @@ def test_every_variable_in_every_form(name: str, around: str, monkeypatch: pytes
         assert redacted(f"refused {text} as header").startswith("refused ")
 
 
+@pytest.mark.parametrize(
+    "name", ["OPENAI_API_KEY", "azure_client_secret", "PASSWORD", "GCP_CREDENTIALS", "X_CONNECTION_STRING"]
+)
+def test_what_a_team_adds_to_its_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, f"{SECRET}\n")
+    assert redacted(f"refused '{SECRET}\\n'") == r"refused '***\n'"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SORT_KEY", "date"), ("KEYBOARD", "qwertz-keys"), ("GCP_CREDENTIALS", __file__)]
+)
+def test_short_values_other_names_and_files_are_no_credentials(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert redacted(f"it is {value}") == f"it is {value}"
+
+
 @given(value=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=4))
 def test_whatever_a_credential_holds(value: str) -> None:
     secret = value.strip()

@@ -14,9 +14,9 @@ from gradsift.components.gradient_extraction.gradients.extraction import (
     GradientExtractor,
     batches_by_tokens,
 )
-from gradsift.components.gradient_extraction.projection.projection import Projection
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_format import Shard
+from gradsift.components.shared.gradients.projection import Projection
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head

@@ -72,7 +72,7 @@ def test_a_module_that_a_step_does_not_import_leaves_its_digest(
         ("meta_training", "shared/training/worker.py"),
         ("meta_training", "shared/models/language_model.py"),
         ("fine_tuning", "shared/__init__.py"),
-        ("gradient_extraction", "gradient_extraction/projection/projection.py"),
+        ("gradient_extraction", "shared/gradients/projection.py"),
         ("evaluation", "evaluation/step.py"),
     ],
 )

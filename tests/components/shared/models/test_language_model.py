@@ -22,7 +22,7 @@ from gradsift.components.shared.models.precision import autocast
 from gradsift.components.shared.models.task_model import Example, TaskModel
 from gradsift.components.shared.parameters.model import ModelConfig
 
-SEQ2SEQ = ("t5", "flan_t5")
+SEQ2SEQ = ("bart", "t5", "flan_t5")
 LORA = {"lora_rank": 2, "lora_alpha": 8}
 
 
@@ -155,6 +155,7 @@ def test_without_embeddings_neither_tables_nor_the_output_layer_are_trained(
     frozen = {key for key, each in model.named_parameters() if not each.requires_grad}
     tables = (
         "embed_tokens",
+        "embed_positions",
         "word_embeddings.",
         "wte",
         "wpe",

@@ -75,8 +75,6 @@ def test_an_encoder_takes_no_adapters() -> None:
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        ("deberta", {}),
-        ("deberta-v2", {"relative_attention": True}),
         ("mixtral", {}),
         ("qwen2_moe", {}),
         ("opt", {}),

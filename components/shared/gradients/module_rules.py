@@ -1,18 +1,19 @@
 """How each kind of module's per-example parameter gradients follow from its input and its output's gradient."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
-from gradsift.components.gradient_extraction.projection.projection import Projection
+from gradsift.components.shared.gradients.projection import Projection
 
-# The attribute by which transformers' scaled embeddings (those of Gemma, BART and others) multiply their output.
-SCALE = "embed_scale"
 # The methods by which T5's attentions and MPNet's encoder look up the bias of every relative position.
 BIAS_METHODS = ("compute_bias", "compute_position_bias")
+# The methods by which DeBERTa's attentions score relative positions.
+ATTENTION_METHODS = ("disentangled_attention_bias", "disentangled_att_bias")
 
 Rule = Callable[[Projection, Tensor, nn.Module, Mapping[str, str], Tensor, Tensor], None]
 """Adds gradients to sketches: called with the projection, the sketches [n, m], the module, the wanted ones of its
@@ -21,14 +22,73 @@ parameters ({own name: name in the model}), its input [n, ...] and its output's 
 
 def rule_of(module: nn.Module) -> Rule | None:
     """Return the rule of a module by its kind, or None where there is none."""
-    own_forward = type(module).forward
-    if own_forward in (nn.Linear.forward, Conv1D.forward):
+    if type(module).forward in (nn.Linear.forward, Conv1D.forward):
         return _linear
-    if own_forward is nn.Embedding.forward or (isinstance(module, nn.Embedding) and hasattr(module, SCALE)):
-        return _embedding
-    if isinstance(module, nn.LayerNorm) or type(module).__name__.endswith(("RMSNorm", "T5LayerNorm")):
+    if isinstance(module, nn.LayerNorm) or type(module).__name__.endswith(("RMSNorm", "LayerNorm")):
         return _normalisation
+    if hasattr(module, "q_bias") and hasattr(module, "v_bias") and hasattr(module, "in_proj"):
+        return _query_and_value_bias
     return None
+
+
+def source_of(module: nn.Module) -> nn.Module:
+    """Return the module whose output's gradient a module's rule takes: itself, but for DeBERTa's attention."""
+    return module.get_submodule("in_proj") if rule_of(module) is _query_and_value_bias else module
+
+
+def looked_up(
+    table: nn.Embedding, inputs: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> tuple[Tensor, float]:
+    """Return which rows of a table a call looks up, [n, T] or [T], and what it multiplies them by.
+
+    Some tables of transformers shift the positions that they are given, or scale what they find; they are called on
+    a table that holds each row's number.
+    """
+    if type(table).forward is nn.Embedding.forward:
+        return inputs[0], 1.0
+    ones = table.weight.new_ones(table.num_embeddings, 1, dtype=torch.float64)
+    with torch.no_grad():
+        scale = functional_call(table, {"weight": ones}, inputs, dict(keywords)).flatten()[0].item()
+        numbers = {"weight": ones.cumsum(0) - 1}
+        index = functional_call(table, numbers, inputs, dict(keywords)).squeeze(-1) / scale
+    return index.round().long(), scale
+
+
+def add_lookups(
+    projection: Projection, sketch: Tensor, name: str, table: nn.Embedding, index: Tensor, gradient: Tensor
+) -> None:
+    """Add the gradient of each vector to the row of the table that it was, except at the padding index.
+
+    Args:
+        projection: the projection.
+        sketch: [n, m].
+        name: the table's name in the model.
+        table: the table.
+        index: what was looked up, [n, ...].
+        gradient: that of the vectors, [n, ..., f].
+    """
+    if isinstance(table.padding_idx, int):
+        gradient = gradient.masked_fill((index == table.padding_idx).unsqueeze(-1), 0.0)
+    projection.add_rows(sketch, name, index.flatten(1), _tokens(gradient))
+
+
+def relative_tables(model: nn.Module) -> list[Any]:
+    """Return the encoders with a table of vectors of relative positions, as DeBERTa has."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(getattr(module, "rel_embeddings", None), nn.Embedding)
+    ]
+
+
+def relative_attentions(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Return the attentions to such positions, each with the name of its method that scores them."""
+    return [
+        (module, method)
+        for module in model.modules()
+        for method in ATTENTION_METHODS
+        if hasattr(module, method)
+    ]
 
 
 def relative_biases(model: nn.Module) -> list[tuple[nn.Module, str]]:
@@ -76,7 +136,7 @@ def _linear(
         projection.add_outer(sketch, wanted["weight"], *factors)
 
 
-def _embedding(
+def _query_and_value_bias(
     projection: Projection,
     sketch: Tensor,
     module: nn.Module,
@@ -84,12 +144,13 @@ def _embedding(
     entry: Tensor,
     gradient: Tensor,
 ) -> None:
-    """Each token adds its scaled output's gradient to the row that it looked up, except at the padding index."""
-    gradient = gradient * getattr(module, SCALE, 1.0)
-    padding = module.padding_idx
-    if isinstance(padding, int):
-        gradient = gradient.masked_fill((entry == padding).unsqueeze(-1), 0.0)
-    projection.add_rows(sketch, wanted["weight"], entry.flatten(1), _tokens(gradient))
+    """DeBERTa adds them to the output of `in_proj`, which has queries, keys and values of each head in turn."""
+    of_heads = (
+        _tokens(gradient).sum(1, dtype=torch.float32).unflatten(-1, (module.num_attention_heads, 3, -1))
+    )
+    for own, place in (("q_bias", 0), ("v_bias", 2)):
+        if own in wanted:
+            projection.add_vector(sketch, wanted[own], of_heads[:, :, place].flatten(1))
 
 
 def _normalisation(

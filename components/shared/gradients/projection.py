@@ -26,7 +26,7 @@ from scipy.linalg import hadamard
 from torch import Tensor
 from torch.nn import functional
 
-from gradsift.components.gradient_extraction.projection.counter_hash import random_bits, random_signs
+from gradsift.components.shared.gradients.counter_hash import random_bits, random_signs
 
 MAX_GROUPS = 16
 NUMBER_BATCH = {"cpu": 2**21, "cuda": 2**26}

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from gradsift.components.gradient_extraction.gradients.extraction import GradientExtractor
-from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
-from gradsift.components.gradient_extraction.gradients.self_check import check_gradients, check_projection
-from gradsift.components.gradient_extraction.projection.projection import Projection
 from gradsift.components.shared.errors import ExtractionError
+from gradsift.components.shared.gradients.per_example import GradientSketcher
+from gradsift.components.shared.gradients.projection import Projection
+from gradsift.components.shared.gradients.self_check import check_gradients, check_projection
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig

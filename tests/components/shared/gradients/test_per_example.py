@@ -13,17 +13,23 @@ from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertModel,
+    DebertaConfig,
+    DebertaModel,
+    DebertaV2Config,
+    DebertaV2Model,
     DistilBertConfig,
     DistilBertModel,
     GPT2Config,
     LlamaConfig,
+    MPNetConfig,
+    MPNetModel,
     RobertaConfig,
     RobertaModel,
 )
 
-from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
-from gradsift.components.gradient_extraction.projection.projection import Projection
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.gradients.per_example import GradientSketcher
+from gradsift.components.shared.gradients.projection import Projection
 
 HIDDEN, VOCABULARY = 24, 50
 SMALL = {
@@ -34,6 +40,15 @@ SMALL = {
     "vocab_size": VOCABULARY,
 }
 GROUPED = {**SMALL, "num_key_value_heads": 1, "head_dim": 12, "pad_token_id": 1}
+
+RELATIVE = {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "max_position_embeddings": 16,
+    "initializer_range": 0.2,
+    "type_vocab_size": 0,
+}
 
 
 class Classifier(nn.Module):
@@ -83,6 +98,16 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "distilbert": lambda: Classifier(
         DistilBertModel(
             DistilBertConfig(dim=HIDDEN, n_heads=2, n_layers=2, hidden_dim=40, vocab_size=VOCABULARY)
+        )
+    ),
+    "mpnet": lambda: Classifier(MPNetModel(MPNetConfig(**SMALL), add_pooling_layer=False)),
+    "deberta": lambda: Classifier(DebertaModel(DebertaConfig(**SMALL, **RELATIVE))),
+    "deberta_v2": lambda: Classifier(DebertaV2Model(DebertaV2Config(**SMALL, **RELATIVE))),
+    "deberta_v3": lambda: Classifier(
+        DebertaV2Model(
+            DebertaV2Config(
+                **SMALL, **RELATIVE, share_att_key=True, norm_rel_ebd="layer_norm", position_buckets=4
+            )
         )
     ),
     "gpt2": lambda: LanguageModel(

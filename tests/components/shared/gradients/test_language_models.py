@@ -10,10 +10,10 @@ from torch.nn import functional
 from transformers import MixtralConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
-from gradsift.components.gradient_extraction.projection.projection import Projection
 from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.gradients.per_example import GradientSketcher
+from gradsift.components.shared.gradients.projection import Projection
 from gradsift.components.shared.models.answers import NO_ANSWER, Answers
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.language_model import LanguageModel
@@ -32,7 +32,7 @@ ROWS = {
     "completion": ["four", "one", "the larger of the two numbers", "ten"],
     "rationale": [None, "first the country", None, None],
 }
-CAUSAL = [family for family in CONFIGS if "t5" not in family]
+CAUSAL = [family for family in CONFIGS if not family.endswith(("t5", "bart"))]
 
 
 def make(folder: Path, family: str, lora: bool = False) -> tuple[LanguageModel, list[str]]:

@@ -8,10 +8,10 @@ import torch
 from scipy.linalg import hadamard
 from torch import Tensor, nn
 
-from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
-from gradsift.components.gradient_extraction.projection.counter_hash import random_bits, random_signs
-from gradsift.components.gradient_extraction.projection.projection import Projection
 from gradsift.components.shared.errors import ExtractionError
+from gradsift.components.shared.gradients.counter_hash import random_bits, random_signs
+from gradsift.components.shared.gradients.per_example import GradientSketcher
+from gradsift.components.shared.gradients.projection import Projection
 
 TOLERANCE = 1e-3
 

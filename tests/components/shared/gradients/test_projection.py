@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification
 
-from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
-from gradsift.components.gradient_extraction.projection import projection as projection_module
-from gradsift.components.gradient_extraction.projection.counter_hash import random_bits, random_signs
-from gradsift.components.gradient_extraction.projection.projection import Projection
 from gradsift.components.shared.data import suites
+from gradsift.components.shared.gradients import projection as projection_module
+from gradsift.components.shared.gradients.counter_hash import random_bits, random_signs
+from gradsift.components.shared.gradients.per_example import GradientSketcher
+from gradsift.components.shared.gradients.projection import Projection
 from gradsift.components.shared.models.base_model import PACKAGED_MINILM, find_base_model
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gradsift.components.gradient_extraction.projection.counter_hash import (
+from gradsift.components.shared.gradients.counter_hash import (
     random_bits,
     random_signs,
     stream_key,

@@ -1,1 +1,0 @@
-"""The random projection from all parameters to d numbers."""

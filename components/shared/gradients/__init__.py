@@ -1,0 +1,1 @@
+"""Sketched gradients of single rows: hooks on modules, the projection, and the check against plain autograd."""
