@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradsift.components.gradient_extraction.gradients.per_example import GradientSketcher
+from gradsift.components.shared.gradients.per_example import GradientSketcher
 from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index
 from gradsift.components.shared.models.answers import NO_ANSWER
 from gradsift.components.shared.models.base_model import find_base_model
