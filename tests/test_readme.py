@@ -305,7 +305,6 @@ def test_make_run_avoids_the_harmful_sources_and_ranks_the_trained_subsets(tmp_p
 @pytest.mark.exhaustive
 @pytest.mark.timeout(7200)
 def test_make_run_lm_leaves_out_the_shuffled_source(tmp_path: Path) -> None:
-    pytest.importorskip("gguf", reason="needs the extra demo-lm")
     make_workplace(tmp_path)
     assert "Selected for adjective:" in run(command_with("make run-lm"), tmp_path, timeout=7000)
     [selection_file] = (tmp_path / "gradsift-run-lm").glob("subset_estimation/*/selection.json")

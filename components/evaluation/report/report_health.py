@@ -17,8 +17,8 @@ def health_of(selection: Selection) -> dict[str, Any]:
 
 def _sentences(health: TaskHealth) -> list[str]:
     every = {
-        "random_labels": f"Its labels look random: held-out rows cost {_share(health.adapted)} of what guessing by "
-        "the label shares costs, even after training on the other rows.",
+        "random_labels": "To this model its labels look random: held-out rows cost "
+        f"{_share(health.adapted)} of what guessing by the label shares costs, even after training on the others.",
         "contradicted_labels": "Its label names contradict its texts: before any training its labels cost "
         f"{_share(health.zero_shot)} of what guessing costs. They may be flipped or misnamed.",
         "duplicate": f"Its gradients are nearly those of {health.duplicate_of}: it may be a copy.",

@@ -277,7 +277,7 @@ def test_health_names_what_looks_sick_first() -> None:
     text = shown.text("health")
     assert f"2 of {len(TASKS)} sources deserve a look" in text
     assert "mr_shuffled" in text
-    assert "Its labels look random: held-out rows cost 104% of what" in text
+    assert "To this model its labels look random: held-out rows cost 104% of what" in text
     assert "before any training its labels cost 162% of what guessing costs" in text
     assert "It pulls against the other tasks, sst2 most of all." in text
     assert shown.row("health", "mr_flipped") == ["150", "1.62", "0.80", "sst2"]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from gradsift.components.shared.gradients.per_example import GradientSketcher
 from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index
+from gradsift.components.shared.gradients.per_example import GradientSketcher
 from gradsift.components.shared.models.answers import NO_ANSWER
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.language_model import LanguageModel
@@ -65,7 +65,6 @@ def test_sketched_gradients_of_two_rows_equal_autograd(model: LanguageModel) -> 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     """The model with adapters that are away from zero."""
-    pytest.importorskip("gguf", reason="needs the extra demo-lm")
     folder: Path = tmp_path_factory.mktemp("data")
     task = PreparedTask(name="words", kind="generation", labels=[], rows={})
     write_index(folder, "suite", "words", [task])

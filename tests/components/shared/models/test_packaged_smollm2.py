@@ -31,7 +31,6 @@ def start(home: Path) -> subprocess.Popen[str]:
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that two processes left: one killed in its work, and two that then asked at the same time."""
-    pytest.importorskip("gguf", reason="needs the extra demo-lm")
     home = tmp_path_factory.mktemp("home")
     killed = start(home)
     deadline = time.monotonic() + 120
@@ -82,8 +81,8 @@ def test_without_its_packages_it_is_refused_before_anything_runs(monkeypatch: py
             look(PACKAGED_SMOLLM2)
 
 
+@pytest.mark.slow  # it needs the extra demo-lm
 def test_another_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("gguf", reason="needs the extra demo-lm")
     source = tmp_path / "other.gguf"
     source.write_bytes(b"GGUF")
     monkeypatch.setattr(packaged_smollm2, "_source", lambda: source)
