@@ -53,6 +53,8 @@ MAX_WEIGHTS = 3 * 10**7
 NOISE = 0.1
 """Standard deviation of what is added to weights, for some start at 0 and would hide a wrong gradient."""
 SKETCH_WIDTH = 2048
+MAX_LENGTH = 64
+"""Tokens of a row, where data preparation is to decide them; the rows have fewer."""
 
 
 def try_gradients(
@@ -72,6 +74,7 @@ def try_gradients(
     Raises:
         InputError: the gradients of rows cannot be taken apart or come out wrong, or adapters cannot be put on.
     """
+    model = model.resolved(MAX_LENGTH)
     of_type = f"The base model {model.base_model!r} is of type {config.model_type!r}"
     with torch.random.fork_rng():
         torch.manual_seed(0)
