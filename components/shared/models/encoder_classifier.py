@@ -341,11 +341,10 @@ def load_encoder(folder: Path, name: str) -> tuple[Any, PreTrainedTokenizerBase]
         InputError: the files do not make an encoder with a tokenizer.
     """
     encoder = load_weights(AutoModel, folder, name, "an encoder", optional="pooler.")
-    tokenizer = open_tokenizer(folder, name, pads=True)
     config = encoder.config
     is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING
     if not is_encoder or config.is_encoder_decoder or getattr(config, "is_decoder", False):
         raise InputError(f"The base model {name!r} is of type {config.model_type!r}: expected an encoder.")
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
-    return encoder, tokenizer
+    return encoder, open_tokenizer(folder, name, pads=True)

@@ -17,6 +17,7 @@ from gradsift.components.fine_tuning.plan import plan_comparisons
 from gradsift.components.fine_tuning.step import train_runs
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData, Split
+from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.language_model import LanguageModel
 from gradsift.components.shared.models.model_loading import open_model
 from gradsift.components.shared.models.prompt_format import final_answer, questions
@@ -24,7 +25,7 @@ from gradsift.components.shared.parameters.evaluation import ComparisonConfig, E
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.evaluation_results import Evaluation
-from gradsift.components.shared.records.fine_tuning_runs import RunGroup
+from gradsift.components.shared.records.fine_tuning_runs import GroupSettings, RunGroup
 from gradsift.components.shared.tracking.event_log import run_id
 from gradsift.components.shared.tracking.run_record import step_events
 from gradsift.components.shared.tracking.tracking import track_step
@@ -62,8 +63,11 @@ def run(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     data = produce_prepared_data(root)
     selection = produce_selection(root, "next", SUBSETS, ESTIMATES)
     config = ModelConfig(base_model=str(base), max_length=64)
+    found = find_base_model(str(base))
+    digests = [found.digest, found.tokenizer_digest]
+    settings = GroupSettings.of(data, PreparedData(fetch(data)), digests, config, RECIPE)
     with forked_training(), track_step("target_finetuning", str(root), {}) as tracker:
-        model = fine_tune_target(config, RECIPE, data, selection, str(root), tracker)
+        model = fine_tune_target(settings, RECIPE, data, selection, str(root), tracker)
     groups = plan_comparisons(ComparisonConfig(seeds=1), data, selection, model, str(root))
     for group in groups:
         with forked_training(), track_step(f"comparisons-{group.number}", str(root), {}) as tracker:
