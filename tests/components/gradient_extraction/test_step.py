@@ -441,7 +441,8 @@ print(kills)
 """
 
 
-@pytest.mark.parametrize("place", ["local", pytest.param("s3", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["local", "s3"])
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     data: StepOutput,
     model: StepOutput,

@@ -43,7 +43,7 @@ def gradients(synthetic: Any, tmp_path_factory: pytest.TempPathFactory) -> StepO
 
 
 def _run(gradients: StepOutput, root: Path | str, **settings: Any) -> tuple[StepOutput, Selection]:
-    config = SubsetEstimationConfig(**(QUICK | settings))
+    config = SubsetEstimationConfig(**(QUICK | {"estimator": "gauss_newton"} | settings))
     output = estimate_subsets(config, gradients, str(root))
     return output, Selection.read(fetch(output))
 

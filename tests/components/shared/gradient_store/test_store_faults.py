@@ -23,6 +23,7 @@ def _contents(uri: str) -> dict[str, bytes]:
     return {key: storage.read(key) for key in storage.keys()}  # noqa: SIM118
 
 
+@pytest.mark.slow
 def test_a_third_of_the_requests_may_fail(
     s3_root: str, quick_tries: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -222,6 +222,7 @@ def test_micro_batches_train_the_same_model(trained: Path) -> None:
     assert_same_model(trained / "parts", trained / "plain", 1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_every_zero_stage_and_micro_batch_train_the_same_model(
     trained: Path, data: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
