@@ -49,7 +49,7 @@ EVERYTHING = {
 }
 KEY = "0123456789abcdef"
 """Key of a run's outputs, or of a plan."""
-MAX_WORKFLOW_BYTES = 720_000
+MAX_WORKFLOW_BYTES = 700 * 1024
 """Argo compresses the state of a larger object than 1 MiB, and Kubeflow's API sees its tasks no more; the estimate
 of the size is right to 3%."""
 
