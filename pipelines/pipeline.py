@@ -106,6 +106,7 @@ def gradsift_pipeline(*fields: Any) -> None:
             comparisons = tuned.outputs["Output"]
             with dsl.ParallelFor(comparisons, name="comparison-runs") as planned:
                 compared = train_runs(inputs=prepared, settings=resolved["fine_tuning"], planned=planned)
+            compared.set_display_name("train-runs")  # kfp numbers the second task of a component
             evaluation = evaluate(
                 inputs=tuned.outputs["outputs"], settings=resolved["evaluation"], comparisons=comparisons
             ).after(compared)

@@ -1,6 +1,7 @@
 """The pipeline's interface and wiring, read from its compiled form."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,13 @@ def test_artifacts_and_groups_have_names_of_their_own(compiled: list[dict[str, A
         "for-loop-4": "comparison-runs",
         "condition-5": "if-unchanged",
     }
+
+
+def test_tasks_are_shown_by_what_they_do(compiled: list[dict[str, Any]]) -> None:
+    graphs = [compiled[0]["root"], *compiled[0]["components"].values()]
+    tasks = [task for graph in graphs for task in graph.get("dag", {}).get("tasks", {}).values()]
+    for task in tasks:
+        assert not re.search(r"\d", task["taskInfo"]["name"]), task["taskInfo"]["name"]
 
 
 def test_the_form_is_the_pipelines_interface() -> None:
