@@ -123,7 +123,7 @@ def _check_suite(
 
 
 def markdown(findings: list[Finding], warnings: Collection[str]) -> str:
-    """Return the findings as a list; what is not fine is wrong, or but a warning in some checks."""
+    """Return the findings as a list; what is not fine is wrong, or in some checks only a warning."""
     lines = (
         f"- **{_mark(each, warnings)}** {each.check}: {markdown_text(each.words)}\n" for each in findings
     )

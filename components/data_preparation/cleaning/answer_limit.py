@@ -130,14 +130,24 @@ def _row_lengths(
     suite: TaskSuite, tokenizer: "PreTrainedTokenizerBase", form: PromptFormat | None
 ) -> Iterator[int]:
     for task in suite.tasks:
-        for row in (row for split in MEASURED for row in task.splits.get(split, [])):
-            if form is None:
-                yield len(tokenizer(*row.asked)["input_ids"])
-                continue
+        rows = [row for split in MEASURED for row in task.splits.get(split, [])]
+        if form is None:
+            yield from _encoder_lengths(rows, tokenizer)
+            continue
+        for row in rows:
             try:
                 yield form.length(_question(task, row))
             except InputError as error:
                 raise _row_error(task, row, error) from error
+
+
+def _encoder_lengths(rows: list[AnyRow], tokenizer: "PreTrainedTokenizerBase") -> Iterator[int]:
+    """Yield the number of tokens of each row, those without a second text first."""
+    for paired in (False, True):
+        asked = [row.asked for row in rows if (row.asked[1] is not None) == paired]
+        if asked:
+            texts, pairs = map(list, zip(*asked, strict=True))
+            yield from map(len, tokenizer(texts, pairs if paired else None)["input_ids"])
 
 
 def _question(task: Task, row: AnyRow) -> Question:
