@@ -111,7 +111,7 @@ def _judged(
 ) -> Iterator[Judged]:
     for own, estimator in open_candidates(config, store):
         statistics = estimator.statistics
-        masks = np.stack([statistics.mask(list(subset)) for subset in subsets])
+        masks = statistics.masks(subsets)
         yield Judged(own.estimator, "estimator", expansion, estimator.mean_losses(masks)[None], own.ridge)
     if expansion == "meta":
         simulated = open_simulated(config, store).member_losses(masks)

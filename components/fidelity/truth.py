@@ -13,6 +13,7 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
+from gradsift.components.shared.records.results import invalid_file
 from gradsift.components.shared.storage.local import atomic_file
 
 DECISIVE = ("learning_rate", "batch_size", "sampling_exponent", "weight_decay")
@@ -39,9 +40,7 @@ def read_truth(path: Path) -> FineTuningRuns:
             run.setdefault("start", content["start"])
         truth = FineTuningRuns.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"The truth file {path} is not valid at {field}: {first['msg']}.") from error
+        raise invalid_file(f"The truth file {path}", error) from error
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"The truth file {path} is not valid: expected the fields start and runs."

@@ -30,7 +30,6 @@ from gradsift.components.shared.storage.storage import delete_below, open_storag
 STEP = "choice"
 """Name that the choice is logged by."""
 CHOICES = "choices"
-NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def _confirm(
             subset=each.run.subset,
             estimated_loss=finalist.estimated_loss,
             true_loss=each.run.val_loss,
-            excess=_excess(each, chosen),
+            excess=Interval.normal(*_difference(each, chosen)),
             train_rows=each.run.train_rows,
             permitted=may_be,
             chosen=each is chosen,
@@ -154,11 +153,6 @@ def _difference(one: Trained, other: Trained) -> tuple[float, float]:
     difference = one.losses.astype(np.float64) - other.losses
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
     return float(difference.mean()), float(error)
-
-
-def _excess(one: Trained, chosen: Trained) -> Interval:
-    mean, error = _difference(one, chosen)
-    return Interval(mean=mean, low=mean - NORMAL_95 * error, high=mean + NORMAL_95 * error)
 
 
 def _reason(selection: Selection, confirmation: Confirmation) -> str:

@@ -25,7 +25,7 @@ from gradsift.components.shared.records.fine_tuning_runs import (
 from gradsift.components.shared.records.planning import COMPARISONS, FINALISTS
 from gradsift.components.shared.records.run_plans import read_group, write_groups
 from gradsift.components.shared.records.selection_results import SECOND_ROUND, Selection
-from gradsift.components.shared.tracking.step_run import begin_step, run_step
+from gradsift.components.shared.tracking.step_run import begin_step, record_output, run_step
 from gradsift.components.shared.training.training import Launcher
 
 
@@ -85,10 +85,7 @@ def _confirm(
         _train(FINALISTS, second, data, settings, launcher)
     with begin_step(choice.STEP, settings, limits.model_dump()) as tracker:
         output = choice.confirm_selection(estimates, data, group, recipe, limits, root)
-        if output.reused:
-            tracker.reused()
-        numbers = {name: each for name, each in output.metadata.items() if isinstance(each, int | float)}
-        tracker.metrics(numbers)
+        record_output(output, tracker)
     return output
 
 

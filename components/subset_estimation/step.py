@@ -145,7 +145,7 @@ def promising_subsets(
         with threadpool_limits(1, "blas"), tqdm(desc="Estimating", unit=" subsets", disable=None) as progress:
             ledger = EstimateLedger(open_estimator(config, store), progress)
             search(config, ledger)
-            found = next_subsets(ledger, config, ledger.masks(trained), None, count)
+            found = next_subsets(ledger, config, ledger.estimator.statistics.masks(trained), None, count)
         return {"subsets": [ledger.names(mask) for mask in found]}
 
     inputs = {
@@ -174,7 +174,7 @@ def _finalists(
     if runs is None or second_round is None:
         return {}
     subsets = list({tuple(run.subset): run.subset for run in runs.runs}.values())
-    first = ledger.masks(subsets)
+    first = ledger.estimator.statistics.masks(subsets)
     losses = [np.mean([run.val_loss for run in runs.runs if run.subset == subset]) for subset in subsets]
     second = next_subsets(ledger, config, first, np.array(losses), second_round)
     return {FIRST_ROUND: first, SECOND_ROUND: second}

@@ -17,8 +17,6 @@ from gradsift.components.shared.records.selection_results import (
     TaskScore,
 )
 
-NORMAL_95 = 1.959964  # standard errors from the mean to the ends of a normal 95% interval
-
 
 def explanations_of(selection: Selection) -> dict[str, Any]:
     """Return the template's values: None or empty where the selection does not hold what they show."""
@@ -35,17 +33,13 @@ def explanations_of(selection: Selection) -> dict[str, Any]:
 
 def _scores(scores: list[TaskScore]) -> dict[str, Any]:
     """Task scores from best to worst, each with its 95% interval."""
-    intervals = [_interval(score.score, score.standard_error) for score in scores]
+    intervals = [Interval.normal(score.score, score.standard_error) for score in scores]
     ends = [end for interval in intervals for end in (interval.low, interval.high)]
     return {
         "scores": list(zip(scores, intervals, strict=True)),
         "score_axis": axis_over(ends, with_zero=True),
         "with_shares": any(score.share is not None for score in scores),
     }
-
-
-def _interval(mean: float, standard_error: float) -> Interval:
-    return Interval(mean=mean, low=mean - NORMAL_95 * standard_error, high=mean + NORMAL_95 * standard_error)
 
 
 def _path(selection: Selection) -> dict[str, Any]:

@@ -127,10 +127,16 @@ class PromptFormat:
         """Return the answer in a text that a model wrote, without what the chat template writes around it."""
         if not self.chat:
             return written
+        before, after = self._read_frame
+        return written.strip().removeprefix(before).removesuffix(after).strip()
+
+    @cached_property
+    def _read_frame(self) -> tuple[str, str]:
+        """The frame as it is read back, without special tokens and white space around it."""
         before, after = (
-            str(self.tokenizer.decode(ids, skip_special_tokens=True)) for ids in self._ids(self.frame)
+            str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in self._ids(self.frame)
         )
-        return written.strip().removeprefix(before.strip()).removesuffix(after.strip()).strip()
+        return before, after
 
     def tokens(self, questions: Sequence[Question]) -> list[Tokens | None]:
         """Return the tokens of questions, a text cut as far as needed; None where an answer does not fit."""

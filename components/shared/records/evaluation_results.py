@@ -14,14 +14,22 @@ from gradsift.components.shared.records.metric_names import primary_metric
 from gradsift.components.shared.records.results import NonNegative, Record, ResultFile
 
 LOSS = "loss"
+NORMAL_95 = 1.959964
+"""Standard errors from the mean to the ends of a normal 95% interval."""
 
 
 class Interval(Record):
-    """A mean with its bootstrap interval, of 95% in `evaluation.json`."""
+    """A mean with its interval: in `evaluation.json`, the bootstrap's of 95%."""
 
     mean: FiniteFloat
     low: FiniteFloat
     high: FiniteFloat
+
+    @classmethod
+    def normal(cls, mean: float, standard_error: float) -> Self:
+        """Return the 95% interval of a normal distribution."""
+        half = NORMAL_95 * standard_error
+        return cls(mean=mean, low=mean - half, high=mean + half)
 
 
 class SeedRun(Record):

@@ -39,6 +39,11 @@ class ResultFile(Record):
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise InputError(f"{folder / cls.FILE} is not valid at {field}: {first['msg']}.") from error
+            raise invalid_file(str(folder / cls.FILE), error) from error
+
+
+def invalid_file(where: str, error: ValidationError) -> InputError:
+    """Return an error that names the first wrong field of a file."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the file"
+    return InputError(f"{where} is not valid at {field}: {first['msg']}.")

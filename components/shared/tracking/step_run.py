@@ -50,13 +50,18 @@ def run_step(
     """
     with begin_step(step, settings, params) as tracker:
         output = work(tracker)
-        if output.reused:
-            tracker.reused()
-        numbers = {
-            name: value
-            for name, value in output.metadata.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        tracker.metrics(numbers)
+        record_output(output, tracker)
         write_pointer(output, artifact)
     return output
+
+
+def record_output(output: StepOutput, tracker: StepTracker) -> None:
+    """Record the numbers in an output's metadata as metrics, and whether it was found finished."""
+    if output.reused:
+        tracker.reused()
+    numbers = {
+        name: value
+        for name, value in output.metadata.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    tracker.metrics(numbers)

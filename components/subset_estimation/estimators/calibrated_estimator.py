@@ -127,7 +127,7 @@ def _masks(estimator: LossEstimator, target: str, subsets: Iterable[frozenset[st
         raise InputError(
             f"The calibration runs are of the target {target!r}: expected runs of {statistics.target!r}."
         )
-    return np.stack([statistics.mask(list(subset)) for subset in subsets])
+    return statistics.masks(subsets)
 
 
 def open_candidates(

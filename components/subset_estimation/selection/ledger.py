@@ -1,6 +1,5 @@
 """Every subset estimated so far: each is computed once, and all are written down with who asked first."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Never
@@ -93,10 +92,6 @@ class EstimateLedger:
         if estimate.standard_error is None:
             self.losses(mask[None], estimate.source)
         return self._estimates[mask.tobytes()]
-
-    def masks(self, subsets: Sequence[Sequence[str]]) -> BoolArray:
-        """Return subsets by their names as [m, n]."""
-        return np.stack([self.estimator.statistics.mask(list(subset)) for subset in subsets])
 
     def by_loss(self) -> list[BoolArray]:
         """Return all subsets [n] so far, the one with the lowest estimate first."""

@@ -1,5 +1,6 @@
 """What the estimators need of a gradient store, as arrays in memory: sums a task, rows of train and validation."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -90,6 +91,10 @@ class TaskStatistics:
                 f"{', '.join(self.tasks)}."
             )
         return np.isin(self.tasks, names)
+
+    def masks(self, subsets: Iterable[Iterable[str]]) -> BoolArray:
+        """Return subsets of these auxiliary tasks as masks [m, n]; raises as `mask` does."""
+        return np.stack([self.mask(list(subset)) for subset in subsets])
 
     def block(self, index: int) -> "TaskStatistics":
         """Return the statistics under one projection block alone, as views.
