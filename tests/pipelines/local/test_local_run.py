@@ -33,7 +33,6 @@ SMALL = {
     "extract_shard_rows": 64,
     "estimate_random_subsets": 20,
     "fine_tune_steps": 4,
-    "confirm_runs": 4,
     "evaluate_seeds": 1,
     "train_checkpoint_steps": 2,
     "train_precision": "float32",
