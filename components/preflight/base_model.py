@@ -1,4 +1,4 @@
-"""Whether a base model can be used as the settings say, as far as can be told without its weights."""
+"""Whether a base model can be used as the settings say, as far as can be checked without its weights."""
 
 from importlib.util import find_spec
 

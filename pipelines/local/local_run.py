@@ -122,7 +122,7 @@ def _follow(
     """Show the table until the process has ended, and return the last states."""
     began = time.time()
     wait = REMOTE_REFRESH_SECONDS if is_remote(root) else LOCAL_REFRESH_SECONDS
-    told: set[str] = set()
+    shown: set[str] = set()
     with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
         while True:
             ended = process.poll() is not None
@@ -131,8 +131,8 @@ def _follow(
                 live.update(render(states, began), refresh=True)
             else:
                 for line in summary_lines(states):
-                    if line not in told:
-                        told.add(line)
+                    if line not in shown:
+                        shown.add(line)
                         console.print(line, highlight=False, soft_wrap=True)
             if ended:
                 return states

@@ -142,7 +142,7 @@ def vmap_grad(model: EncoderClassifier, batches: list[Batch], dimension: int, se
 def trak(model: EncoderClassifier, batches: list[Batch], dimension: int, seed: int) -> PeerResult:
     """TRAK (`traker`): `TRAKer.featurize`, a normal matrix of `dimension` columns over the whole gradient.
 
-    Covers all trainable parameters. On CPU TRAK takes its `BasicProjector`, which makes the matrix anew, 100
+    Covers all trainable parameters. On CPU TRAK takes its `BasicProjector`, which makes the matrix again, 100
     columns at a time, for every batch: large batches pay less. The model output is the loss itself, which saves
     the pass for the derivative of the loss by the margin. Float32, which is several times faster here than the
     float16 that it takes by default, meant for GPUs.
@@ -223,7 +223,7 @@ def dattri_logra(model: EncoderClassifier, batches: list[Batch], dimension: int,
 
     Covers weights and biases of all trainable Linear layers, and asks for no other gradients. The features are what
     is cached before the inverse Fisher matrix is applied. `torch.compile`, which dattri puts around two small
-    products, is off, which is faster: it compiles for every layer anew and gives up after eight.
+    products, is off, which is faster: it compiles for every layer again and gives up after eight.
     """
     from dattri.algorithm.logra import LoGraAttributor
     from dattri.task import AttributionTask

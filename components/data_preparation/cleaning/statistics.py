@@ -82,7 +82,7 @@ def _details(entry: dict[str, Any]) -> str:
     else:
         details.append("answers are written")
     if entry["corruption"]:
-        details.append(f"harmed by: {entry['corruption']}")
+        details.append(f"corruption: {entry['corruption']}")
     return markdown_text("; ".join([*details, f"licence: {entry['licence'] or 'not stated'}"]))
 
 

@@ -50,7 +50,7 @@ class PreparedTask(BaseModel):
         labels: the label names; a row's `label` is an index into them. None for generation.
         rows: number of rows of each split that the task has.
         licence: what the suite's manifest says of the task's licence.
-        corruption: `flip_labels` or `shuffle_labels` where the task is a copy harmed on purpose, else None.
+        corruption: `flip_labels` or `shuffle_labels` where the task is a copy corrupted on purpose, else None.
     """
 
     model_config = ConfigDict(frozen=True)

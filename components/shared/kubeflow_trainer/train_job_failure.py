@@ -39,7 +39,7 @@ class Failure:
         pods: its pods as they were last seen.
         events: events of the TrainJob and its pods, oldest first.
         logs: the end of each node's log, node -> text.
-        told: what nodes said of their failure themselves, the first one to fail first.
+        reported: what nodes reported of their failure themselves, the first one to fail first.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Failure:
     pods: Sequence[Thing]
     events: Sequence[Thing]
     logs: Mapping[int, str]
-    told: Sequence[Thing]
+    reported: Sequence[Thing]
 
     @property
     def disrupted(self) -> bool:
@@ -75,7 +75,7 @@ class Failure:
 
     @property
     def _errors(self) -> list[GradsiftError]:
-        return [error_of(each) for each in self.told]
+        return [error_of(each) for each in self.reported]
 
     def _cause_by_pods(self) -> str | None:
         """Return what the node that failed first ended with; the others lost a peer."""
@@ -118,9 +118,9 @@ def collect_failure(
         log = _log_of(api, storage, pod)
         if log:
             logs[rank_of(pod)] = log
-    told = [json.loads(storage.read(key)) for key in storage.keys(f"{FAILURES}/")]
+    reported = [json.loads(storage.read(key)) for key in storage.keys(f"{FAILURES}/")]
     return Failure(
-        name, reason, pods, _events(api, name, pods), logs, sorted(told, key=lambda each: each["time"])
+        name, reason, pods, _events(api, name, pods), logs, sorted(reported, key=lambda each: each["time"])
     )
 
 
@@ -188,11 +188,11 @@ def _was_disrupted(pod: Thing) -> bool:
 
 def _pod_line(pod: Thing) -> str:
     status, ended = pod.get("status", {}), _ended(pod)
-    told = [status.get("phase", "unknown"), status.get("reason", ""), status.get("message", "")]
+    facts = [status.get("phase", "unknown"), status.get("reason", ""), status.get("message", "")]
     if ended:
-        told.append(f"exit code {ended.get('exitCode')} {ended.get('reason', '')}".strip())
+        facts.append(f"exit code {ended.get('exitCode')} {ended.get('reason', '')}".strip())
     where = pod["spec"].get("nodeName", "no node")
-    return f"- node {rank_of(pod)}, {pod['metadata']['name']} on {where}: {', '.join(filter(None, told))}"
+    return f"- node {rank_of(pod)}, {pod['metadata']['name']} on {where}: {', '.join(filter(None, facts))}"
 
 
 def _event_line(event: Thing) -> str:

@@ -152,13 +152,13 @@ def _wait(
     train_job: TrainJob, lines: TrainJobLog, log: IO[str], tracker: StepTracker
 ) -> tuple[Thing, list[Thing]]:
     """Wait until the TrainJob ends; return its last condition, and each node's last pod as it was last seen."""
-    told = ""
+    shown = ""
     pods: dict[int, Thing] = {}
     while True:
         state = train_job.state()
-        if _words(state) != told:
-            told = _words(state)
-            _say(f"TrainJob {train_job.name}: {told}")
+        if _words(state) != shown:
+            shown = _words(state)
+            _say(f"TrainJob {train_job.name}: {shown}")
         pods |= {rank_of(pod): pod for pod in sorted(train_job.pods(), key=creation_time)}
         if state["type"] in {"Complete", "Failed"}:
             return state, list(pods.values())
@@ -195,8 +195,8 @@ def _deleted_on_sigterm(train_job: TrainJob) -> Iterator[None]:
 
 
 def _words(state: Thing) -> str:
-    told = [state.get("reason", ""), state.get("message", "")]
-    return ": ".join([state["type"].lower(), *filter(None, told)])
+    reasons = [state.get("reason", ""), state.get("message", "")]
+    return ": ".join([state["type"].lower(), *filter(None, reasons)])
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Ends this process in order when it is told to, or when the one it works for is gone."""
+"""Ends this process in order when it gets a signal, or when the one it works for is gone."""
 
 import os
 import signal

@@ -26,14 +26,14 @@ class CheckpointCallback(TrainerCallback):
     """Makes checkpoints that a killed training continues from as if nothing had happened.
 
     Attributes:
-        stopped: whether the training ended early, with a checkpoint, as a process was told to stop by SIGTERM.
+        stopped: whether the training ended early, with a checkpoint, as a process got SIGTERM.
     """
 
     def __init__(self, job: str, progress: TrainingProgress | None) -> None:
         self.job = job
         self.progress = progress
         self.stopped = False
-        self._told_to_stop = False
+        self._signalled = False
 
     def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         """Let SIGTERM, which a pod gets before it is evicted, end the training at a step's end."""
@@ -44,21 +44,21 @@ class CheckpointCallback(TrainerCallback):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _on_signal(self, *_: Any) -> None:
-        self._told_to_stop = True
+        self._signalled = True
 
-    def _any_told_to_stop(self, args: TrainingArguments) -> bool:
+    def _any_signalled(self, args: TrainingArguments) -> bool:
         """Return the same in every process, as all have to make the checkpoint together."""
         if args.world_size == 1:
-            return self._told_to_stop
-        told = torch.tensor(float(self._told_to_stop), device=args.device)
-        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
-        return bool(told)
+            return self._signalled
+        signalled = torch.tensor(float(self._signalled), device=args.device)
+        torch.distributed.all_reduce(signalled, torch.distributed.ReduceOp.MAX)
+        return bool(signalled)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Log with every checkpoint, for the running mean loss is not saved; skip that of the last step."""
-        if self._any_told_to_stop(args) and state.global_step < state.max_steps:
+        if self._any_signalled(args) and state.global_step < state.max_steps:
             self.stopped = control.should_save = control.should_training_stop = True
         if state.global_step >= state.max_steps:
             control.should_save, control.should_log = False, True

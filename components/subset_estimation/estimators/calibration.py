@@ -146,13 +146,13 @@ def missed_effects(masks: BoolArray, residuals: FloatArray) -> tuple[FloatArray,
     """
     members = masks.sum(axis=0)
     others = len(masks) - members
-    told = (members > 0) & (others > 0)
+    compared = (members > 0) & (others > 0)
     with_task = residuals @ masks / np.maximum(members, 1)
     without = residuals @ ~masks / np.maximum(others, 1)
-    found = np.where(told, without - with_task, 0.0)
+    found = np.where(compared, without - with_task, 0.0)
     noise = residuals @ residuals / max(len(masks) - 2, 1)
-    chance = np.where(told, noise * (1 / np.maximum(members, 1) + 1 / np.maximum(others, 1)), 0.0)
-    spread = max(float((found**2 - chance)[told].mean()), 0.0) if told.any() else 0.0
+    chance = np.where(compared, noise * (1 / np.maximum(members, 1) + 1 / np.maximum(others, 1)), 0.0)
+    spread = max(float((found**2 - chance)[compared].mean()), 0.0) if compared.any() else 0.0
     kept = np.divide(spread, spread + chance, out=np.zeros(len(found)), where=spread + chance > 0)
     return kept * found, kept * chance
 

@@ -33,11 +33,13 @@ def corrupted_copy(task: Task, name: str, corruption: Corruption, seed: int) -> 
             )
         labelled = [row for row in train if isinstance(row, Row)]
         wrong = flip_labels([row.label for row in labelled], len(task.labels))
-        harmed: list[AnyRow] = [row._replace(label=label) for row, label in zip(labelled, wrong, strict=True)]
+        corrupted: list[AnyRow] = [
+            row._replace(label=label) for row, label in zip(labelled, wrong, strict=True)
+        ]
     else:
         order = shuffle_labels(list(range(len(train))), seed)
-        harmed = [answered_by(row, train[other]) for row, other in zip(train, order, strict=True)]
-    rows = [row._replace(id=f"{name}-{row.id}") for row in harmed]
+        corrupted = [answered_by(row, train[other]) for row, other in zip(train, order, strict=True)]
+    rows = [row._replace(id=f"{name}-{row.id}") for row in corrupted]
     return replace(task, name=name, splits={"train": rows}, corruption=corruption)
 
 

@@ -190,12 +190,12 @@ class HubTask(_Model):
 
 
 class DerivedTask(_Model):
-    """A copy of another task's train split that is harmed on purpose.
+    """A copy of another task's train split that is corrupted on purpose.
 
     Attributes:
         name: the copy's name.
         derived_from: the task that it copies, one with data of its own.
-        corruption: how it is harmed.
+        corruption: how it is corrupted.
         seed: seed of `shuffle_labels`.
     """
 

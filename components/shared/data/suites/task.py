@@ -62,7 +62,7 @@ class Task:
         labels: the label names; a row's `label` is an index into them. None where rows are of generation.
         splits: the rows of each split that was read, in the order of their source.
         licence: what the suite's manifest says of the task's licence.
-        corruption: how the task was harmed on purpose, None where it was not.
+        corruption: how the task was corrupted on purpose, None where it was not.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The tasks that a run uses: chosen from a suite, read, and harmed where the suite says so."""
+"""The tasks that a run uses: chosen from a suite, read, and corrupted where the suite says so."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

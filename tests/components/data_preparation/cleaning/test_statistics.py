@@ -42,7 +42,7 @@ def test_a_table_has_the_numbers_and_a_list_what_is_long() -> None:
         "3 words per row (4 at the 95th percentile); train rows removed: 2 duplicate; 3 labels, bad for 75%"
     )
     assert lines[7] == f"- **films**: {rows}; licence: MIT"
-    assert lines[8] == rf"- **films**: {rows}; harmed by: flip\_labels; licence: a\|b \<i\>"
+    assert lines[8] == rf"- **films**: {rows}; corruption: flip\_labels; licence: a\|b \<i\>"
     assert "where their labels differ: the first one stays" in lines[10]
 
 

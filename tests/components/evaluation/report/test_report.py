@@ -163,7 +163,7 @@ def test_headline_for_none_and_for_all(chosen: list[str], words: str) -> None:
     assert words in page(content).text("header")
 
 
-def test_choice_lists_the_sources_and_marks_the_harmed() -> None:
+def test_choice_lists_the_sources_and_marks_the_corrupted() -> None:
     shown = page()
     chosen, left_out = shown.text("choice").split("Left out")
     assert CONTENT["selection"]["reason"] in chosen
@@ -173,13 +173,13 @@ def test_choice_lists_the_sources_and_marks_the_harmed() -> None:
     ]
     assert "mr_flipped labels flipped on purpose" in left_out
     assert "mr_shuffled labels shuffled on purpose" in left_out
-    assert "Every source that was harmed on purpose (2) was left out." in left_out
+    assert "Every source that was corrupted on purpose (2) was left out." in left_out
 
 
-def test_choice_admits_that_a_harmed_source_was_chosen() -> None:
+def test_choice_admits_that_a_corrupted_source_was_chosen() -> None:
     content = usual()
     content["selection"]["selected"] = ["mr", "mr_flipped"]
-    assert "1 of the 2 sources that were harmed on purpose was chosen." in page(content).text("choice")
+    assert "1 of the 2 sources that were corrupted on purpose was chosen." in page(content).text("choice")
 
 
 def test_scores_run_from_best_to_worst_with_their_errors() -> None:

@@ -266,7 +266,7 @@ def test_killed_work_continues_with_what_it_left(root: str, tmp_path: Path) -> N
     ]
 
 
-def test_a_manifest_that_was_not_published_is_written_anew(root: str) -> None:
+def test_a_manifest_that_was_not_published_is_written_again(root: str) -> None:
     scratch = work_folder(root, f"{STEP}-{output_key(STEP, INPUTS)}")
     (scratch / MANIFEST).write_text("of a call that was killed before it could publish")
     output = produce(root, STEP, INPUTS, write_two_files)

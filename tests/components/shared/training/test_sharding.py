@@ -1,4 +1,4 @@
-"""How memory is spread: what DeepSpeed is told, and that what fits and is fastest is chosen."""
+"""How memory is spread: what DeepSpeed is given, and that what fits and is fastest is chosen."""
 
 import pytest
 from hypothesis import given
@@ -68,7 +68,7 @@ def test_a_cpu_shards_nothing() -> None:
     assert choose_sharding(AUTO, 10**12, 0, 2, None) == Sharding(0, "none")
 
 
-def test_deepspeed_is_told() -> None:
+def test_deepspeed_is_given_what_was_chosen() -> None:
     assert Sharding(2, "none").deepspeed_config()["zero_optimization"] == {"stage": 2}
     assert Sharding(3, "parameters").deepspeed_config()["zero_optimization"] == {
         "stage": 3,

@@ -1,4 +1,4 @@
-"""Harmed copies are wrong in the way they say, and keep what they should."""
+"""Corrupted copies are wrong in the way they say, and keep what they should."""
 
 from collections import Counter
 

@@ -151,7 +151,7 @@ def test_a_suite_of_datasets_works_like_one_of_files(csv_folder: str, tmp_path: 
     assert read_suite(config).content_digest() == suite.content_digest()
 
 
-def test_a_changed_dataset_is_read_anew(csv_folder: str, tmp_path: Path) -> None:
+def test_a_changed_dataset_is_read_again(csv_folder: str, tmp_path: Path) -> None:
     address = write_suite(tmp_path, entry(csv_folder))
     before = read_task(address)
     (Path(csv_folder) / "train.csv").write_text("sentence,sentiment,second\nchanged,1,x\nmore,0,x\n")

@@ -1,4 +1,4 @@
-"""The right tasks are chosen, read and harmed, and wrong choices are named."""
+"""The right tasks are chosen, read and corrupted, and wrong choices are named."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def test_every_other_task_is_auxiliary_unless_some_are_chosen(suite: Any) -> Non
     assert suite.read().name == "reviews"
 
 
-def test_a_derived_task_is_a_harmed_copy_of_its_origins_train_split(suite: Any) -> None:
+def test_a_derived_task_is_a_corrupted_copy_of_its_origins_train_split(suite: Any) -> None:
     books, _, flipped = suite.read().tasks
     assert flipped.corruption == "flip_labels"
     assert flipped.splits.keys() == {"train"}
@@ -24,7 +24,7 @@ def test_a_derived_task_is_a_harmed_copy_of_its_origins_train_split(suite: Any) 
     assert not {row.id for row in flipped.splits["train"]} & {row.id for row in books.splits["train"]}
 
 
-def test_the_target_itself_can_be_harmed(suite: Any) -> None:
+def test_the_target_itself_can_be_corrupted(suite: Any) -> None:
     suite.manifest["tasks"].append({"name": "worse", "derived_from": "films", "corruption": "shuffle_labels"})
     worse = suite.read(auxiliary_tasks=["worse"]).tasks[1]
     assert (worse.name, len(worse.splits["train"])) == ("worse", 6)
