@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Choose which data sources to fine-tune on.",
 )
 app.add_typer(store, name="store")
 app.add_typer(schedule, name="schedule")
@@ -52,6 +52,21 @@ Settings = Annotated[
 ]
 Output = Annotated[str, typer.Option(help="Run root: a folder or an s3:// address.")]
 DEFAULT_OUTPUT = "gradsift-run"
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"gradsift {version('gradsift')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Choose which data sources to fine-tune on."""
 
 
 @app.command()

@@ -152,6 +152,18 @@ def test_artifacts_and_groups_have_names_of_their_own(compiled: list[dict[str, A
     }
 
 
+def test_the_picture_of_the_graph_shows_every_task_and_group(compiled: list[dict[str, Any]]) -> None:
+    graphs = [compiled[0]["root"], *compiled[0]["components"].values()]
+    names = [
+        task["taskInfo"]["name"]
+        for graph in graphs
+        for task in graph.get("dag", {}).get("tasks", {}).values()
+    ]
+    picture = COMMITTED.with_name("graph.svg").read_text()
+    shown = re.findall(r'<text class="(?:name|title)"[^>]*>([^<]+)<', picture)
+    assert sorted(shown) == sorted(names)
+
+
 def test_tasks_are_shown_by_what_they_do(compiled: list[dict[str, Any]]) -> None:
     graphs = [compiled[0]["root"], *compiled[0]["components"].values()]
     tasks = [task for graph in graphs for task in graph.get("dag", {}).get("tasks", {}).values()]
