@@ -129,13 +129,14 @@ def _confirm(
         )
         for each, finalist, may_be in zip(trained, selection.finalists, permitted, strict=True)
     ]
-    steps, seconds = (
-        sum(getattr(each.run, name) for each in trained) for name in ("optimizer_steps", "seconds")
-    )
+    done = [each.run for each in trained]
+    steps, seconds = sum(run.optimizer_steps for run in done), sum(run.seconds for run in done)
     cost = Cost(
         runs=len(trained),
         optimizer_steps=steps,
         rows=steps * recipe.batch_size,
+        tokens=sum(run.tokens for run in done),
+        padding=sum(run.padding for run in done),
         seconds=seconds,
         seconds_of_all=seconds / len(trained) * selection.subsets_estimated,
     )

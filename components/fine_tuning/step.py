@@ -154,6 +154,8 @@ def _write_record(
         val_accuracy=float(answers.right.mean()),
         train_rows=sum(result["rows"].values()),
         optimizer_steps=result["optimizer_steps"],
+        tokens=result["tokens"],
+        padding=result["padding"],
         seconds=seconds,
     )
     found.write(folder)

@@ -203,7 +203,8 @@ def cost_words(cost: Cost, selection: Selection, seconds: Mapping[str, float]) -
     share = (cost.seconds + others) / max(cost.seconds_of_all, cost.seconds)
     kept = "within" if share <= MAX_COST_SHARE else "above"
     return (
-        f"These {count(cost.runs)} runs took {count(cost.optimizer_steps)} steps on {count(cost.rows)} rows and "
+        f"These {count(cost.runs)} runs took {count(cost.optimizer_steps)} steps on {count(cost.rows)} rows "
+        f"({count(cost.tokens)} tokens, {percent(cost.padding / max(cost.tokens, 1))} of them padding) and "
         f"{duration(cost.seconds)}; meta-training, gradients and estimates took {duration(others)}. Together this "
         f"is {percent(share)} of the {duration(cost.seconds_of_all)} that training on each of the "
         f"{count(selection.subsets_estimated)} estimated subsets would take, {kept} the {percent(MAX_COST_SHARE)} "

@@ -37,7 +37,7 @@ class TrainingSettings(Settings):
         ge=0,
         le=10**6,
         description="largest number of rows that a process takes through the model at once; gradients add up over "
-        "the rows of an optimizer step. 0 takes as many as fit into the GPU's memory.",
+        "the rows of an optimizer step. 0 takes as many as fit into memory.",
     )
     weight_decay: float = Field(0.01, ge=0, le=1e3, description="AdamW's weight decay.")
     zero_stage: int = Field(

@@ -37,6 +37,8 @@ class FineTuningRun(ResultFile):
         val_accuracy: share of right answers; of a written answer, that greedy decoding would give it whole.
         train_rows: rows that were trained on, the target's included.
         optimizer_steps: steps taken; 0 for the weights that runs start from, measured without training.
+        tokens: tokens taken through the model in training.
+        padding: how many of these are padding.
         seconds: duration of training and validation, without the start of the process.
     """
 
@@ -49,6 +51,8 @@ class FineTuningRun(ResultFile):
     val_accuracy: Share
     train_rows: NonNegativeInt
     optimizer_steps: NonNegativeInt
+    tokens: NonNegativeInt = 0
+    padding: NonNegativeInt = 0
     seconds: NonNegative
 
 

@@ -238,6 +238,8 @@ class Cost(Record):
         runs: fine-tuning runs.
         optimizer_steps: of all runs.
         rows: rows that all those steps trained on, repetitions included.
+        tokens: tokens that were taken through the model for them.
+        padding: how many of these are padding.
         seconds: of all runs.
         seconds_of_all: what runs on all estimated subsets would take at the mean of these.
     """
@@ -245,6 +247,8 @@ class Cost(Record):
     runs: NonNegativeInt
     optimizer_steps: NonNegativeInt
     rows: NonNegativeInt
+    tokens: NonNegativeInt
+    padding: NonNegativeInt
     seconds: NonNegative
     seconds_of_all: NonNegative
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,13 @@ from gradsift.components.shared.training.events import (
 )
 from gradsift.components.shared.training.example_order import example_order
 from gradsift.components.shared.training.job import RESULT, TrainingJob
+from gradsift.components.shared.training.micro_batches import (
+    ComputedTokens,
+    by_length_within_steps,
+    computed_tokens,
+    lengths_of,
+    parts_on_cpu,
+)
 from gradsift.components.shared.training.processes import EVENTS, FAILURE, JOBS, failure_of
 from gradsift.components.shared.training.progress import CHECKPOINTS, TrainingProgress
 from gradsift.components.shared.training.sharding import Sharding, choose_sharding
@@ -161,12 +168,17 @@ def train_one(
     model = from_base(job.model, data) if job.start is None else open_model(job.start)
     model.freeze_untrained(job.model.train_embeddings)
     sharding = _prepare_memory(model, recipe)
+    job = _fitted(job, model)
     steps = _steps(job)
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
     order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
     arguments = training_arguments(job, sharding, steps, checkpoints)
     with arguments.main_process_first():
         examples = tokenised_rows(model, data, job.tasks)
+    lengths = lengths_of(examples)
+    if arguments.gradient_accumulation_steps > 1:
+        order = by_length_within_steps(order, lengths, recipe.batch_size)
+    tokens = computed_tokens(order, lengths, arguments.per_device_train_batch_size)
     checkpointing = CheckpointCallback(job.folder.name, progress)
     trainer = JobTrainer(
         model=model,
@@ -193,7 +205,7 @@ def train_one(
             trained.save(job.folder, state)
     _measure(job, trained.eval(), data, started, written)
     curve = loss_curve(trainer.state.log_history, int(trainer.args.logging_steps), steps)
-    _finish(job, sharding, steps, rows, curve, progress)
+    _finish(job, sharding, steps, rows, tokens, curve, progress)
     if trainer.args.local_process_index == 0:
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
@@ -207,7 +219,7 @@ def measure_untrained(job: TrainingJob, written: WrittenRows, progress: Training
     unset_hf_deepspeed_config()
     model = from_base(job.model, data) if job.start is None else open_model(job.start)
     _measure(job, model.eval().to(_device()), data, started, written)
-    _finish(job, Sharding(0, "none"), 0, {}, [], progress)
+    _finish(job, Sharding(0, "none"), 0, {}, ComputedTokens(0, 0), [], progress)
 
 
 def _measure(
@@ -223,6 +235,14 @@ def _measure(
         test = held_out_answers(model, data, precision, written)
         if is_first_process():
             test.write(job.folder)
+
+
+def _fitted(job: TrainingJob, model: TaskModel) -> TrainingJob:
+    """Divide the rows of a step on a CPU, whose memory cannot be tried as a GPU's can."""
+    if job.recipe.micro_batch_size or torch.cuda.is_available():
+        return job
+    rows = job.recipe.batch_size // int(os.environ["WORLD_SIZE"])
+    return replace(job, micro_batches=parts_on_cpu(model, rows, job.model.max_length))
 
 
 def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
@@ -304,6 +324,7 @@ def _finish(
     sharding: Sharding,
     steps: int,
     rows: Mapping[str, int],
+    tokens: ComputedTokens,
     losses: Sequence[tuple[int, float]],
     progress: TrainingProgress | None,
 ) -> None:
@@ -316,6 +337,7 @@ def _finish(
         "rows": dict(rows),
         "optimizer_steps": steps,
         "examples": steps * job.recipe.batch_size,
+        **tokens._asdict(),
         "model": job.model.model_dump(),
         "recipe": job.recipe.model_dump(),
         "precision": resolve_precision(job.recipe.precision),

@@ -64,6 +64,8 @@ def finalists(data: StepOutput, root: Path, rows: dict[tuple[str, ...], Any] | N
                 val_accuracy=1.0,
                 train_rows=32 * (1 + len(run.subset)),
                 optimizer_steps=4,
+                tokens=100,
+                padding=10,
                 seconds=2.0,
             ).write(folder)
             return {}
@@ -114,6 +116,7 @@ def test_the_table_has_every_run_and_its_difference_to_the_chosen_one(
     )
     cost = selection.confirmation.cost
     assert (cost.runs, cost.optimizer_steps, cost.rows) == (4, 16, 128)
+    assert (cost.tokens, cost.padding) == (400, 40)
     assert (cost.seconds, cost.seconds_of_all) == (8.0, 2.0 * selection.subsets_estimated)
 
 

@@ -105,6 +105,8 @@ def test_the_result_says_how_the_model_was_made(trained: Path, tiny_encoder: Pat
     assert found["tasks"] == TASKS
     assert found["rows"] == dict.fromkeys(TASKS, 32)
     assert (found["optimizer_steps"], found["examples"]) == (24, 192)
+    assert 0 <= found["padding"] < found["tokens"]
+    assert found["tokens"] <= 192 * 32
     assert TrainingRecipe(**found["recipe"]) == RECIPE
     assert ModelConfig(**found["model"]) == ModelConfig(base_model=str(tiny_encoder))
     assert (found["precision"], found["processes"], found["micro_batch_size"]) == ("float32", 1, 8)
