@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from gradsift.components.data_preparation.cleaning.answer_limit import AnswerLimit, answer_limit
 from gradsift.components.data_preparation.cleaning.cleaning import CleanTask, check_labels_differ, clean_suite
@@ -11,6 +11,7 @@ from gradsift.components.data_preparation.cleaning.statistics import markdown_st
 from gradsift.components.shared.artifacts.step_output import StepOutput, produce
 from gradsift.components.shared.data.prepared_data import (
     DEFAULT_MAX_LENGTH,
+    OptionalColumn,
     PreparedTask,
     Split,
     write_index,
@@ -84,10 +85,11 @@ def _written_part(cleaned: CleanTask, target: str, where: str) -> CleanTask:
 def _write(
     folder: Path, suite: TaskSuite, target: str, tasks: list[CleanTask], limit: AnswerLimit | None
 ) -> None:
-    for cleaned in tasks:
+    prepared = [_prepared(cleaned) for cleaned in tasks]
+    for cleaned, task in zip(tasks, prepared, strict=True):
         for split, rows in cleaned.task.splits.items():
             records = [row._asdict() for row in rows]
-            write_split(folder, cleaned.task.name, split, records, cleaned.task.kind)
+            write_split(folder, task.name, split, records, task.kind, task.columns)
     statistics = [task_statistics(cleaned, target) for cleaned in tasks]
     with atomic_file(folder / "statistics.json") as path:
         path.write_text(json.dumps(statistics, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -95,7 +97,6 @@ def _write(
         path.write_text(
             markdown_statistics(suite.name, statistics, limit.sentence if limit else None), encoding="utf-8"
         )
-    prepared = [_prepared(cleaned) for cleaned in tasks]
     write_index(folder, suite.name, target, prepared, _max_length(limit))
 
 
@@ -105,6 +106,7 @@ def _max_length(limit: AnswerLimit | None) -> int:
 
 def _prepared(cleaned: CleanTask) -> PreparedTask:
     task = cleaned.task
+    rows = [row for split in task.splits.values() for row in split]
     return PreparedTask(
         name=task.name,
         kind=task.kind,
@@ -112,6 +114,11 @@ def _prepared(cleaned: CleanTask) -> PreparedTask:
         rows={split: len(rows) for split, rows in task.splits.items()},
         licence=task.licence,
         corruption=task.corruption,
+        columns=[
+            column
+            for column in get_args(OptionalColumn)
+            if any(getattr(row, column) is not None for row in rows)
+        ],
     )
 
 

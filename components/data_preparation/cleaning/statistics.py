@@ -10,6 +10,9 @@ from gradsift.components.shared.data.prepared_data import Split
 from gradsift.components.shared.data.suites.task import AnyRow, Row, Task
 from gradsift.components.shared.documents.texts import markdown_text
 
+MAX_GROUPS = 20
+"""Groups of a task that are counted one by one."""
+
 
 def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
     """Return one task's statistics as JSON values.
@@ -18,7 +21,9 @@ def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
         `task`, `role` (target or auxiliary), `rows` by split, `labels` (train rows by label name; none where
         answers are written), `words` (median and 95th percentile of the words in text and text_pair or in the
         prompt, over the splits here), `removed` (rows
-        by split and reason) and `cut` (rows by split), see `CleanTask`, `corruption`, `licence`.
+        by split and reason) and `cut` (rows by split), see `CleanTask`, `corruption`, `licence`. Where train rows
+        have them also `groups` (`largest`: train rows by group, of the first 20; `others`: train rows of all
+        other groups) and `times` (`first` and `last`).
     """
     task = cleaned.task
     words = [_words(row) for rows in task.splits.values() for row in rows]
@@ -32,6 +37,8 @@ def task_statistics(cleaned: CleanTask, target: str) -> dict[str, Any]:
         "cut": cleaned.cut,
         "corruption": task.corruption,
         "licence": task.licence,
+        **_group_counts(task),
+        **_period(task),
     }
 
 
@@ -81,6 +88,12 @@ def _details(entry: dict[str, Any]) -> str:
         details.append(f"{len(labels)} labels, {common} for {labels[common] / entry['rows']['train']:.0%}")
     else:
         details.append("answers are written")
+    if groups := entry.get("groups"):
+        counts = [f"{group} {count}" for group, count in groups["largest"].items()]
+        others = [f"others {groups['others']}"] if groups["others"] else []
+        details.append(f"groups: {', '.join(counts + others)}")
+    if times := entry.get("times"):
+        details.append(f"from {times['first']} to {times['last']}")
     if entry["corruption"]:
         details.append(f"corruption: {entry['corruption']}")
     return markdown_text("; ".join([*details, f"licence: {entry['licence'] or 'not stated'}"]))
@@ -89,6 +102,21 @@ def _details(entry: dict[str, Any]) -> str:
 def _label_counts(task: Task) -> dict[str, int]:
     counts = Counter(row.label for row in task.splits["train"] if isinstance(row, Row))
     return {name: counts[index] for index, name in enumerate(task.labels)}
+
+
+def _group_counts(task: Task) -> dict[str, Any]:
+    counts = Counter(row.group for row in task.splits["train"] if row.group is not None)
+    if not counts:
+        return {}
+    largest = sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MAX_GROUPS]
+    return {
+        "groups": {"largest": dict(largest), "others": counts.total() - sum(count for _, count in largest)}
+    }
+
+
+def _period(task: Task) -> dict[str, Any]:
+    times = [row.time for row in task.splits["train"] if row.time is not None]
+    return {"times": {"first": min(times), "last": max(times)}} if times else {}
 
 
 def _words(row: AnyRow) -> int:

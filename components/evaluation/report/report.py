@@ -87,8 +87,9 @@ class ReportContent(BaseModel):
         evaluation: what that bought.
         statistics: one entry per task on its data, as in `statistics.json` of the prepared data: `task`,
             `role`, `rows` (by split), `labels` (by name), `words` (`median`, `p95`), `removed` (by split and
-            reason), `cut` (by split, None for an encoder), `corruption`, `licence`. What is missing is shown as
-            not known.
+            reason), `cut` (by split, None for an encoder), `corruption`, `licence`, and of rows that have them
+            `groups` (`largest` by group, `others`) and `times` (`first`, `last`). What else is missing is shown
+            as not known.
         settings: step -> parameter -> value.
         versions: library -> version.
         seconds: step -> how long it took.
@@ -236,6 +237,8 @@ def _statistics(entry: dict[str, Any], prompts: bool) -> dict[str, Any]:
         "task": entry.get("task", ""),
         "role": entry.get("role"),
         "licence": entry.get("licence"),
+        "groups": entry.get("groups"),
+        "times": entry.get("times"),
         "numbers": [
             *(rows.get(split) for split in SPLITS),
             None if labels is None else len(labels),

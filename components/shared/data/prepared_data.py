@@ -4,10 +4,13 @@ A folder holds one Arrow stream per task and split, `<task>/<split>.arrow`, and 
 tasks and says how many tokens of a row are read. Columns of a classification task: `id` (string), `text` (string),
 `text_pair` (string or null), `label` (int64, index into the task's labels). Columns of a generation task: `id`,
 `prompt`, `completion` (strings), `rationale` (string or null: what leads to the completion), `references` (list of
-strings: all completions that are right, the row's own first).
+strings: all completions that are right, the row's own first). A task of which a row has a value there also has
+the columns `group` (string or null: the people or the part of the data that a row is of) or `time` (string or null:
+an ISO date or a year).
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 TaskKind = Literal["classification", "generation"]
+OptionalColumn = Literal["group", "time"]
 INDEX = "tasks.json"
 DEFAULT_MAX_LENGTH = 32
 """Tokens that are read of a row where no model was named that decides it."""
@@ -51,6 +55,7 @@ class PreparedTask(BaseModel):
         rows: number of rows of each split that the task has.
         licence: what the suite's manifest says of the task's licence.
         corruption: `flip_labels` or `shuffle_labels` where the task is a copy corrupted on purpose, else None.
+        columns: the optional columns that its rows have.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,6 +66,7 @@ class PreparedTask(BaseModel):
     rows: dict[Split, int]
     licence: str = ""
     corruption: str | None = None
+    columns: list[OptionalColumn] = []
 
 
 class PreparedData:
@@ -94,12 +100,24 @@ class PreparedData:
             raise InputError(f"Task {name!r} of suite {self.suite!r} has no rows in its {split} split.")
         return Dataset.from_file(str(self.folder / name / f"{split}.arrow"))
 
+    def column(self, name: str, split: Split, column: OptionalColumn) -> list[str | None]:
+        """Return an optional column of one task and split; raises InputError where the task's rows have none."""
+        if column not in self.task(name).columns:
+            raise InputError(f"No row of task {name!r} of suite {self.suite!r} has a {column!r}.")
+        values: list[str | None] = self.split(name, split)[column][:]
+        return values
+
 
 def write_split(
-    folder: Path, task: str, split: Split, rows: list[dict[str, Any]], kind: TaskKind = "classification"
+    folder: Path,
+    task: str,
+    split: Split,
+    rows: list[dict[str, Any]],
+    kind: TaskKind = "classification",
+    columns: Iterable[OptionalColumn] = (),
 ) -> None:
     """Write the rows of one task and split as an Arrow stream: the same rows give the same bytes."""
-    schema = SCHEMAS[kind]
+    schema = pa.schema([*SCHEMAS[kind], *((column, pa.string()) for column in columns)])
     path = folder / task / f"{split}.arrow"
     with atomic_file(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
         with pa.ipc.new_stream(sink, schema) as stream:
@@ -126,7 +144,7 @@ def write_index(
         "suite": suite,
         "target": target,
         "max_length": max_length,
-        "tasks": [task.model_dump() for task in tasks],
+        "tasks": [task.model_dump(exclude=set() if task.columns else {"columns"}) for task in tasks],
     }
     with atomic_file(folder / INDEX) as path:
         path.write_text(json.dumps(content, indent=1, sort_keys=True))

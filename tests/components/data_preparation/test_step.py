@@ -59,6 +59,18 @@ def test_the_output_holds_the_cleaned_splits_of_the_tasks_in_use(suite: Any, tmp
     ]
 
 
+def test_groups_and_times_are_columns_of_the_tasks_that_have_them(suite: Any, tmp_path: Path) -> None:
+    rows = suite.rows("books.train.jsonl")
+    suite.write_rows("books.train.jsonl", [rows[0] | {"time": 2011}, *rows[1:]])
+    folder = fetch(prepare_data(suite.config(auxiliary_tasks=["books"]), str(tmp_path / "run")))
+    data = PreparedData(folder)
+    assert data.column("books", "train", "time") == ["2011", None, None, None]
+    assert [task.columns for task in data.tasks] == [["time"], []]
+    books, films = json.loads((folder / "statistics.json").read_text())
+    assert books["times"] == {"first": "2011", "last": "2011"}
+    assert not {"groups", "times"} & {*films, *books} - {"times"}
+
+
 def test_an_auxiliary_tasks_held_out_rows_are_not_written_but_guard_train_rows(
     suite: Any, tmp_path: Path
 ) -> None:

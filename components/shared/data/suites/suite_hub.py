@@ -92,8 +92,11 @@ class HubSuite:
 
 def _records(entry: HubTask, split: Split, dataset: "Dataset") -> Iterator[tuple[str, dict[str, Any]]]:
     place = f"Dataset {entry.dataset!r}, split {entry.splits[split]!r}"
+    group_names = getattr(dataset.features[entry.group], "names", None) if entry.group else None
     for number, row in enumerate(dataset, start=1):
         record = {field: row[column] for field, column in entry.columns.items()}
+        if group_names and record["group"] in range(len(group_names)):
+            record["group"] = group_names[record["group"]]
         yield f"{place}, row {number}", {"id": f"{entry.name}-{split}-{number}", **record}
 
 

@@ -150,6 +150,8 @@ class HubTask(_Model):
         completion: column of the completion, for generation.
         rationale: column of what leads to the completion, where there is one.
         references: column of the lists of all right completions, where there is one.
+        group: column of the people or the part of the data that a row is of, where there is one.
+        time: column of a row's date or year, where there is one.
         splits: the dataset's split for each of ours.
         revision: the dataset's git commit, tag or branch.
         licence: the terms under which the data may be used.
@@ -166,6 +168,8 @@ class HubTask(_Model):
     completion: Line | None = None
     rationale: Line | None = None
     references: Line | None = None
+    group: Line | None = None
+    time: Line | None = None
     splits: dict[Split, Line]
     revision: Line | None = None
     licence: Text = ""
@@ -185,7 +189,11 @@ class HubTask(_Model):
     @property
     def columns(self) -> dict[str, str]:
         """The dataset's column for each of our fields."""
-        fields = ("text", "text_pair", "label", "prompt", "completion", "rationale", "references")
+        fields = (
+            *("text", "text_pair", "label"),
+            *("prompt", "completion", "rationale", "references"),
+            *("group", "time"),
+        )
         return {field: column for field in fields if (column := getattr(self, field)) is not None}
 
 

@@ -1,7 +1,9 @@
 """A task as it is read, and the checks that a record passes to become one of its rows."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from gradsift.components.shared.data.prepared_data import Split, TaskKind
@@ -13,14 +15,24 @@ from gradsift.components.shared.documents.texts import (
 )
 from gradsift.components.shared.errors import InputError, shown, shown_names
 
+YEAR = re.compile(r"[0-9]{4}")
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+"""The form of ISO 8601 whose texts are ordered as their days are."""
+
 
 class Row(NamedTuple):
-    """One labelled example; `label` is an index into the labels of its task."""
+    """One labelled example.
+
+    `label` is an index into the labels of its task; `group` names the people or the part of the data it is of;
+    `time` is an ISO date or a year.
+    """
 
     id: str
     text: str
     text_pair: str | None
     label: int
+    group: str | None = None
+    time: str | None = None
 
     @property
     def asked(self) -> tuple[str, str | None]:
@@ -29,13 +41,18 @@ class Row(NamedTuple):
 
 
 class GenerationRow(NamedTuple):
-    """One example with an answer to write; `references` are all right answers, its own completion first."""
+    """One example with an answer to write.
+
+    `references` are all right answers, its own completion first; `group` and `time` are as in `Row`.
+    """
 
     id: str
     prompt: str
     completion: str
     rationale: str | None
     references: list[str]
+    group: str | None = None
+    time: str | None = None
 
     @property
     def asked(self) -> tuple[str, str | None]:
@@ -48,9 +65,17 @@ AnyRow = Row | GenerationRow
 
 def answered_by(row: AnyRow, other: AnyRow) -> AnyRow:
     """Return a row with the answer of another row of its task."""
+    kept: dict[str, Any] = {"id": row.id, "group": row.group, "time": row.time}
     if isinstance(other, Row):
-        return other._replace(id=row.id, text=row.asked[0], text_pair=row.asked[1])
-    return other._replace(id=row.id, prompt=row.asked[0])
+        return other._replace(text=row.asked[0], text_pair=row.asked[1], **kept)
+    return other._replace(prompt=row.asked[0], **kept)
+
+
+def digested(row: AnyRow) -> list[Any]:
+    """Return what a digest takes in of a row; `group` and `time` count only where they are given."""
+    *fields, group, time = row
+    given = {name: value for name, value in (("group", group), ("time", time)) if value is not None}
+    return [*fields, given] if given else fields
 
 
 @dataclass(frozen=True)
@@ -93,7 +118,8 @@ class RowReader:
         """Return the rows of (place, record) pairs; a place names file and line in errors.
 
         Raises:
-            InputError: a text or id is missing or empty, a label is unknown, or an id was read before.
+            InputError: a text or id is missing or empty, a label is unknown, an id was read before, a group is no
+                text, or a time is neither an ISO date nor a year.
         """
         return [self._row(place, record) for place, record in records]
 
@@ -107,6 +133,8 @@ class RowReader:
             text=_text(place, "text", record.get("text")),
             text_pair=_optional_text(place, "text_pair", record),
             label=self._label(place, record.get("label")),
+            group=_group(place, record),
+            time=_time(place, record),
         )
 
     def _new_id(self, place: str, record: Mapping[str, Any]) -> str:
@@ -177,7 +205,39 @@ def _generation_row(place: str, row_id: str, record: Mapping[str, Any]) -> Gener
         completion=completion,
         rationale=_optional_text(place, "rationale", record),
         references=list(dict.fromkeys(references)),
+        group=_group(place, record),
+        time=_time(place, record),
     )
+
+
+def _group(place: str, record: Mapping[str, Any]) -> str | None:
+    value = record.get("group")
+    group = label_id(value)
+    if value is not None and (group is None or not is_valid_unicode(group) or not is_visible(group)):
+        raise InputError(f"{place}: 'group' is {shown(value)}, expected a text.")
+    return group
+
+
+def _time(place: str, record: Mapping[str, Any]) -> str | None:
+    """Return a row's `date`, or its `time` where it has no date."""
+    field = "time" if record.get("date") is None else "date"
+    value = record.get(field)
+    if value is None:
+        return None
+    time = value.isoformat() if isinstance(value, date) else label_id(value)
+    if time is None or not _is_iso_time(time):
+        raise InputError(f"{place}: {field!r} is {shown(value)}, expected an ISO date or a year.")
+    return time
+
+
+def _is_iso_time(text: str) -> bool:
+    if YEAR.fullmatch(text):
+        return True
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return bool(DATE.match(text))
 
 
 def _optional_text(place: str, field: str, record: Mapping[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from gradsift.components.shared.data.suites.corruption import corrupted_copy
 from gradsift.components.shared.data.suites.suite_folder import SuiteFolder
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
 from gradsift.components.shared.data.suites.suite_manifest import DerivedTask, Manifest
-from gradsift.components.shared.data.suites.task import Task
+from gradsift.components.shared.data.suites.task import Task, digested
 from gradsift.components.shared.errors import InputError, shown_names
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 
@@ -48,7 +48,10 @@ class TaskSuite:
                         "labels": task.labels,
                         "licence": task.licence,
                         "corruption": task.corruption,
-                        "splits": {split: digest_of(rows) for split, rows in task.splits.items()},
+                        "splits": {
+                            split: digest_of([digested(row) for row in rows])
+                            for split, rows in task.splits.items()
+                        },
                     }
                     for task in self.tasks
                 ],

@@ -46,6 +46,19 @@ def test_a_table_has_the_numbers_and_a_list_what_is_long() -> None:
     assert "where their labels differ: the first one stays" in lines[10]
 
 
+def test_groups_and_times_are_counted_where_rows_have_them() -> None:
+    train = [Row(str(n), "word", None, n % 2, f"group {min(n, 22):02}", f"20{n:02}-05-01") for n in range(25)]
+    train.append(Row("none", "word", None, 0))
+    task = Task("films", ["bad", "good"], {"train": train})  # type: ignore[dict-item]
+    statistics = task_statistics(CleanTask(task, {"train": {}}, None), "films")
+    assert list(statistics["groups"]["largest"].items())[:2] == [("group 22", 3), ("group 00", 1)]
+    assert (len(statistics["groups"]["largest"]), statistics["groups"]["others"]) == (20, 3)
+    assert statistics["times"] == {"first": "2000-05-01", "last": "2024-05-01"}
+    line = markdown_statistics("s", [statistics]).splitlines()[6]
+    assert "; groups: group 22 3, group 00 1, " in line
+    assert ", group 18 1, others 3; from 2000-05-01 to 2024-05-01; licence" in line
+
+
 def test_written_answers_have_no_labels_to_count() -> None:
     rows = [GenerationRow(str(n), "word " * n, "x", None, ["x"]) for n in range(1, 4)]
     task = Task("sums", [], {"train": rows})  # type: ignore[dict-item]

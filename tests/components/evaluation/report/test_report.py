@@ -557,6 +557,18 @@ def test_data_table_counts_long_prompts_and_completions_of_a_language_model() ->
     assert "Prompts cut" not in page().text("data")
 
 
+def test_data_table_has_a_line_for_groups_and_one_for_times() -> None:
+    content = usual()
+    assert len(page(content).rows["data"]) == 1 + len(content["statistics"])
+    content["statistics"][0] |= {
+        "groups": {"largest": {"male|white": 1163, "<b>": 2}, "others": 7},
+        "times": {"first": "2011", "last": "2018-12-29"},
+    }
+    rows = page(content).rows["data"]
+    assert ["Groups: male|white 1,163, <b> 2, others 7"] in rows
+    assert ["From 2011 to 2018-12-29"] in rows
+
+
 def test_settings_versions_and_times_are_listed() -> None:
     text = page().text("made")
     assert "meta_train6 min 53 s" in text

@@ -1,5 +1,6 @@
 """The prepared data's one writer and one reader agree."""
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -10,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index, write_split
+from gradsift.components.shared.data.prepared_data import (
+    INDEX,
+    PreparedData,
+    PreparedTask,
+    write_index,
+    write_split,
+)
 from gradsift.components.shared.errors import InputError
 
 TEXT = st.text(st.characters(codec="utf-8"))
@@ -60,6 +67,24 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
         prepared(tmp_path / name)
     for path in (tmp_path / "one").rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+def test_optional_columns_are_written_where_a_task_has_them(tmp_path: Path) -> None:
+    rows = [ROWS[0] | {"group": "female", "time": None}, ROWS[1] | {"group": None, "time": None}]
+    write_split(tmp_path, "films", "train", rows, columns=["group"])
+    write_split(tmp_path, "books", "train", rows)
+    task = PreparedTask(name="films", labels=["bad", "good"], rows={"train": 2}, columns=["group"])
+    books = PreparedTask(name="books", labels=["bad", "good"], rows={"train": 2})
+    write_index(tmp_path, "reviews", "films", [task, books])
+    data = PreparedData(tmp_path)
+    assert data.column("films", "train", "group") == ["female", None]
+    assert data.split("books", "train").to_list() == ROWS
+    assert [entry.get("columns") for entry in json.loads((tmp_path / INDEX).read_text())["tasks"]] == [
+        ["group"],
+        None,
+    ]
+    with pytest.raises(InputError, match="No row of task 'films' of suite 'reviews' has a 'time'"):
+        data.column("films", "train", "time")
 
 
 def test_a_task_or_split_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -76,6 +76,13 @@ def test_shuffled_completions_keep_their_rationale_and_leave_their_prompt() -> N
     assert corrupted_copy(Task("sums", [], {"train": SUMS}), "sums_bad", "shuffle_labels", seed=3) == copy
 
 
+@pytest.mark.parametrize("corruption", ["flip_labels", "shuffle_labels"])
+def test_a_wrong_label_leaves_group_and_time_with_their_text(corruption: Corruption) -> None:
+    rows = [Row(str(n), "text", None, n % 2, f"group {n}", f"{2000 + n}") for n in range(20)]
+    copy = corrupted_copy(Task("mr", ["bad", "good"], {"train": rows}), "mr_bad", corruption, seed=3)
+    assert [(row.group, row.time) for row in copy.splits["train"]] == [(row.group, row.time) for row in rows]
+
+
 def test_free_text_has_no_labels_to_flip() -> None:
     with pytest.raises(
         InputError, match=r"Task 'sums_bad', field 'corruption' is 'flip_labels': expected 'shuf"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gradsift.components.shared.data.suites.suite_folder import SuiteFolder, json_lines
 from gradsift.components.shared.data.suites.suite_manifest import FolderTask
-from gradsift.components.shared.data.suites.task import GenerationRow, RowReader
+from gradsift.components.shared.data.suites.task import GenerationRow, Row, RowReader
 from gradsift.components.shared.documents.texts import is_visible
 from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.storage import s3
@@ -31,7 +31,7 @@ def test_a_task_is_read_with_the_splits_it_has(suite: Any) -> None:
     task = folder.read(entry, ("train", "val", "test"))
     assert (task.name, task.labels, task.licence) == ("books", ["negative", "positive"], "MIT")
     assert {split: len(rows) for split, rows in task.splits.items()} == {"train": 4, "val": 2}
-    assert task.splits["train"][3] == ("books.train-3", "books.train text 3", None, 1)
+    assert task.splits["train"][3] == Row("books.train-3", "books.train text 3", None, 1)
 
 
 def test_plain_and_compressed_files_give_the_same_rows(suite: Any) -> None:

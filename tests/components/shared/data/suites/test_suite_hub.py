@@ -1,5 +1,6 @@
 """Datasets are loaded by the Hugging Face library itself, from local folders."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
 from gradsift.components.shared.data.suites.suite_manifest import HubTask
-from gradsift.components.shared.data.suites.task import Task
+from gradsift.components.shared.data.suites.task import GenerationRow, Row, Task
 from gradsift.components.shared.data.suites.task_suite import read_suite
 from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.parameters.data import DataPreparationConfig
@@ -63,7 +64,7 @@ def test_a_dataset_of_csv_files_becomes_a_task(csv_folder: str, tmp_path: Path) 
     task = read_task(write_suite(tmp_path, entry(csv_folder, licence="MIT", text_pair="second")))
     assert (task.labels, task.licence) == (["negative", "positive"], "MIT")
     assert {split: len(rows) for split, rows in task.splits.items()} == {"train": 3, "val": 2, "test": 2}
-    assert task.splits["val"][1] == ("films-val-2", "validation, text 1", "more 1", 1)
+    assert task.splits["val"][1] == Row("films-val-2", "validation, text 1", "more 1", 1)
 
 
 def test_a_dataset_with_prompts_becomes_a_generation_task(tmp_path: Path) -> None:
@@ -86,8 +87,33 @@ def test_a_dataset_with_prompts_becomes_a_generation_task(tmp_path: Path) -> Non
     found = read_task(write_suite(tmp_path, task), "sums")
     assert (found.kind, found.labels) == ("generation", [])
     assert found.splits["train"] == [
-        ("sums-train-1", "1+1=", "2", None, ["2", "two"]),
-        ("sums-train-2", "2+2=", "4", "two twos", ["4"]),
+        GenerationRow("sums-train-1", "1+1=", "2", None, ["2", "two"]),
+        GenerationRow("sums-train-2", "2+2=", "4", "two twos", ["4"]),
+    ]
+
+
+def test_groups_and_times_come_from_the_columns_that_are_named(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {
+            "sentence": datasets.Value("string"),
+            "sentiment": datasets.Value("int64"),
+            "publisher": datasets.ClassLabel(names=["daily", "weekly"]),
+            "published": datasets.Value("timestamp[s]"),
+        }
+    )
+    columns = {
+        "sentence": ["a", "b", "c"],
+        "sentiment": [0, 1, 0],
+        "publisher": [1, None, 0],
+        "published": [datetime(2011, 2, 16, 12), None, datetime(2012, 1, 1)],
+    }
+    datasets.Dataset.from_dict(columns, features).to_parquet(tmp_path / "news" / "train.parquet")
+    named = entry(str(tmp_path / "news"), group="publisher", time="published", splits={"train": "train"})
+    rows = read_task(write_suite(tmp_path, named)).splits["train"]
+    assert [(row.group, row.time) for row in rows] == [
+        ("weekly", "2011-02-16T12:00:00"),
+        (None, None),
+        ("daily", "2012-01-01T00:00:00"),
     ]
 
 
@@ -220,7 +246,7 @@ def test_an_unknown_split_is_named(csv_folder: str, tmp_path: Path) -> None:
     assert "Unknown split" in message
 
 
-@pytest.mark.parametrize("field", ["text", "text_pair", "label"])
+@pytest.mark.parametrize("field", ["text", "text_pair", "label", "group", "time"])
 def test_an_unknown_column_is_named(csv_folder: str, tmp_path: Path, field: str) -> None:
     message = fault(write_suite(tmp_path, entry(csv_folder, **{field: "no such column"})))
     assert message == (

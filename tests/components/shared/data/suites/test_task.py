@@ -9,6 +9,7 @@ from gradsift.components.shared.data.suites.task import (
     Row,
     RowReader,
     check_labels,
+    digested,
 )
 from gradsift.components.shared.errors import InputError, shown_names
 
@@ -79,6 +80,58 @@ def test_a_faulty_field_of_a_generation_row_is_named(change: dict[str, Any], fau
     with pytest.raises(InputError) as caught:
         RowReader([]).rows([("l", {"id": "a", "prompt": "1+1=", "completion": "2", **change})])
     assert str(caught.value) == f"l (id 'a'): {fault}"
+
+
+CENSUS = {"id": "adult_text-13351", "text": "A 25 year old person.", "label": 0, "group": "male|white"}
+COMMIT = {"id": "angularjs-497839f583ca", "text": "$cacheFactory: add service", "label": 1, "time": 2011}
+
+
+@pytest.mark.parametrize(
+    ("record", "group", "time"),
+    [
+        (CENSUS, "male|white", None),
+        (CENSUS | {"group": 3}, "3", None),
+        (CENSUS | {"group": None}, None, None),
+        (COMMIT, None, "2011"),
+        (COMMIT | {"date": "2011-02-16"}, None, "2011-02-16"),
+        (COMMIT | {"date": None}, None, "2011"),
+        (COMMIT | {"time": "2011-02-16T10:00:00+02:00"}, None, "2011-02-16T10:00:00+02:00"),
+    ],
+)
+def test_a_row_keeps_its_group_and_its_date_or_time(
+    record: dict[str, Any], group: str | None, time: str | None
+) -> None:
+    [row] = RowReader(["0", "1"]).rows([("p", record)])
+    assert (row.group, row.time) == (group, time)
+    [written] = RowReader([]).rows([("p", record | {"prompt": "p", "completion": "c"})])
+    assert (written.group, written.time) == (group, time)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"group": ["a"]}, "'group' is ['a'], expected a text."),
+        ({"group": 0.5}, "'group' is 0.5, expected a text."),
+        ({"group": " "}, "'group' is ' ', expected a text."),
+        ({"group": "\ud800"}, r"'group' is '\ud800', expected a text."),
+        ({"time": "May"}, "'time' is 'May', expected an ISO date or a year."),
+        ({"time": 1297814400}, "'time' is 1297814400, expected an ISO date or a year."),
+        ({"time": True}, "'time' is True, expected an ISO date or a year."),
+        ({"time": "20110216"}, "'time' is '20110216', expected an ISO date or a year."),
+        ({"time": 2011, "date": "2011-02-30"}, "'date' is '2011-02-30', expected an ISO date or a year."),
+    ],
+)
+def test_a_group_or_time_of_another_form_is_named(change: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InputError) as caught:
+        RowReader(["0", "1"]).rows([("l", {"id": "a", "text": "b", "label": 0, **change})])
+    assert str(caught.value) == f"l (id 'a'): {fault}"
+
+
+def test_a_digest_takes_in_group_and_time_only_where_they_are() -> None:
+    assert digested(Row("a", "b", None, 1)) == ["a", "b", None, 1]
+    assert digested(Row("a", "b", None, 1, time="2011")) == ["a", "b", None, 1, {"time": "2011"}]
+    row = GenerationRow("a", "b", "c", None, ["c"], "x", "2011")
+    assert digested(row) == ["a", "b", "c", None, ["c"], {"group": "x", "time": "2011"}]
 
 
 def test_an_id_may_stand_once_in_all_splits_of_a_task() -> None:

@@ -100,7 +100,17 @@ def test_the_digest_follows_what_is_read_and_nothing_else(suite: Any) -> None:
     assert suite.read(auxiliary_tasks=["books"]).content_digest() != first
 
 
-@pytest.mark.parametrize("change", [{"text": "other"}, {"label": 1}, {"id": "other"}, {"text_pair": "more"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "other"},
+        {"label": 1},
+        {"id": "other"},
+        {"text_pair": "more"},
+        {"group": "female"},
+        {"time": 2011},
+    ],
+)
 def test_the_digest_changes_with_any_field_of_a_row(suite: Any, change: dict[str, object]) -> None:
     first = suite.read().content_digest()
     rows = suite.rows("books.train.jsonl")
