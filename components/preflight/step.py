@@ -16,7 +16,7 @@ from gradsift.components.preflight.checks import (
     check_secrets,
     make_checks,
 )
-from gradsift.components.shared.data.suites.task_suite import auxiliary_tasks, find_tasks
+from gradsift.components.shared.data.suites.task_suite import find_tasks
 from gradsift.components.shared.documents.texts import markdown_text
 from gradsift.components.shared.errors import InputError, StorageError, shown_names
 from gradsift.components.shared.parameters.calibration import CalibrationConfig, random_subset_count
@@ -80,7 +80,7 @@ def examine(parameters: Mapping[str, Any]) -> list[Finding]:
     checks: dict[str, Check] = {"secrets": check_secrets, MLFLOW: lambda: _check_mlflow(parameters)}
     with suppress(SettingsError):  # reported below
         data = DataPreparationConfig(**values_of(DataPreparationConfig, parameters))
-        checks["suite"] = lambda: find_tasks(data)
+        checks["suite"] = lambda: find_tasks(data).sentence
         estimation = EstimationSettings(**values_of(EstimationSettings, parameters))
         calibration = CalibrationConfig(**values_of(CalibrationConfig, parameters))
         checks["suite"] = lambda: _check_suite(data, estimation, calibration)
@@ -102,24 +102,25 @@ def _check_suite(
     data: DataPreparationConfig, estimation: EstimationSettings, calibration: CalibrationConfig
 ) -> str:
     """Say which tasks of the suite will be used; settings that name or count tasks must fit them."""
-    found, tasks = find_tasks(data), auxiliary_tasks(data)
+    found = find_tasks(data)
+    tasks = found.auxiliary_tasks
     for parameter, names in (
         ("estimate_required_tasks", estimation.required_tasks),
         ("estimate_excluded_tasks", estimation.excluded_tasks),
     ):
         for name in names:
-            if name not in tasks:
+            if not found.may_have(name):
                 raise InputError(
                     f"Parameter {parameter} holds {name!r}: expected one of the auxiliary tasks "
-                    f"{shown_names(tasks)}."
+                    f"{shown_names([*tasks, *found.cut_data])}."
                 )
     most = random_subset_count(len(tasks))
-    if calibration.runs > most:
+    if calibration.runs > most and not found.cut_data:
         raise InputError(
             f"Parameter calibrate_runs is {calibration.runs}: expected at most {most}, all subsets that "
             f"{len(tasks)} auxiliary tasks have beside none and all."
         )
-    return found
+    return found.sentence
 
 
 def markdown(findings: list[Finding], warnings: Collection[str]) -> str:

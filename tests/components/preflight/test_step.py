@@ -56,6 +56,26 @@ def test_tasks_and_numbers_that_the_suite_does_not_have(tmp_path: Path) -> None:
     )
 
 
+def test_tasks_that_data_will_be_cut_into_are_not_known_yet(tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(
+        """
+        suite: mixed
+        tasks:
+          - {name: t, dataset: ./t, prompt: p, completion: c, splits: {}}
+          - {name: mix, dataset: ./mix, prompt: p, completion: c, splits: {}, group_by: origin}
+        """
+    )
+    named = {"suite": str(tmp_path / "suite.yaml"), "target": "t"}
+    limits = {"estimate_required_tasks": ["mix#code"], "calibrate_runs": 7}
+    findings = {each.check: each for each in examine({**defaults(), **named, **limits})}
+    assert findings["suite"].words == (
+        "mixed has the target t and 0 auxiliary tasks, and those that mix will be cut into, to choose from"
+    )
+    assert "estimate_required_tasks holds 'mux#code': expected one of the auxiliary tasks mix." in problem(
+        tmp_path, **named, estimate_required_tasks=["mux#code"]
+    )
+
+
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     said = problem(
         tmp_path,

@@ -72,7 +72,7 @@ class SuiteFolder:
         labels = entry.labels if entry.labelled else {}
         if entry.labelled:
             check_labels(f"{self.where}: task {entry.name!r}", labels)
-        reader = RowReader(labels)
+        reader = RowReader(labels, entry.group_by or "group")
         return Task(
             name=entry.name,
             labels=list(labels.values()),

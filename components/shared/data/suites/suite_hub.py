@@ -46,7 +46,7 @@ class HubSuite:
         labels = (entry.labels or self._feature_labels(entry, data)) if entry.labelled else {}
         if entry.labelled:
             check_labels(self._place(entry), labels)
-        reader = RowReader(labels)
+        reader = RowReader(labels, _group_field(entry))
         return Task(
             name=entry.name,
             labels=list(labels.values()),
@@ -92,12 +92,18 @@ class HubSuite:
 
 def _records(entry: HubTask, split: Split, dataset: "Dataset") -> Iterator[tuple[str, dict[str, Any]]]:
     place = f"Dataset {entry.dataset!r}, split {entry.splits[split]!r}"
-    group_names = getattr(dataset.features[entry.group], "names", None) if entry.group else None
+    field = _group_field(entry)
+    column = entry.columns.get(field)
+    names = getattr(dataset.features[column], "names", None) if column else None
     for number, row in enumerate(dataset, start=1):
         record = {field: row[column] for field, column in entry.columns.items()}
-        if group_names and record["group"] in range(len(group_names)):
-            record["group"] = group_names[record["group"]]
+        if names and record[field] in range(len(names)):
+            record[field] = names[record[field]]
         yield f"{place}, row {number}", {"id": f"{entry.name}-{split}-{number}", **record}
+
+
+def _group_field(entry: HubTask) -> str:
+    return "group_by" if entry.group_by else "group"
 
 
 def _one_line(error: BaseException) -> str:

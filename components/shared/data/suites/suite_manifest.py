@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Generic, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -110,7 +110,25 @@ class SplitFile(_Model):
     sha256: str | None = None
 
 
-class FolderTask(_Model):
+class _OwnData(_Model):
+    """A task that has data of its own, or data that are cut into tasks.
+
+    Attributes:
+        group_by: the field of a record, or the column of a dataset, whose values cut the rows into tasks.
+        min_rows: smallest number of train rows of a value that becomes a task.
+    """
+
+    group_by: Line | None = None
+    min_rows: int = Field(default=100, ge=1, le=MAX_COUNT, strict=True)
+
+    @model_validator(mode="after")
+    def _is_cut_where_it_says_how(self) -> Self:
+        if "min_rows" in self.model_fields_set and self.group_by is None:
+            raise ValueError("there is a 'min_rows' but no 'group_by': expected both or neither")
+        return self
+
+
+class FolderTask(_OwnData):
     """A task whose splits are files of the suite's folder.
 
     Attributes:
@@ -134,7 +152,7 @@ class FolderTask(_Model):
         return self.kind == "classification" if self.kind else bool(self.labels)
 
 
-class HubTask(_Model):
+class HubTask(_OwnData):
     """A task whose splits are those of a Hugging Face dataset.
 
     Attributes:
@@ -179,6 +197,8 @@ class HubTask(_Model):
         labelled, written = {self.text, self.label} - {None}, {self.prompt, self.completion} - {None}
         if (len(labelled), len(written)) not in {(2, 0), (0, 2)}:
             raise ValueError("expected the columns 'text' and 'label', or 'prompt' and 'completion'")
+        if self.group and self.group_by:
+            raise ValueError("expected 'group' or 'group_by', not both: a row is of one group")
         return self
 
     @property
@@ -192,7 +212,7 @@ class HubTask(_Model):
         fields = (
             *("text", "text_pair", "label"),
             *("prompt", "completion", "rationale", "references"),
-            *("group", "time"),
+            *("group", "group_by", "time"),
         )
         return {field: column for field in fields if (column := getattr(self, field)) is not None}
 
@@ -235,10 +255,6 @@ class Manifest(_Model, Generic[OwnTask]):
             Discriminator(_entry_form),
         ]
     ]
-
-    def entry(self, name: str) -> OwnTask | DerivedTask | None:
-        """Return what is said of the task `name`, None where there is no such task."""
-        return next((task for task in self.tasks if task.name == name), None)
 
     def own_tasks(self) -> dict[str, OwnTask]:
         """Return the tasks that have data of their own, by their names."""

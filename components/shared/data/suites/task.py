@@ -105,13 +105,15 @@ class Task:
 class RowReader:
     """Turns the records of one task, split after split, into rows."""
 
-    def __init__(self, label_ids: Iterable[str]) -> None:
+    def __init__(self, label_ids: Iterable[str], group_field: str = "group") -> None:
         """Read rows whose `label` is one of `label_ids` (the n-th of them becomes the label n), or generation rows.
 
         Args:
             label_ids: the task's label ids; none for a generation task.
+            group_field: the field of a record that names its group.
         """
         self._label_index = {label_id: index for index, label_id in enumerate(label_ids)}
+        self._group_field = group_field
         self._place_of_id: dict[str, str] = {}
 
     def rows(self, records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[AnyRow]:
@@ -126,14 +128,15 @@ class RowReader:
     def _row(self, place: str, record: Mapping[str, Any]) -> AnyRow:
         row_id = self._new_id(place, record)
         place = f"{place} (id {row_id!r})"
+        group = self._group(place, record)
         if not self._label_index:
-            return _generation_row(place, row_id, record)
+            return _generation_row(place, row_id, record, group)
         return Row(
             id=row_id,
             text=_text(place, "text", record.get("text")),
             text_pair=_optional_text(place, "text_pair", record),
             label=self._label(place, record.get("label")),
-            group=_group(place, record),
+            group=group,
             time=_time(place, record),
         )
 
@@ -146,6 +149,13 @@ class RowReader:
                 f"{place}: the id {row_id!r} is also that of {first}, expected another id per row."
             )
         return row_id
+
+    def _group(self, place: str, record: Mapping[str, Any]) -> str | None:
+        value = record.get(self._group_field)
+        group = label_id(value)
+        if value is not None and (group is None or not is_valid_unicode(group) or not is_visible(group)):
+            raise InputError(f"{place}: {self._group_field!r} is {shown(value)}, expected a text.")
+        return group
 
     def _label(self, place: str, value: Any) -> int:
         index = None if (label := label_id(value)) is None else self._label_index.get(label)
@@ -191,7 +201,7 @@ def label_id(value: Any) -> str | None:
     return str(value) if isinstance(value, int | str) else None
 
 
-def _generation_row(place: str, row_id: str, record: Mapping[str, Any]) -> GenerationRow:
+def _generation_row(place: str, row_id: str, record: Mapping[str, Any], group: str | None) -> GenerationRow:
     if "label" in record and "completion" not in record:
         raise InputError(f"{place}: there is a 'label', but the task has no field 'labels': expected them.")
     completion = _text(place, "completion", record.get("completion"))
@@ -205,17 +215,9 @@ def _generation_row(place: str, row_id: str, record: Mapping[str, Any]) -> Gener
         completion=completion,
         rationale=_optional_text(place, "rationale", record),
         references=list(dict.fromkeys(references)),
-        group=_group(place, record),
+        group=group,
         time=_time(place, record),
     )
-
-
-def _group(place: str, record: Mapping[str, Any]) -> str | None:
-    value = record.get("group")
-    group = label_id(value)
-    if value is not None and (group is None or not is_valid_unicode(group) or not is_visible(group)):
-        raise InputError(f"{place}: 'group' is {shown(value)}, expected a text.")
-    return group
 
 
 def _time(place: str, record: Mapping[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from gradsift.components.shared.artifacts.step_output import digest_of
 from gradsift.components.shared.data.prepared_data import Split
 from gradsift.components.shared.data.suites.corruption import corrupted_copy
+from gradsift.components.shared.data.suites.cutting import OTHER, SEPARATOR, cut_by_group, data_name
 from gradsift.components.shared.data.suites.suite_folder import SuiteFolder
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
 from gradsift.components.shared.data.suites.suite_manifest import DerivedTask, Manifest
@@ -59,6 +60,34 @@ class TaskSuite:
         )
 
 
+@dataclass(frozen=True)
+class FoundTasks:
+    """The tasks of a run by the suite's manifest alone.
+
+    Attributes:
+        suite: the suite's name.
+        target: the target task.
+        auxiliary_tasks: the auxiliary tasks whose names are known.
+        cut_data: data that are cut into further auxiliary tasks by a field of their rows.
+    """
+
+    suite: str
+    target: str
+    auxiliary_tasks: list[str]
+    cut_data: list[str]
+
+    def may_have(self, name: str) -> bool:
+        """Return whether `name` is, or may turn out to be, an auxiliary task."""
+        return name in self.auxiliary_tasks or data_name(name) in self.cut_data
+
+    @property
+    def sentence(self) -> str:
+        """What was found, for readers."""
+        known = f"{len(self.auxiliary_tasks)} auxiliary tasks"
+        cut = f", and those that {shown_names(self.cut_data)} will be cut into," if self.cut_data else ""
+        return f"{self.suite} has the target {self.target} and {known}{cut} to choose from"
+
+
 class SuiteSource(Protocol):
     """Where a suite lies: a folder or named datasets."""
 
@@ -77,7 +106,10 @@ def read_suite(config: DataPreparationConfig) -> TaskSuite:
         StorageError: a file cannot be read.
     """
     source = _open_source(config.suite)
-    tasks = [_read_task(source, name) for name in _chosen_tasks(source, config)]
+    chosen = _chosen_tasks(source, config)
+    tasks = [task for entry in source.manifest.tasks for task in _read_tasks(source, entry, chosen)]
+    if len(tasks) == 1:
+        raise _target_alone(source, config)
     for task in tasks:
         required = SPLITS if task.name == config.target else ("train",)
         for split in required:
@@ -90,27 +122,21 @@ def read_suite(config: DataPreparationConfig) -> TaskSuite:
     return TaskSuite(source.manifest.suite, source.where, tasks)
 
 
-def auxiliary_tasks(config: DataPreparationConfig) -> list[str]:
-    """Return the names of the auxiliary tasks that will be used, by a suite's manifest alone.
-
-    Raises:
-        InputError: the suite's manifest is not what was expected, or lacks one of the tasks.
-        StorageError: it cannot be read.
-    """
-    return [name for name in _chosen_tasks(_open_source(config.suite), config) if name != config.target]
-
-
-def find_tasks(config: DataPreparationConfig) -> str:
-    """Say which tasks of a suite will be used, by its manifest alone.
+def find_tasks(config: DataPreparationConfig) -> FoundTasks:
+    """Return which tasks of a suite will be used, by its manifest alone.
 
     Raises:
         InputError: the suite's manifest is not what was expected, or lacks one of the tasks.
         StorageError: it cannot be read.
     """
     source = _open_source(config.suite)
-    sources = len(_chosen_tasks(source, config)) - 1
-    return (
-        f"{source.manifest.suite} has the target {config.target} and {sources} auxiliary tasks to choose from"
+    names = [name for name in _chosen_tasks(source, config) if name != config.target]
+    cut = set(_cut_data(source))
+    return FoundTasks(
+        source.manifest.suite,
+        config.target,
+        [name for name in names if name not in cut],
+        [name for name in names if name in cut],
     )
 
 
@@ -122,30 +148,63 @@ def _open_source(address: str) -> SuiteSource:
     return SuiteFolder(address)
 
 
+def _cut_data(source: SuiteSource) -> list[str]:
+    return [name for name, entry in source.manifest.own_tasks().items() if entry.group_by]
+
+
 def _chosen_tasks(source: SuiteSource, config: DataPreparationConfig) -> list[str]:
-    names = [entry.name for entry in source.manifest.tasks]
+    """Return the names of the target and the auxiliary tasks; that of data that are cut stands for all their tasks.
+
+    Whether data have a task for a value is not known before they are read.
+    """
+    names, cut = [entry.name for entry in source.manifest.tasks], _cut_data(source)
     auxiliary_tasks = config.auxiliary_tasks or [name for name in names if name != config.target]
     for role, name in [("target", config.target), *(("auxiliary task", name) for name in auxiliary_tasks)]:
-        if name not in names:
+        if name not in names and data_name(name) not in cut:
             raise InputError(
                 f"{source.where} has no task {name!r}, which was given as {role}: expected one of "
                 f"{shown_names(names)}."
             )
+    if config.target in cut:
+        raise InputError(
+            f"{source.where}: the target {config.target!r} is cut into tasks by its field 'group_by', expected "
+            f"one of them as target, such as '{config.target}{SEPARATOR}{OTHER}'."
+        )
     if not auxiliary_tasks:
-        raise InputError(f"{source.where} has no task but the target {config.target!r}: expected one more.")
-    chosen = {config.target, *auxiliary_tasks}
-    return [name for name in names if name in chosen]
+        raise _target_alone(source, config)
+    return [config.target, *auxiliary_tasks]
 
 
-def _read_task(source: SuiteSource, name: str) -> Task:
-    entry = source.manifest.entry(name)
-    if not isinstance(entry, DerivedTask):
-        return source.read(entry, SPLITS)
+def _target_alone(source: SuiteSource, config: DataPreparationConfig) -> InputError:
+    return InputError(f"{source.where} has no task but the target {config.target!r}: expected one more.")
+
+
+def _read_tasks(source: SuiteSource, entry: Any, chosen: Collection[str]) -> list[Task]:
+    """Return those of the chosen tasks that an entry of the manifest has."""
+    wanted = [name for name in chosen if data_name(name) == entry.name]
+    if not wanted:
+        return []
+    if isinstance(entry, DerivedTask):
+        return [_derived_task(source, entry)]
+    task = source.read(entry, SPLITS)
+    if not entry.group_by:
+        return [task]
+    tasks = {task.name: task for task in cut_by_group(task, entry.group_by, entry.min_rows, source.where)}
+    for name in wanted:
+        if name != entry.name and name not in tasks:
+            raise InputError(
+                f"{source.where}: task {entry.name!r}, cut by {entry.group_by!r}, gives no task {name!r}: expected "
+                f"one of {shown_names(tasks)}."
+            )
+    return [task for name, task in tasks.items() if entry.name in wanted or name in wanted]
+
+
+def _derived_task(source: SuiteSource, entry: DerivedTask) -> Task:
     origin = source.manifest.own_tasks()[entry.derived_from]
     task = source.read(origin, ["train"])
     if "train" not in task.splits:
         raise InputError(
-            f"{source.where}: task {name!r} is derived from {origin.name!r}, which has no train split, "
+            f"{source.where}: task {entry.name!r} is derived from {origin.name!r}, which has no train split, "
             "expected train."
         )
-    return corrupted_copy(task, name, entry.corruption, entry.seed)
+    return corrupted_copy(task, entry.name, entry.corruption, entry.seed)

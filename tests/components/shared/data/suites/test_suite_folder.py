@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradsift.components.shared.data.suites.suite_folder import SuiteFolder, json_lines
-from gradsift.components.shared.data.suites.suite_manifest import FolderTask
 from gradsift.components.shared.data.suites.task import GenerationRow, Row, RowReader
 from gradsift.components.shared.documents.texts import is_visible
 from gradsift.components.shared.errors import InputError, StorageError
@@ -26,9 +25,7 @@ TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(is_visible)
 def test_a_task_is_read_with_the_splits_it_has(suite: Any) -> None:
     suite.config()
     folder = SuiteFolder(str(suite.folder))
-    entry = folder.manifest.entry("books")
-    assert isinstance(entry, FolderTask)
-    task = folder.read(entry, ("train", "val", "test"))
+    task = folder.read(folder.manifest.own_tasks()["books"], ("train", "val", "test"))
     assert (task.name, task.labels, task.licence) == ("books", ["negative", "positive"], "MIT")
     assert {split: len(rows) for split, rows in task.splits.items()} == {"train": 4, "val": 2}
     assert task.splits["train"][3] == Row("books.train-3", "books.train text 3", None, 1)

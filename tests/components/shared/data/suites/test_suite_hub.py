@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
-from gradsift.components.shared.data.suites.suite_manifest import HubTask
 from gradsift.components.shared.data.suites.task import GenerationRow, Row, Task
 from gradsift.components.shared.data.suites.task_suite import read_suite
 from gradsift.components.shared.errors import InputError, StorageError
@@ -55,9 +54,7 @@ def write_suite(folder: Path, *tasks: dict[str, Any]) -> str:
 
 def read_task(address: str, name: str = "films") -> Task:
     suite = HubSuite(address)
-    task = suite.manifest.entry(name)
-    assert isinstance(task, HubTask)
-    return suite.read(task, ("train", "val", "test"))
+    return suite.read(suite.manifest.own_tasks()[name], ("train", "val", "test"))
 
 
 def test_a_dataset_of_csv_files_becomes_a_task(csv_folder: str, tmp_path: Path) -> None:
@@ -115,6 +112,38 @@ def test_groups_and_times_come_from_the_columns_that_are_named(tmp_path: Path) -
         (None, None),
         ("daily", "2012-01-01T00:00:00"),
     ]
+
+
+def test_a_column_can_cut_a_dataset_into_tasks(tmp_path: Path) -> None:
+    columns = {
+        "instruction": [f"say {n}" for n in range(7)],
+        "output": [f"{n}" for n in range(7)],
+        "source": ["flan", "code alpaca", "flan", None, "code alpaca", "flan", "rare"],
+    }
+    datasets.Dataset.from_dict(columns).to_parquet(tmp_path / "alpaca" / "train.parquet")
+    alpaca = {
+        "name": "alpaca",
+        "dataset": str(tmp_path / "alpaca"),
+        "prompt": "instruction",
+        "completion": "output",
+        "group_by": "source",
+        "min_rows": 2,
+        "splits": {"train": "train"},
+    }
+    target = alpaca | {"name": "t", "splits": dict.fromkeys(("train", "val", "test"), "train")}
+    del target["group_by"], target["min_rows"]
+    config = DataPreparationConfig(suite=write_suite(tmp_path, target, alpaca), target="t")
+    tasks = {task.name: [row.id for row in task.splits["train"]] for task in read_suite(config).tasks[1:]}
+    assert tasks == {
+        "alpaca#code-alpaca": ["alpaca-train-2", "alpaca-train-5"],
+        "alpaca#flan": ["alpaca-train-1", "alpaca-train-3", "alpaca-train-6"],
+        "alpaca#other": ["alpaca-train-4", "alpaca-train-7"],
+    }
+    alpaca["group_by"] = "origin"
+    assert fault(write_suite(tmp_path, alpaca), "alpaca") == (
+        f"{tmp_path}/suite.yaml: task 'alpaca', field 'group_by': the dataset {str(tmp_path / 'alpaca')!r} has no "
+        "column 'origin', expected one of instruction, output, source."
+    )
 
 
 def test_part_of_a_split_can_be_named(csv_folder: str, tmp_path: Path) -> None:
@@ -195,9 +224,9 @@ def test_the_yaml_may_lie_in_s3_or_beside_the_process(
     assert read_task(f"{s3_root}/suite.yaml") == read_task("suite.yaml") == read_task(address)
 
 
-def fault(address: str) -> str:
+def fault(address: str, name: str = "films") -> str:
     with pytest.raises(InputError) as caught:
-        read_task(address)
+        read_task(address, name)
     message = str(caught.value)
     assert "\n" not in message
     return message

@@ -41,8 +41,7 @@ def test_a_folder_manifest_holds_own_and_derived_tasks() -> None:
     assert isinstance(own, FolderTask)
     assert (own.labelled, own.labels, own.splits["train"].rows) == (True, {"0": "no", "1": "yes"}, 3)
     assert derived == DerivedTask(name="a-flipped", derived_from="a", corruption="flip_labels", seed=0)
-    assert manifest.entry("a") is own
-    assert manifest.entry("b") is None
+    assert manifest.own_tasks() == {"a": own}
 
 
 def test_fields_that_are_not_known_are_ignored_and_benchmark_names_the_suite() -> None:
@@ -135,6 +134,14 @@ SPLIT = {"splits": {"train": {"file": "a.jsonl"}}}
             "m: task 'a', field 'derived_from': there is no task 'b' with data of its own, expected one of c.",
         ),
         (
+            folder_manifest({"name": "a", "group_by": "source", "min_rows": 0}),
+            "m: task 'a', field 'min_rows': input should be greater than or equal to 1.",
+        ),
+        (
+            folder_manifest({"name": "a", "min_rows": 5}),
+            "m: task 'a': there is a 'min_rows' but no 'group_by': expected both or neither.",
+        ),
+        (
             folder_manifest({"name": "a"}, {"name": "a"}),
             "m: two tasks are called 'a', expected another name for each.",
         ),
@@ -203,6 +210,9 @@ def test_a_hub_task_needs_columns_and_known_splits() -> None:
         content = folder_manifest({key: value for key, value in HUB_TASK.items() if key != field})
         with pytest.raises(InputError, match=rf"^m: task 'a', field '{field}': field required\.$"):
             parse_manifest(Manifest[HubTask], content, "m")
+    both = HUB_TASK | {"group": "g", "group_by": "g"}
+    with pytest.raises(InputError, match=r"task 'a': expected 'group' or 'group_by', not both"):
+        parse_manifest(Manifest[HubTask], folder_manifest(both), "m")
     for spoiled in ({"text": None}, {"label": None}, {"prompt": "p"}, {"prompt": "p", "completion": "c"}):
         with pytest.raises(
             InputError, match=r"expected the columns 'text' and 'label', or 'prompt' and 'com"
