@@ -17,10 +17,10 @@ from gradsift.components.shared.models.mixture import write_mixture
 from gradsift.components.shared.models.model_loading import from_base
 from gradsift.components.shared.parameters.model import ModelConfig
 
-LABELS = {"sst2": ["negative", "positive"], "mnli": ["yes", "no"], "trec": ["person", "place"]}
+LABELS = {"sst2": ["negative", "positive"], "mnli#fiction": ["yes", "no"], "trec": ["person", "place"]}
 ROWS = {
     "sst2": [("good", None, 1), ("bad", None, 0)],
-    "mnli": [("A man \u201csleeps\u201d.", "He is awake.", 1)],
+    "mnli#fiction": [("A man \u201csleeps\u201d.", "He is awake.", 1)],
     "trec": [("Who?", None, 0)],
 }
 
@@ -68,19 +68,19 @@ def data(tmp_path: Path) -> StepOutput:
 @pytest.fixture
 def mixture(data: StepOutput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The mixture of the target and one task, as the working directory."""
-    write_mixture(tmp_path / "output", data, ["mnli"])
+    write_mixture(tmp_path / "output", data, ["mnli#fiction"])
     monkeypatch.chdir(tmp_path / "output" / "mixture")
     return Path()
 
 
 def test_rows_are_prompts_and_completions(mixture: Path) -> None:
-    assert sorted(path.name for path in (mixture / "data").iterdir()) == ["mnli.jsonl", "sst2.jsonl"]
+    assert sorted(path.name for path in (mixture / "data").iterdir()) == ["mnli#fiction.jsonl", "sst2.jsonl"]
     options = "Options: negative, positive\nAnswer:"
     assert rows_of(mixture / "data/sst2.jsonl") == [
         {"prompt": f"good\n{options}", "completion": " positive"},
         {"prompt": f"bad\n{options}", "completion": " negative"},
     ]
-    assert rows_of(mixture / "data/mnli.jsonl") == [
+    assert rows_of(mixture / "data/mnli#fiction.jsonl") == [
         {
             "prompt": "A man \u201csleeps\u201d.\nHe is awake.\nOptions: yes, no\nAnswer:",
             "completion": " no",
@@ -109,7 +109,7 @@ def test_the_texts_are_those_that_a_language_model_is_trained_on(tmp_path: Path)
 def test_the_plain_file_has_rows_and_shares(mixture: Path) -> None:
     found = json.loads((mixture / "mixture.json").read_text())
     assert (found["suite"], found["target"], found["rows"]) == ("suite", "sst2", 3)
-    assert [task["name"] for task in found["tasks"]] == ["sst2", "mnli"]
+    assert [task["name"] for task in found["tasks"]] == ["sst2", "mnli#fiction"]
     assert [task["share"] for task in found["tasks"]] == pytest.approx([2 / 3, 1 / 3])
     assert all(Path(task["file"]).exists() and task["licence"] == "CC0" for task in found["tasks"])
 
@@ -117,7 +117,7 @@ def test_the_plain_file_has_rows_and_shares(mixture: Path) -> None:
 def test_trl_loads_what_its_mixture_names(mixture: Path, tmp_path: Path) -> None:
     found = yaml.safe_load((mixture / "trl_mixture.yaml").read_text())
     assert set(found) == {"datasets"}
-    for entry, task in zip(found["datasets"], ["sst2", "mnli"], strict=True):
+    for entry, task in zip(found["datasets"], ["sst2", "mnli#fiction"], strict=True):
         assert set(entry) <= TRL_DATASET_CONFIG
         columns = entry.pop("columns")
         rows = load_dataset(**entry, cache_dir=str(tmp_path / "cache")).select_columns(columns)
@@ -140,7 +140,7 @@ def test_axolotl_finds_files_and_fields(mixture: Path) -> None:
 
 def test_llama_factory_finds_files_and_columns(mixture: Path) -> None:
     found = json.loads((mixture / "dataset_info.json").read_text())
-    assert list(found) == ["sst2", "mnli"]
+    assert list(found) == ["sst2", "mnli#fiction"]
     for entry in found.values():
         assert entry["formatting"] == "alpaca"
         assert set(entry["columns"]) <= LLAMA_FACTORY_COLUMNS
@@ -151,7 +151,7 @@ def test_llama_factory_finds_files_and_columns(mixture: Path) -> None:
 def test_the_same_choice_gives_the_same_bytes(data: StepOutput, tmp_path: Path) -> None:
     contents = []
     for name in ("one", "two"):
-        write_mixture(tmp_path / name, data, ["trec", "mnli"])
+        write_mixture(tmp_path / name, data, ["trec", "mnli#fiction"])
         files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
         contents.append([(path.relative_to(tmp_path / name), path.read_bytes()) for path in files])
     assert contents[0] == contents[1]
