@@ -201,11 +201,11 @@ def test_the_manifest_alone_says_what_will_be_cut(cut_suite: Any) -> None:
     assert (named.auxiliary_tasks, named.cut_data) == (["adult#male"], [])
 
 
-def test_cut_tasks_are_cleaned_and_written_like_others(cut_suite: Any, tmp_path: Any) -> None:
+def test_cut_tasks_are_cleaned_and_written_like_others_to_s3_too(cut_suite: Any, s3_root: str) -> None:
     rows = cut_suite.rows("adult.train.jsonl")
     again = [rows[0] | {"id": "again"}, rows[1] | {"id": "leak", "text": "v0"}]
     cut_suite.write_rows("adult.train.jsonl", [*rows, *again])
-    output = prepare_data(cut_suite.config(auxiliary_tasks=["adult"]), str(tmp_path / "run"))
+    output = prepare_data(cut_suite.config(auxiliary_tasks=["adult"]), s3_root)
     data = PreparedData(fetch(output))
     assert data.auxiliary_tasks == ["adult#female", "adult#male", "adult#other"]
     assert output.metadata["removed_rows"] == 2
