@@ -68,9 +68,7 @@ def test_tasks_that_data_will_be_cut_into_are_not_known_yet(tmp_path: Path) -> N
     named = {"suite": str(tmp_path / "suite.yaml"), "target": "t"}
     limits = {"estimate_required_tasks": ["mix#code"], "calibrate_runs": 7}
     findings = {each.check: each for each in examine({**defaults(), **named, **limits})}
-    assert findings["suite"].words == (
-        "mixed has the target t and 0 auxiliary tasks, and those that mix will be cut into, to choose from"
-    )
+    assert findings["suite"].words == ("mixed has the target t and the tasks cut from mix to choose from")
     assert "estimate_required_tasks holds 'mux#code': expected one of the auxiliary tasks mix." in problem(
         tmp_path, **named, estimate_required_tasks=["mux#code"]
     )

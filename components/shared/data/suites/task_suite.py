@@ -83,9 +83,11 @@ class FoundTasks:
     @property
     def sentence(self) -> str:
         """What was found, for readers."""
-        known = f"{len(self.auxiliary_tasks)} auxiliary tasks"
-        cut = f", and those that {shown_names(self.cut_data)} will be cut into," if self.cut_data else ""
-        return f"{self.suite} has the target {self.target} and {known}{cut} to choose from"
+        offered = [
+            *([f"{len(self.auxiliary_tasks)} auxiliary tasks"] if self.auxiliary_tasks else []),
+            *(f"the tasks cut from {name}" for name in self.cut_data),
+        ]
+        return f"{self.suite} has the target {self.target} and {' and '.join(offered)} to choose from"
 
 
 class SuiteSource(Protocol):

@@ -193,7 +193,7 @@ def test_a_harmed_copy_of_cut_data_is_not_cut(cut_suite: Any) -> None:
 def test_the_manifest_alone_says_what_will_be_cut(cut_suite: Any) -> None:
     found = find_tasks(cut_suite.config())
     assert found.sentence == (
-        "reviews has the target films and 2 auxiliary tasks, and those that adult will be cut into, to choose from"
+        "reviews has the target films and 2 auxiliary tasks and the tasks cut from adult to choose from"
     )
     offered = [name for name in ("books", "adult#male", "films", "songs") if found.may_have(name)]
     assert offered == ["books", "adult#male"]
