@@ -183,7 +183,7 @@ def test_a_value_that_is_no_text_is_named_with_its_row(cut_suite: Any) -> None:
         cut_suite.read()
 
 
-def test_a_harmed_copy_of_cut_data_is_not_cut(cut_suite: Any) -> None:
+def test_a_corrupted_copy_of_cut_data_is_not_cut(cut_suite: Any) -> None:
     cut_suite.manifest["tasks"].append(
         {"name": "worse", "derived_from": "adult", "corruption": "shuffle_labels"}
     )
