@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,10 +36,58 @@ from gradsift.components.shared.models.prompt_format import (
 from gradsift.components.shared.parameters.model import ModelConfig
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
 MEASURED: tuple[Split, ...] = ("train", "val")
 """Splits whose rows decide how many tokens are read."""
+
+
+class RowLengths:
+    """How many tokens each row of a suite needs; a row is rendered and tokenised once, when it is asked for."""
+
+    def __init__(
+        self, suite: TaskSuite, tokenizer: "PreTrainedTokenizerBase", form: PromptFormat | None
+    ) -> None:
+        """Measure nothing yet.
+
+        Args:
+            suite: the tasks as read.
+            tokenizer: the base model's.
+            form: a language model's prompt format; None for an encoder.
+        """
+        self._suite, self._tokenizer, self._format = suite, tokenizer, form
+        self._lengths: dict[tuple[str, str], int] = {}
+
+    def of(self, task: Task, row: AnyRow) -> int:
+        """Return the number of tokens that a language model needs for a row.
+
+        Raises:
+            InputError: the chat template does not write the row as it is.
+        """
+        assert self._format is not None
+        key = (task.name, row.id)
+        if key not in self._lengths:
+            try:
+                self._lengths[key] = self._format.length(_question(task, row))
+            except InputError as error:
+                raise InputError(
+                    f"{self._suite.where}: row {row.id!r} of task {task.name!r}: {error}"
+                ) from error
+        return self._lengths[key]
+
+    @cached_property
+    def measured(self) -> "NDArray[np.int64]":
+        """The lengths of all train and val rows [n]; raises InputError as `of` does."""
+        return np.fromiter(self._measured(), dtype=np.int64)
+
+    def _measured(self) -> Iterator[int]:
+        for task in self._suite.tasks:
+            rows = [row for split in MEASURED for row in task.splits.get(split, [])]
+            if self._format is None:
+                yield from _encoder_lengths(rows, self._tokenizer)
+            else:
+                yield from (self.of(task, row) for row in rows)
 
 
 @dataclass(frozen=True)
@@ -47,13 +96,13 @@ class AnswerLimit:
 
     Attributes:
         max_length: largest number of tokens of a row.
-        share: share of the train and val rows that have no more.
+        lengths: what the suite's rows need.
         format: a language model's prompt format; None for an encoder, which chooses among labels.
         decided_by: everything that decides which rows stay and what is recorded of them, JSON values.
     """
 
     max_length: int
-    share: float
+    lengths: RowLengths
     format: PromptFormat | None
     decided_by: dict[str, Any]
 
@@ -64,16 +113,16 @@ class AnswerLimit:
             InputError: the chat template does not write the row as it is.
         """
         assert self.format is not None
-        try:
-            return self.format.fit(_question(task, row))
-        except InputError as error:
-            raise _row_error(task, row, error) from error
+        if self.lengths.of(task, row) <= self.max_length:
+            return "whole"
+        return "cut" if self.format.has_room(_question(task, row)) else "too_long"
 
     @property
     def sentence(self) -> str:
         """How many tokens of a row are read, for readers."""
+        share = np.mean(self.lengths.measured <= self.max_length)
         return (
-            f"At most {self.max_length} tokens of a row are read (`model_max_length`): {self.share:.1%} of the "
+            f"At most {self.max_length} tokens of a row are read (`model_max_length`): {share:.1%} of the "
             "suite's train and val rows have no more."
         )
 
@@ -104,14 +153,14 @@ def answer_limit(model: ModelConfig, suite: TaskSuite) -> AnswerLimit:
     if form is not None or model.head == "label_embedding":
         check_label_tokens(suite, tokenizer, model.base_model)
         labels = list(label_lengths(suite, tokenizer, form))
-    lengths = np.fromiter(_row_lengths(suite, tokenizer, form), dtype=np.int64)
+    lengths = RowLengths(suite, tokenizer, form)
     for_labels = max((length for _, length in labels), default=0)
     most = max_tokens_of(open_config(found.folder, model.base_model))
-    max_length = model.max_length or measured_max_length(lengths, for_labels, most)
+    max_length = model.max_length or measured_max_length(lengths.measured, for_labels, most)
     check_labels_fit(labels, max_length)
     return AnswerLimit(
         max_length=max_length,
-        share=float(np.mean(lengths <= max_length)),
+        lengths=lengths,
         format=form and replace(form, max_length=max_length),
         decided_by={**decided_by, "max_length": max_length},
     )
@@ -126,21 +175,6 @@ def _check_labelled(suite: TaskSuite, base_model: str) -> None:
             )
 
 
-def _row_lengths(
-    suite: TaskSuite, tokenizer: "PreTrainedTokenizerBase", form: PromptFormat | None
-) -> Iterator[int]:
-    for task in suite.tasks:
-        rows = [row for split in MEASURED for row in task.splits.get(split, [])]
-        if form is None:
-            yield from _encoder_lengths(rows, tokenizer)
-            continue
-        for row in rows:
-            try:
-                yield form.length(_question(task, row))
-            except InputError as error:
-                raise _row_error(task, row, error) from error
-
-
 def _encoder_lengths(rows: list[AnyRow], tokenizer: "PreTrainedTokenizerBase") -> Iterator[int]:
     """Yield the number of tokens of each row, those without a second text first."""
     for paired in (False, True):
@@ -153,8 +187,4 @@ def _encoder_lengths(rows: list[AnyRow], tokenizer: "PreTrainedTokenizerBase") -
 def _question(task: Task, row: AnyRow) -> Question:
     if isinstance(row, Row):
         return classification_question(row.text, row.text_pair, task.labels, row.label)
-    return generation_question(row.prompt, row.completion, row.rationale)
-
-
-def _row_error(task: Task, row: AnyRow, error: InputError) -> InputError:
-    return InputError(f"Row {row.id!r} of task {task.name!r}: {error}")
+    return generation_question(row.prompt, row.completion, row.rationale, row.earlier, row.all_turns)

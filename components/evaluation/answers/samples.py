@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradsift.components.shared.data.prepared_data import has_conversations
+from gradsift.components.shared.models.prompt_format import questions
 from gradsift.components.shared.records.evaluation_results import Sample
 
 EACH = 4
@@ -22,11 +24,14 @@ def draw_samples(rows: Any, written: Sequence[str], right: npt.NDArray[np.bool_]
         seed: seed of the draw.
     """
     order = np.random.default_rng(seed).permutation(len(right))
+    prompts = rows["prompt"]
+    if has_conversations(rows):
+        prompts = [question.transcript for question in questions(rows, [])]
     drawn = [*order[right[order]][:EACH], *order[~right[order]][:EACH]]
     return [
         Sample(
             id=rows["id"][row],
-            prompt=rows["prompt"][row],
+            prompt=prompts[row],
             expected=rows["references"][row],
             written=written[row],
             right=right[row],

@@ -6,13 +6,15 @@ tasks and says how many tokens of a row are read. Columns of a classification ta
 `prompt`, `completion` (strings), `rationale` (string or null: what leads to the completion), `references` (list of
 strings: all completions that are right, the row's own first). A task of which a row has a value there also has
 the columns `group` (string or null: the people or the part of the data that a row is of) or `time` (string or null:
-an ISO date or a year).
+an ISO date or a year). A split with conversations also has the columns `earlier` (list of messages with `role` and
+`content`: what was said before the prompt) and `all_turns` (boolean: whether the assistant's answers among them are
+learned too).
 """
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Split = Literal["train", "val", "test"]
+Role = Literal["system", "user", "assistant"]
 TaskKind = Literal["classification", "generation"]
 OptionalColumn = Literal["group", "time"]
 INDEX = "tasks.json"
@@ -43,6 +46,18 @@ SCHEMAS: dict[TaskKind, pa.Schema] = {
         ]
     ),
 }
+EARLIER, ALL_TURNS = "earlier", "all_turns"
+CONVERSATION_FIELDS = (
+    pa.field(EARLIER, pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+    pa.field(ALL_TURNS, pa.bool_()),
+)
+
+
+class Message(TypedDict):
+    """One message of a conversation."""
+
+    role: Role
+    content: str
 
 
 class PreparedTask(BaseModel):
@@ -108,6 +123,11 @@ class PreparedData:
         return values
 
 
+def has_conversations(rows: Any) -> bool:
+    """Return whether prepared rows (a `datasets.Dataset`, or columns by name) have the columns of conversations."""
+    return EARLIER in getattr(rows, "column_names", rows)
+
+
 def write_split(
     folder: Path,
     task: str,
@@ -117,7 +137,9 @@ def write_split(
     columns: Iterable[OptionalColumn] = (),
 ) -> None:
     """Write the rows of one task and split as an Arrow stream: the same rows give the same bytes."""
-    schema = pa.schema([*SCHEMAS[kind], *((column, pa.string()) for column in columns)])
+    conversation = CONVERSATION_FIELDS if any(row.get(EARLIER) for row in rows) else ()
+    optional = ((column, pa.string()) for column in columns)
+    schema = pa.schema([*SCHEMAS[kind], *conversation, *optional])
     path = folder / task / f"{split}.arrow"
     with atomic_file(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
         with pa.ipc.new_stream(sink, schema) as stream:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-NO_ANSWER = -100
-"""The label of a position that holds no answer, which is PyTorch's `ignore_index`."""
+from gradsift.components.shared.models.labels import NO_ANSWER
+
 SAMPLED_BATCH = 2**24
 """Scores that labels are drawn from at a time: several numbers in float64 are held for each of them."""
 
@@ -17,7 +17,8 @@ class Answers:
     """Scores of n rows at C answer positions, over V classes or tokens.
 
     An encoder classifier has one position per row. A language model has one for every token of the completion, its
-    end included; shorter completions are padded with positions that hold no answer.
+    end included; shorter completions are padded with positions that hold no answer, which also stand between the
+    answers of a conversation.
 
     Attributes:
         logits: scores [n, C, V], float32; minus infinity where a class is not the task's.

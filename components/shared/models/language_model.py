@@ -12,8 +12,9 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.models.answers import NO_ANSWER, Answers
+from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import BaseModel, find_base_model
+from gradsift.components.shared.models.labels import NO_ANSWER, last_answer
 from gradsift.components.shared.models.lora import add_adapter, load_adapter, save_adapter
 from gradsift.components.shared.models.model_kind import LANGUAGE_MODEL, kind_of, max_tokens_of
 from gradsift.components.shared.models.precision import fast_attention
@@ -185,7 +186,7 @@ class LanguageModel(TaskModel):
         return self.settings.labels.get(task, [])
 
     def encode(self, rows: Rows, task: str) -> list[Example]:
-        """Return the examples of prepared rows: `input_ids` (the prompt) and `label` (the answer's tokens)."""
+        """Return the examples of prepared rows: `input_ids` and `label`, a row's `Tokens`."""
         examples = []
         asked = list(questions(rows, self.settings.labels[task]))
         for row_id, tokens in zip(rows["id"][:], self.format.tokens(asked), strict=True):
@@ -207,13 +208,15 @@ class LanguageModel(TaskModel):
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Pad examples to `input_ids` [n, T], `attention_mask` [n, T] and `label` [n, C].
 
-        A causal model's inputs are the prompt and the answer without its last token; a sequence-to-sequence model's
-        are the prompt.
+        A causal model's inputs are the prompt and the last answer without its last token; a sequence-to-sequence
+        model's are the prompt.
         """
         answers = [example["label"] for example in examples]
         read = [example["input_ids"] for example in examples]
         if not self.settings.encoder_decoder:
-            read = [[*prompt, *answer[:-1]] for prompt, answer in zip(read, answers, strict=True)]
+            read = [
+                [*prompt, *last_answer(answer)[:-1]] for prompt, answer in zip(read, answers, strict=True)
+            ]
         return {
             "input_ids": self._padded(read, self.padding),
             "attention_mask": self._padded([[1] * len(ids) for ids in read], 0),

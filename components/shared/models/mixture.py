@@ -2,24 +2,35 @@
 
 `mixture/data/<task>.jsonl` holds the train rows of the target and of every selected task as `prompt` and
 `completion`: the texts that a language model is trained on in the plain form, whole (see `shared.prompt_format`).
+Where one of the tasks has conversations, every row of all of them is a conversation, `messages`. Where the last
+answers alone are learned, the messages say which to `train` on, and stand as `prompt` and `completion` beside.
 Paths are relative to `mixture/`, except LLaMA-Factory's, which are relative to its `dataset_dir`, the same folder.
 """
 
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
-from gradsift.components.shared.data.prepared_data import INDEX, PreparedData, PreparedTask
-from gradsift.components.shared.models.prompt_format import questions
+from gradsift.components.shared.data.prepared_data import (
+    ALL_TURNS,
+    INDEX,
+    PreparedData,
+    PreparedTask,
+    has_conversations,
+)
+from gradsift.components.shared.models.prompt_format import Question, questions
 from gradsift.components.shared.storage.local import atomic_file
 
 FOLDER = "mixture"
-PROMPT, COMPLETION = "prompt", "completion"
+PROMPT, COMPLETION, MESSAGES, TRAIN = "prompt", "completion", "messages", "train"
+RowForm = Literal["texts", "last_answers", "all_answers"]
+"""What rows are: prompts and completions, or conversations of which the last or all answers are learned."""
 
 
 def write_mixture(folder: Path, data: StepOutput, selected: list[str]) -> None:
@@ -38,60 +49,71 @@ def write_mixture(folder: Path, data: StepOutput, selected: list[str]) -> None:
     tasks = [prepared.task(name) for name in (prepared.target, *selected)]
     source = fetch(data, [_train_file(task) for task in tasks])
     mixture = folder / FOLDER
+    form = _row_form([source / _train_file(task) for task in tasks])
     for task in tasks:
-        rows = _rows(source / _train_file(task), task.labels)
+        rows = (_row(question, form) for question in _questions(source / _train_file(task), task.labels))
         _write(mixture / _data_file(task), (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     _write(mixture / "mixture.json", _json(_plain(prepared, tasks)))
-    _write(mixture / "trl_mixture.yaml", _yaml(trl_mixture(tasks)))
-    _write(mixture / "axolotl.yaml", _yaml(axolotl_datasets(tasks)))
-    _write(mixture / "dataset_info.json", _json(llama_factory_datasets(tasks)))
+    _write(mixture / "trl_mixture.yaml", _yaml(trl_mixture(tasks, form)))
+    _write(mixture / "axolotl.yaml", _yaml(axolotl_datasets(tasks, form)))
+    _write(mixture / "dataset_info.json", _json(llama_factory_datasets(tasks, form)))
 
 
-def trl_mixture(tasks: list[PreparedTask]) -> dict[str, Any]:
-    """Return TRL's `DatasetMixtureConfig`, a part of the file for `trl sft --config`."""
-    return {
-        "datasets": [
-            {
-                "path": "json",
-                "data_files": _data_file(task),
-                "split": "train",
-                "columns": [PROMPT, COMPLETION],
-            }
-            for task in tasks
-        ]
-    }
+def trl_mixture(tasks: list[PreparedTask], form: RowForm) -> dict[str, Any]:
+    """Return TRL's `DatasetMixtureConfig`, a part of the file for `trl sft --config`.
 
-
-def axolotl_datasets(tasks: list[PreparedTask]) -> dict[str, Any]:
-    """Return axolotl's `datasets`, a part of its configuration, with a prompt type of its own for each."""
-    return {
-        "datasets": [
-            {
-                "path": _data_file(task),
-                "ds_type": "json",
-                "type": {
-                    "system_prompt": "",
-                    "field_instruction": PROMPT,
-                    "field_output": COMPLETION,
-                    "format": "{instruction}",
-                    "no_input_format": "{instruction}",
-                },
-            }
-            for task in tasks
-        ]
-    }
-
-
-def llama_factory_datasets(tasks: list[PreparedTask]) -> dict[str, Any]:
-    """Return LLaMA-Factory's `dataset_info.json`, which it reads from its `dataset_dir`."""
-    return {
-        task.name: {
-            "file_name": _data_file(task),
-            "formatting": "alpaca",
-            "columns": {"prompt": PROMPT, "response": COMPLETION},
+    TRL learns completions alone where rows have them, and where asked to the assistant's answers alone.
+    """
+    datasets = [
+        {
+            "path": "json",
+            "data_files": _data_file(task),
+            "split": "train",
+            "columns": [MESSAGES] if form == "all_answers" else [PROMPT, COMPLETION],
         }
         for task in tasks
+    ]
+    return {"datasets": datasets, **({"assistant_only_loss": True} if form == "all_answers" else {})}
+
+
+def axolotl_datasets(tasks: list[PreparedTask], form: RowForm) -> dict[str, Any]:
+    """Return axolotl's `datasets`, a part of its configuration, with the form of prompts of each."""
+    own_prompts = {
+        "type": {
+            "system_prompt": "",
+            "field_instruction": PROMPT,
+            "field_output": COMPLETION,
+            "format": "{instruction}",
+            "no_input_format": "{instruction}",
+        }
     }
+    by_template = {"type": "chat_template", "field_messages": MESSAGES, "roles_to_train": ["assistant"]}
+    forms: dict[RowForm, dict[str, Any]] = {
+        "texts": own_prompts,
+        "last_answers": {**by_template, "message_field_training": TRAIN},
+        "all_answers": by_template,
+    }
+    return {"datasets": [{"path": _data_file(task), "ds_type": "json", **forms[form]} for task in tasks]}
+
+
+def llama_factory_datasets(tasks: list[PreparedTask], form: RowForm) -> dict[str, Any]:
+    """Return LLaMA-Factory's `dataset_info.json`, which it reads from its `dataset_dir`."""
+    described: dict[str, Any] = {
+        "formatting": "alpaca",
+        "columns": {"prompt": PROMPT, "response": COMPLETION},
+    }
+    if form != "texts":
+        roles = ("user", "assistant", "system")
+        described = {
+            "formatting": "sharegpt",
+            "columns": {"messages": MESSAGES},
+            "tags": {
+                "role_tag": "role",
+                "content_tag": "content",
+                **{f"{role}_tag": role for role in roles},
+            },
+        }
+    return {task.name: {"file_name": _data_file(task), **described} for task in tasks}
 
 
 def _plain(prepared: PreparedData, tasks: list[PreparedTask]) -> dict[str, Any]:
@@ -113,11 +135,39 @@ def _plain(prepared: PreparedData, tasks: list[PreparedTask]) -> dict[str, Any]:
     }
 
 
-def _rows(path: Path, labels: list[str]) -> Iterator[dict[str, str]]:
+def _row_form(paths: list[Path]) -> RowForm:
+    form: RowForm = "texts"
+    for path in paths:
+        for batch in _batches(path):
+            if has_conversations(batch.schema.names):
+                form = "last_answers" if form == "texts" else form
+                if pc.any(batch[ALL_TURNS]).as_py():
+                    return "all_answers"
+    return form
+
+
+def _questions(path: Path, labels: list[str]) -> Iterator[Question]:
+    for batch in _batches(path):
+        yield from questions(batch.to_pydict(), labels)
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-        for batch in stream:
-            for question in questions(batch.to_pydict(), labels):
-                yield {PROMPT: question.prompt, COMPLETION: question.completion}
+        yield from stream
+
+
+def _row(question: Question, form: RowForm) -> dict[str, Any]:
+    if form == "texts":
+        return {PROMPT: question.prompt, COMPLETION: question.completion}
+    answer = {"role": "assistant", "content": question.answer}
+    if form == "all_answers":
+        return {MESSAGES: [*question.asked, answer]}
+    asked = [{**message, TRAIN: False} for message in question.asked]
+    return {
+        MESSAGES: [*asked, {**answer, TRAIN: True}],
+        PROMPT: question.asked,
+        COMPLETION: [answer],
+    }
 
 
 def _train_file(task: PreparedTask) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gradsift.components.shared.data.prepared_data import PreparedData, Split
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
+from gradsift.components.shared.models.labels import last_answer
 from gradsift.components.shared.models.language_model import LanguageModel
 from gradsift.components.shared.models.precision import autocast
 from gradsift.components.shared.models.task_model import Example, Rows, TaskModel
@@ -70,7 +71,8 @@ def _longest_known_answer(model: LanguageModel, data: PreparedData) -> int:
     """Return the number of tokens of the longest answer among the target's train and validation rows."""
     splits: tuple[Split, Split] = ("train", "val")
     batches = (batch for split in splits for batch in data.split(data.target, split).iter(READ_ROWS))
-    return max(len(example["label"]) for batch in batches for example in model.encode(batch, data.target))
+    examples = (example for batch in batches for example in model.encode(batch, data.target))
+    return max(len(last_answer(example["label"])) for example in examples)
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,33 @@ the prompt and writes the answer.
         a line feed, `Answer: ` and the completion.
     classification: the prompt is the text, the second text where there is one, `Options: ` with the task's label
         names, and `Answer:`, each on a line of its own; the answer is the label's name.
+    conversation: the messages before the assistant's last one; the answer is that. In the plain form, each message
+        begins a line with `System: `, `User: ` or `Assistant: `, and `Assistant:` ends the prompt. A causal model
+        also learns the answers in the prompt, where they are to be learned.
 
-Prompts lose white space at their end. One that is too long loses the beginning of the row's own text, never the
-template or the options. An answer is never cut.
+Prompts lose white space at their end. A conversation that is too long loses its oldest turns; then, or without any,
+a prompt loses the beginning of the row's own text, never the template, the options or the system's messages at the
+beginning. An answer is never cut.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from gradsift.components.shared.data.prepared_data import ALL_TURNS, EARLIER, Message, has_conversations
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.chat_rendering import (
     PROMPT_DATE,
     AnswerFrame,
     answer_frame,
     chat_texts,
+    earlier_answers,
+    tokens_between,
 )
+from gradsift.components.shared.models.labels import NO_ANSWER, last_answer
 from gradsift.components.shared.parameters.model import PromptForm
 
 if TYPE_CHECKING:
@@ -38,16 +47,62 @@ Fit = Literal["whole", "cut", "too_long"]
 
 
 class Question(NamedTuple):
-    """What a row asks: its own text, which may lose its beginning, what follows it, and the right answer."""
+    """What a row asks.
+
+    Attributes:
+        text: its own text, which may lose its beginning.
+        after: what follows the text.
+        answer: the right answer.
+        earlier: the messages of a conversation before the text.
+        all_turns: whether the assistant's answers among them are learned too.
+    """
 
     text: str
     after: str
     answer: str
+    earlier: Sequence[Message] = ()
+    all_turns: bool = False
 
     @property
     def prompt(self) -> str:
-        """The text that a model reads."""
+        """The text that the answer follows."""
         return self.text + self.after
+
+    @property
+    def asked(self) -> list[Message]:
+        """The messages before the answer."""
+        return [*self.earlier, {"role": "user", "content": self.prompt}]
+
+    @property
+    def transcript(self) -> str:
+        """The messages before the answer as the plain form writes them."""
+        return "".join(self._lines)
+
+    @property
+    def earlier_places(self) -> list[tuple[int, int]]:
+        """Where the assistant's earlier answers begin and end in the transcript."""
+        ends = list(accumulate(map(len, self._lines)))
+        return [
+            (end - len(f" {message['content']}\n"), end - len("\n"))
+            for message, end in zip(self.earlier, ends, strict=False)
+            if message["role"] == "assistant"
+        ]
+
+    @property
+    def _lines(self) -> list[str]:
+        if not self.earlier:
+            return [self.prompt]
+        return [f"{each['role'].capitalize()}: {each['content']}\n" for each in self.asked] + ["Assistant:"]
+
+    @property
+    def shorter(self) -> "list[Question]":
+        """The same question with fewer and fewer of the oldest turns, each from a message of the user on."""
+        roles = [message["role"] for message in self.earlier]
+        kept = next((place for place, role in enumerate(roles) if role != "system"), len(roles))
+        starts = [place for place, role in enumerate(roles) if role == "user" and place > kept]
+        if kept < len(roles):
+            starts.append(len(roles))
+        return [self._replace(earlier=[*self.earlier[:kept], *self.earlier[start:]]) for start in starts]
 
     @property
     def completion(self) -> str:
@@ -56,7 +111,13 @@ class Question(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """A row's token ids: what is read first, and what is to be written, its end included."""
+    """A row's token ids.
+
+    Attributes:
+        prompt: what is read before the answer.
+        answer: what is to be written, its end included. Where earlier answers are learned, it begins with the first
+            of them, which is in the prompt too, and has `NO_ANSWER` in place of what is between answers.
+    """
 
     prompt: list[int]
     answer: list[int]
@@ -152,55 +213,80 @@ class PromptFormat:
             [tokens] = self._whole_tokens([question._replace(text=question.text[characters:])])
             return tokens
 
-        if not self._has_room(question):
+        if not self.has_room(question):
             return None
+        shorter = question.shorter
+        turn = bisect_left(shorter, True, key=self._fits_whole)
+        if turn < len(shorter):
+            [tokens] = self._whole_tokens([shorter[turn]])
+            return tokens
+        question = shorter[-1] if shorter else question
         most = len(question.text) - 1
         return cut(bisect_left(range(most), True, key=lambda characters: self._fits(cut(characters))))
 
-    def fit(self, question: Question) -> Fit:
-        """Return how a question fits: it is too long if its answer has no room beside the text's last character."""
-        [whole] = self._whole_tokens([question])
-        if self._fits(whole):
-            return "whole"
-        return "cut" if self._has_room(question) else "too_long"
-
-    def _has_room(self, question: Question) -> bool:
-        [shortest] = self._whole_tokens([question._replace(text=question.text[-1:])])
-        return self._fits(shortest)
+    def has_room(self, question: Question) -> bool:
+        """Return whether a question's answer has room beside the text's last character, without earlier turns."""
+        shortest = question.shorter[-1] if question.shorter else question
+        return self._fits_whole(shortest._replace(text=question.text[-1:]))
 
     def length(self, question: Question) -> int:
         """Return the number of tokens that a question needs to fit whole, which `max_length` bounds."""
         [whole] = self._whole_tokens([question])
         return self._length(whole)
 
+    def _fits_whole(self, question: Question) -> bool:
+        return self.length(question) <= self.max_length
+
     def _fits(self, tokens: Tokens) -> bool:
         return self._length(tokens) <= self.max_length
 
     def _length(self, tokens: Tokens) -> int:
-        sizes = (len(tokens.prompt), len(tokens.answer))
+        sizes = (len(tokens.prompt), len(last_answer(tokens.answer)))
         return max(sizes) if self.encoder_decoder else sum(sizes)
 
     def _whole_tokens(self, questions: Sequence[Question]) -> list[Tokens]:
         if self.encoder_decoder:
-            prompts = self.tokenizer([question.prompt for question in questions])["input_ids"]
+            prompts = self.tokenizer([question.transcript for question in questions])["input_ids"]
             answers = self.tokenizer(text_target=[question.answer for question in questions])["input_ids"]
             return [Tokens(*both) for both in zip(prompts, map(self._ended, answers), strict=True)]
         if self.chat:
             start: list[int] = []
             texts = [
-                chat_texts(self.tokenizer, self.frame, question.prompt, question.answer)
+                chat_texts(self.tokenizer, self.frame, question.asked, question.answer)
                 for question in questions
             ]
         else:
             start = self._start_tokens()
-            texts = [(question.prompt, question.prompt + question.completion) for question in questions]
+            texts = [
+                (question.transcript, question.transcript + question.completion) for question in questions
+            ]
         ids = zip(
             self._ids([prompt for prompt, _ in texts]), self._ids([whole for _, whole in texts]), strict=True
         )
         return [
-            Tokens(start + read, self._ended(self._written(text, read, both)))
-            for text, (read, both) in zip(texts, ids, strict=True)
+            Tokens(
+                start + read,
+                self._earlier_answers(question, read) + self._ended(self._written(text, read, both)),
+            )
+            for question, text, (read, both) in zip(questions, texts, ids, strict=True)
         ]
+
+    def _earlier_answers(self, question: Question, read: list[int]) -> list[int]:
+        """Return the prompt's tokens from the first answer to learn on, `NO_ANSWER` in place of what is none.
+
+        The first token follows nothing that it could be learned from; what stands before the last answer is none.
+        """
+        if not question.all_turns or not any(message["role"] == "assistant" for message in question.earlier):
+            return []
+        if self.chat:
+            written = earlier_answers(self.tokenizer, self.frame, question.asked)
+        else:
+            written = tokens_between(self.tokenizer, question.transcript, question.earlier_places)
+        places = [place for place in range(1, len(read) - 1) if written[place]]
+        label = [NO_ANSWER] * len(read)
+        for place in places:
+            label[place] = read[place]
+        return label[places[0] :] if places else []
 
     def _written(self, text: tuple[str, str], read: list[int], both: list[int]) -> list[int]:
         """Return what follows the prompt's tokens, or the answer's own where the two were joined to one token."""
@@ -236,9 +322,11 @@ def questions(rows: Any, labels: Sequence[str]) -> Iterator[Question]:
         for text, pair, label in zip(rows["text"][:], rows["text_pair"][:], rows["label"][:], strict=True):
             yield classification_question(text, pair, labels, label)
     else:
-        columns = (rows["prompt"][:], rows["completion"][:], rows["rationale"][:])
-        for prompt, completion, rationale in zip(*columns, strict=True):
-            yield generation_question(prompt, completion, rationale)
+        names = ["prompt", "completion", "rationale"]
+        if has_conversations(rows):
+            names += [EARLIER, ALL_TURNS]
+        for values in zip(*(rows[name][:] for name in names), strict=True):
+            yield generation_question(*values)
 
 
 def classification_question(text: str, pair: str | None, labels: Sequence[str], label: int) -> Question:
@@ -248,10 +336,16 @@ def classification_question(text: str, pair: str | None, labels: Sequence[str], 
     return Question(text, f"\nOptions: {', '.join(names)}\n{ANSWER}", names[label])
 
 
-def generation_question(prompt: str, completion: str, rationale: str | None) -> Question:
+def generation_question(
+    prompt: str,
+    completion: str,
+    rationale: str | None,
+    earlier: Sequence[Message] = (),
+    all_turns: bool = False,
+) -> Question:
     """Return the question of a generation row, whose answer begins with the rationale where there is one."""
     answer = completion if rationale is None else f"{rationale}\n{ANSWER} {completion}"
-    return Question(prompt.rstrip(), "", answer)
+    return Question(prompt.rstrip(), "", answer, earlier, all_turns)
 
 
 def label_text(name: str) -> str:

@@ -1,7 +1,7 @@
 """Which data are prepared."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from gradsift.components.shared.parameters.settings import (
     form_field,
     repeated,
 )
+
+AnswerTurns = Literal["all", "last"]
 
 
 class DataPreparationConfig(Settings):
@@ -42,6 +44,11 @@ class DataPreparationConfig(Settings):
         "all.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of that sample.")
+    answer_turns: AnswerTurns = Field(
+        "all",
+        description="which of the assistant's answers a language model learns in rows with `messages`: `all`, or "
+        "the `last`. Exact match and ROUGE-L are of the last; a sequence-to-sequence model learns no other.",
+    )
 
     def rules(self) -> Iterator[str]:
         """Yield a sentence for each rule between fields that is broken."""

@@ -168,6 +168,8 @@ class HubTask(_OwnData):
         completion: column of the completion, for generation.
         rationale: column of what leads to the completion, where there is one.
         references: column of the lists of all right completions, where there is one.
+        messages: column of the conversations, lists of messages with `role` and `content`, for generation in place
+            of the prompt and the completion.
         group: column of the people or the part of the data that a row is of, where there is one.
         time: column of a row's date or year, where there is one.
         splits: the dataset's split for each of ours.
@@ -186,6 +188,7 @@ class HubTask(_OwnData):
     completion: Line | None = None
     rationale: Line | None = None
     references: Line | None = None
+    messages: Line | None = None
     group: Line | None = None
     time: Line | None = None
     splits: dict[Split, Line]
@@ -194,9 +197,11 @@ class HubTask(_OwnData):
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> "HubTask":
-        labelled, written = {self.text, self.label} - {None}, {self.prompt, self.completion} - {None}
-        if (len(labelled), len(written)) not in {(2, 0), (0, 2)}:
-            raise ValueError("expected the columns 'text' and 'label', or 'prompt' and 'completion'")
+        columns = self.columns.keys() & {"text", "label", "prompt", "completion", "messages"}
+        if columns not in ({"text", "label"}, {"prompt", "completion"}, {"messages"}):
+            raise ValueError(
+                "expected the columns 'text' and 'label', 'prompt' and 'completion', or 'messages'"
+            )
         if self.group and self.group_by:
             raise ValueError("expected 'group' or 'group_by', not both: a row is of one group")
         return self
@@ -211,7 +216,7 @@ class HubTask(_OwnData):
         """The dataset's column for each of our fields."""
         fields = (
             *("text", "text_pair", "label"),
-            *("prompt", "completion", "rationale", "references"),
+            *("prompt", "completion", "rationale", "references", "messages"),
             *("group", "group_by", "time"),
         )
         return {field: column for field in fields if (column := getattr(self, field)) is not None}

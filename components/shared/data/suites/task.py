@@ -1,12 +1,12 @@
 """A task as it is read, and the checks that a record passes to become one of its rows."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
-from gradsift.components.shared.data.prepared_data import Split, TaskKind
+from gradsift.components.shared.data.prepared_data import Message, Role, Split, TaskKind
 from gradsift.components.shared.documents.texts import (
     is_valid_unicode,
     is_visible,
@@ -18,6 +18,7 @@ from gradsift.components.shared.errors import InputError, shown, shown_names
 YEAR = re.compile(r"[0-9]{4}")
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 """The form of ISO 8601 whose texts are ordered as their days are."""
+OPTIONAL_FIELDS = ("earlier", "all_turns", "group", "time")
 
 
 class Row(NamedTuple):
@@ -43,7 +44,15 @@ class Row(NamedTuple):
 class GenerationRow(NamedTuple):
     """One example with an answer to write.
 
-    `references` are all right answers, its own completion first; `group` and `time` are as in `Row`.
+    Attributes:
+        id: its id.
+        prompt: what is asked; of a conversation, the last message of the user.
+        completion: the right answer.
+        rationale: what leads to it.
+        references: all right answers, its own completion first.
+        earlier: the messages of a conversation before the prompt.
+        all_turns: whether the assistant's answers among them are learned too.
+        group, time: as in `Row`.
     """
 
     id: str
@@ -51,13 +60,15 @@ class GenerationRow(NamedTuple):
     completion: str
     rationale: str | None
     references: list[str]
+    earlier: Sequence[Message] = ()
+    all_turns: bool = False
     group: str | None = None
     time: str | None = None
 
     @property
     def asked(self) -> tuple[str, str | None]:
-        """The prompt."""
-        return self.prompt, None
+        """The prompt, and the texts before it."""
+        return self.prompt, "\n".join(message["content"] for message in self.earlier) or None
 
 
 AnyRow = Row | GenerationRow
@@ -68,14 +79,15 @@ def answered_by(row: AnyRow, other: AnyRow) -> AnyRow:
     kept: dict[str, Any] = {"id": row.id, "group": row.group, "time": row.time}
     if isinstance(other, Row):
         return other._replace(text=row.asked[0], text_pair=row.asked[1], **kept)
-    return other._replace(prompt=row.asked[0], **kept)
+    assert isinstance(row, GenerationRow)
+    return other._replace(prompt=row.prompt, earlier=row.earlier, all_turns=row.all_turns, **kept)
 
 
 def digested(row: AnyRow) -> list[Any]:
-    """Return what a digest takes in of a row; `group` and `time` count only where they are given."""
-    *fields, group, time = row
-    given = {name: value for name, value in (("group", group), ("time", time)) if value is not None}
-    return [*fields, given] if given else fields
+    """Return what a digest takes in of a row; optional fields count only where they are given."""
+    fields = row._asdict()
+    given = {name: value for name in OPTIONAL_FIELDS if (value := fields.pop(name, None))}
+    return [*fields.values(), *([given] if given else [])]
 
 
 @dataclass(frozen=True)
@@ -202,22 +214,71 @@ def label_id(value: Any) -> str | None:
 
 
 def _generation_row(place: str, row_id: str, record: Mapping[str, Any], group: str | None) -> GenerationRow:
+    if "messages" in record:
+        return _conversation_row(place, row_id, record, group)
     if "label" in record and "completion" not in record:
         raise InputError(f"{place}: there is a 'label', but the task has no field 'labels': expected them.")
     completion = _text(place, "completion", record.get("completion"))
-    others = record.get("references") or []
-    if not isinstance(others, list):
-        raise InputError(f"{place}: 'references' is {shown(others)}, expected a list of texts.")
-    references = [completion, *(_text(place, "references", other) for other in others)]
     return GenerationRow(
         id=row_id,
         prompt=_text(place, "prompt", record.get("prompt")),
         completion=completion,
         rationale=_optional_text(place, "rationale", record),
-        references=list(dict.fromkeys(references)),
+        references=_references(place, completion, record),
         group=group,
         time=_time(place, record),
     )
+
+
+def _conversation_row(
+    place: str, row_id: str, record: Mapping[str, Any], group: str | None
+) -> GenerationRow:
+    for field in ("completion", "rationale"):
+        if record.get(field) is not None:
+            raise InputError(f"{place}: there are 'messages' and {field!r}, expected one of the two.")
+    given = record["messages"]
+    if not isinstance(given, list) or not given:
+        raise InputError(f"{place}: 'messages' is {_found(given)}, expected a list of messages.")
+    messages = [_message(place, f"messages[{number}]", message) for number, message in enumerate(given)]
+    if [message["role"] for message in messages[-2:]] != ["user", "assistant"]:
+        ends = " and ".join(repr(message["role"]) for message in messages[-2:])
+        raise InputError(
+            f"{place}: 'messages' ends with the role {ends}, expected a message of the user and then the "
+            "assistant's answer at the end."
+        )
+    *earlier, question, answer = messages
+    return GenerationRow(
+        id=row_id,
+        prompt=question["content"],
+        completion=answer["content"],
+        rationale=None,
+        references=_references(place, answer["content"], record),
+        earlier=tuple(earlier),
+        all_turns=any(message["role"] == "assistant" for message in earlier),
+        group=group,
+        time=_time(place, record),
+    )
+
+
+def _message(place: str, field: str, message: Any) -> Message:
+    if not isinstance(message, Mapping):
+        raise InputError(
+            f"{place}: {field!r} is {_found(message)}, expected an object with 'role' and 'content'."
+        )
+    role = message.get("role")
+    if role not in get_args(Role):
+        raise InputError(
+            f"{place}: '{field}.role' is {_found(role)}, expected one of {', '.join(get_args(Role))}."
+        )
+    return {"role": role, "content": _text(place, f"{field}.content", message.get("content"))}
+
+
+def _references(place: str, completion: str, record: Mapping[str, Any]) -> list[str]:
+    others = record.get("references") or []
+    if not isinstance(others, list):
+        raise InputError(f"{place}: 'references' is {shown(others)}, expected a list of texts.")
+    references = [completion, *(_text(place, "references", other) for other in others)]
+    return list(dict.fromkeys(references))
 
 
 def _time(place: str, record: Mapping[str, Any]) -> str | None:

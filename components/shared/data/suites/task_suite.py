@@ -1,7 +1,7 @@
 """The tasks that a run uses: chosen from a suite, read, and corrupted where the suite says so."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from gradsift.components.shared.data.suites.cutting import OTHER, SEPARATOR, cut
 from gradsift.components.shared.data.suites.suite_folder import SuiteFolder
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
 from gradsift.components.shared.data.suites.suite_manifest import DerivedTask, Manifest
-from gradsift.components.shared.data.suites.task import Task, digested
+from gradsift.components.shared.data.suites.task import GenerationRow, Task, digested
 from gradsift.components.shared.errors import InputError, shown_names
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 
@@ -112,6 +112,8 @@ def read_suite(config: DataPreparationConfig) -> TaskSuite:
     tasks = [task for entry in source.manifest.tasks for task in _read_tasks(source, entry, chosen)]
     if len(tasks) == 1:
         raise _target_alone(source, config)
+    if config.answer_turns == "last":
+        tasks = [_last_turn_only(task) for task in tasks]
     for task in tasks:
         required = SPLITS if task.name == config.target else ("train",)
         for split in required:
@@ -210,3 +212,12 @@ def _derived_task(source: SuiteSource, entry: DerivedTask) -> Task:
             "expected train."
         )
     return corrupted_copy(task, entry.name, entry.corruption, entry.seed)
+
+
+def _last_turn_only(task: Task) -> Task:
+    """Return a task whose conversations have no answer to learn but the last."""
+    splits = {
+        split: [row._replace(all_turns=False) if isinstance(row, GenerationRow) else row for row in rows]
+        for split, rows in task.splits.items()
+    }
+    return replace(task, splits=splits)

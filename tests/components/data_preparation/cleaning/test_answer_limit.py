@@ -59,8 +59,8 @@ def test_a_row_that_the_template_does_not_write_whole_is_named(mixed: Any, tmp_p
     with pytest.raises(InputError) as caught:
         prepare_data(mixed.config(), str(tmp_path / "run"), ModelConfig(base_model=str(base), max_length=64))
     assert str(caught.value) == (
-        "Row '7' of task 'saying': The chat template leaves out or changes a message of the conversation: "
-        "expected prompt_form 'plain' for this base model."
+        f"{mixed.read().where}: row '7' of task 'saying': The chat template leaves out or changes a message of "
+        "the conversation: expected prompt_form 'plain' for this base model."
     )
 
 

@@ -14,8 +14,9 @@ from gradsift.components.shared.data.prepared_data import PreparedData, Prepared
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradients.per_example import GradientSketcher
 from gradsift.components.shared.gradients.projection import Projection
-from gradsift.components.shared.models.answers import NO_ANSWER, Answers
+from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.labels import NO_ANSWER
 from gradsift.components.shared.models.language_model import LanguageModel
 from gradsift.components.shared.models.task_model import Example
 from gradsift.components.shared.parameters.model import ModelConfig

@@ -8,8 +8,8 @@ from torch import nn
 
 from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index
 from gradsift.components.shared.gradients.per_example import GradientSketcher
-from gradsift.components.shared.models.answers import NO_ANSWER
 from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.labels import NO_ANSWER
 from gradsift.components.shared.models.language_model import LanguageModel
 from gradsift.components.shared.models.packaged_smollm2 import PACKAGED_SMOLLM2
 from gradsift.components.shared.parameters.model import ModelConfig

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from gradsift.components.shared.models import answers as answers_module
-from gradsift.components.shared.models.answers import NO_ANSWER, Answers
+from gradsift.components.shared.models.answers import Answers
+from gradsift.components.shared.models.labels import NO_ANSWER
 
 
 def some_answers(seed: int, lengths: list[int], classes: int = 5) -> Answers:

@@ -19,7 +19,7 @@ def tokenizer() -> Any:
 
 
 def texts(tokenizer: Any, prompt: str, answer: str) -> tuple[str, str]:
-    return chat_texts(tokenizer, answer_frame(tokenizer), prompt, answer)
+    return chat_texts(tokenizer, answer_frame(tokenizer), [{"role": "user", "content": prompt}], answer)
 
 
 def test_a_conversation_is_rendered_up_to_the_answer_and_with_it(tokenizer: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
+from gradsift.components.shared.data.suites.suite_manifest import HubTask
 from gradsift.components.shared.data.suites.task import GenerationRow, Row, Task
 from gradsift.components.shared.data.suites.task_suite import read_suite
 from gradsift.components.shared.errors import InputError, StorageError
@@ -86,6 +87,28 @@ def test_a_dataset_with_prompts_becomes_a_generation_task(tmp_path: Path) -> Non
     assert found.splits["train"] == [
         GenerationRow("sums-train-1", "1+1=", "2", None, ["2", "two"]),
         GenerationRow("sums-train-2", "2+2=", "4", "two twos", ["4"]),
+    ]
+
+
+def test_a_dataset_of_conversations_needs_one_column(tmp_path: Path) -> None:
+    said = [
+        ("system", "be brief"),
+        ("user", "1+1="),
+        ("assistant", "2"),
+        ("user", "2+2="),
+        ("assistant", "4"),
+    ]
+    messages = [{"role": role, "content": content} for role, content in said]
+    columns = {"messages": [messages, messages[1:3]], "prompt_id": ["a", "b"]}
+    datasets.Dataset.from_dict(columns).to_parquet(tmp_path / "sums" / "train.parquet")
+    splits = {"train": "train"}
+    task = {"name": "sums", "dataset": str(tmp_path / "sums"), "messages": "messages", "splits": splits}
+    found = read_task(write_suite(tmp_path, task), "sums")
+    assert found.kind == "generation"
+    earlier = tuple(messages[:3])
+    assert found.splits["train"] == [
+        GenerationRow("sums-train-1", "2+2=", "4", None, ["4"], earlier, all_turns=True),
+        GenerationRow("sums-train-2", "1+1=", "2", None, ["2"]),
     ]
 
 

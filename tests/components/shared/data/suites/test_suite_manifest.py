@@ -213,9 +213,15 @@ def test_a_hub_task_needs_columns_and_known_splits() -> None:
     both = HUB_TASK | {"group": "g", "group_by": "g"}
     with pytest.raises(InputError, match=r"task 'a': expected 'group' or 'group_by', not both"):
         parse_manifest(Manifest[HubTask], folder_manifest(both), "m")
-    for spoiled in ({"text": None}, {"label": None}, {"prompt": "p"}, {"prompt": "p", "completion": "c"}):
+    spoils: list[dict[str, str | None]] = [
+        {"text": None},
+        {"label": None},
+        {"prompt": "p"},
+        {"messages": "m"},
+    ]
+    for spoiled in (*spoils, {"prompt": "p", "completion": "c"}):
         with pytest.raises(
-            InputError, match=r"expected the columns 'text' and 'label', or 'prompt' and 'com"
+            InputError, match=r"expected the columns 'text' and 'label', 'prompt' and 'completion', or 'mess"
         ):
             parse_manifest(Manifest[HubTask], folder_manifest({**HUB_TASK, **spoiled}), "m")
     with pytest.raises(

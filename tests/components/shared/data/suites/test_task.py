@@ -130,7 +130,7 @@ def test_a_group_or_time_of_another_form_is_named(change: dict[str, Any], fault:
 def test_a_digest_takes_in_group_and_time_only_where_they_are() -> None:
     assert digested(Row("a", "b", None, 1)) == ["a", "b", None, 1]
     assert digested(Row("a", "b", None, 1, time="2011")) == ["a", "b", None, 1, {"time": "2011"}]
-    row = GenerationRow("a", "b", "c", None, ["c"], "x", "2011")
+    row = GenerationRow("a", "b", "c", None, ["c"], group="x", time="2011")
     assert digested(row) == ["a", "b", "c", None, ["c"], {"group": "x", "time": "2011"}]
 
 
