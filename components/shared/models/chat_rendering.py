@@ -151,7 +151,7 @@ def _earlier_places(
             raise InputError(EARLIER)
         rest = rest.removeprefix(message["content"].partition(content)[2])
         ends = (frame.suffix, frame.suffix.removesuffix(str(tokenizer.eos_token)))
-        end = next((end for each in ends if rest.startswith(end := each.rstrip("\n"))), "")
+        end = next(filter(rest.startswith, (each.rstrip("\n") for each in ends)), "")
         yield len(before), len(text) - len(rest.removeprefix(end))
 
 
