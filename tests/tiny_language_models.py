@@ -113,6 +113,26 @@ CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
 """A configuration by name: grouped-query attention, ALiBi, tied and untied weights, Conv1D, sliding windows."""
 
 
+CONVERSATIONS: dict[str, list[Any]] = {
+    "id": ["three answers", "one answer", "the last answer", "no conversation"],
+    "prompt": ["seven ?", "name the river", "seven ?", "two and two"],
+    "completion": ["eight and nine", "ten", "eight and nine", "four"],
+    "rationale": [None, None, None, None],
+    "earlier": [
+        [
+            {"role": "user", "content": "one ?"},
+            {"role": "assistant", "content": "two"},
+            {"role": "user", "content": "three ?"},
+            {"role": "assistant", "content": "four , five and six"},
+        ],
+        [{"role": "system", "content": "reply with one word"}],
+        [{"role": "user", "content": "one ?"}, {"role": "assistant", "content": "two"}],
+        [],
+    ],
+    "all_turns": [True, False, False, False],
+}
+"""Prepared rows, some of them conversations."""
+
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 

@@ -1,11 +1,13 @@
 """Which rows a model cannot answer is known before anything is trained, without any model library."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_language_models import THINKING_TEMPLATE, make_base
+from tiny_language_models import CHAT_TEMPLATE, THINKING_TEMPLATE, make_base
+from transformers import PreTrainedTokenizerBase
 
 from gradsift.components.data_preparation.cleaning.answer_limit import answer_limit
 from gradsift.components.data_preparation.step import prepare_data
@@ -153,6 +155,66 @@ def test_a_number_that_is_decided_has_room_for_every_label(suite: Any, tmp_path:
         f"{suite.read().where}: task 'books', field 'labels': {long!r} needs "
     )
     assert f"expected at most the {number - 8} of model_max_length, or shorter labels." in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [0, 64])
+def test_every_row_is_rendered_once(
+    suite: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """None is where the output is found finished and the number of tokens was given."""
+    rendered: Counter[str] = Counter()
+    render = PreTrainedTokenizerBase.apply_chat_template
+
+    def counted(tokenizer: Any, messages: Any, **options: Any) -> Any:
+        rendered[json.dumps(messages)] += messages[-1]["role"] == "assistant" and "text" in str(messages)
+        return render(tokenizer, messages, **options)
+
+    monkeypatch.setattr(PreTrainedTokenizerBase, "apply_chat_template", counted)
+    base = make_base(tmp_path / "base", "llama", chat=True)
+    config, root = ModelConfig(base_model=str(base), max_length=length), str(tmp_path / "run")
+    prepare_data(suite.config(), root, config)
+    assert {count for count in rendered.values() if count} == {1}
+    assert rendered.total() == 20  # 6, 2 and 2 rows of films, 4 and 2 of books, 4 of their copy
+    rendered.clear()
+    assert prepare_data(suite.config(), root, config).reused
+    assert rendered.total() == (0 if length else 18)
+
+
+def test_conversations_are_prepared_with_the_answers_to_learn(suite: Any, tmp_path: Path) -> None:
+    said = [{"role": role, "content": f"{role} text"} for role in ("user", "assistant") * 2]
+    suite.write_rows("chat.jsonl", [{"id": "1", "messages": said}, {"id": "2", "messages": said[:2]}])
+    suite.manifest["tasks"].append({"name": "chat", "splits": {"train": {"file": "chat.jsonl"}}})
+    base = make_base(tmp_path / "base", "llama", chat=True)
+    config, root = ModelConfig(base_model=str(base), max_length=64), str(tmp_path / "run")
+    outputs = [prepare_data(suite.config(answer_turns=turns), root, config) for turns in ("all", "last")]
+    assert outputs[0].uri != outputs[1].uri
+    for output, learned in zip(outputs, (3, 2), strict=True):
+        data = PreparedData(fetch(output))
+        rows = data.split("chat", "train")
+        assert rows["earlier"][:] == [said[:2], []]
+        assert rows["all_turns"][:] == [output is outputs[0], False]
+        model = from_base(config, data)
+        labels = [example["label"] for example in model.encode(rows, "chat")]
+        ends = [label.count(model.tokenizer.convert_tokens_to_ids("<|turn|>")) for label in labels]
+        assert sum(ends) == learned
+    plain = [suite.config(auxiliary_tasks=["books"], answer_turns=turns) for turns in ("all", "last")]
+    assert len({prepare_data(each, root, config).uri for each in plain}) == 1
+
+
+def test_a_conversation_that_the_template_does_not_take_is_named(suite: Any, tmp_path: Path) -> None:
+    said = [{"role": role, "content": "text"} for role in ("user", "user", "assistant")]
+    suite.write_rows("chat.jsonl", [{"id": "1", "messages": said}])
+    suite.manifest["tasks"].append({"name": "chat", "splits": {"train": {"file": "chat.jsonl"}}})
+    base = make_base(tmp_path / "base", "llama", chat=True)
+    expected = "{% if m['role'] != ['user', 'assistant'][loop.index0 % 2] %}"
+    refused = expected + "{{ raise_exception('roles must alternate') }}{% endif %}"
+    (base / "chat_template.jinja").write_text(CHAT_TEMPLATE.replace("in messages %}", "in messages %}" + refused))
+    with pytest.raises(InputError) as caught:
+        prepare_data(suite.config(), str(tmp_path / "run"), ModelConfig(base_model=str(base)))
+    assert str(caught.value) == (
+        f"{suite.read().where}: row '1' of task 'chat': The chat template of the base model cannot be used: "
+        "TemplateError, roles must alternate."
+    )
 
 
 def test_a_model_that_is_not_there_is_said(suite: Any) -> None:

@@ -14,6 +14,7 @@ from gradsift.components.data_preparation.cleaning.cleaning import (
     row_key,
     stratified_sample,
 )
+from gradsift.components.shared.data.prepared_data import Message
 from gradsift.components.shared.data.suites.task import AnyRow, GenerationRow, Row, Task
 from gradsift.components.shared.data.suites.task_suite import TaskSuite
 from gradsift.components.shared.errors import InputError
@@ -144,6 +145,17 @@ def test_prompts_are_compared_whatever_their_completions_and_sampled_without_lab
     (cleaned,) = clean_suite(suite(Task("sums", [], splits)), 2, 0)  # type: ignore[arg-type]
     assert cleaned.removed["train"] == {"duplicate": 1, "in_val_or_test": 1, "over_cap": 2}
     assert len(cleaned.task.splits["train"]) == 2
+
+
+def test_conversations_are_compared_with_all_that_is_said_before_the_answer() -> None:
+    def asked(number: int, earlier: str) -> GenerationRow:
+        said: list[Message] = [{"role": "user", "content": earlier}, {"role": "assistant", "content": "yes"}]
+        return GenerationRow(f"{number}", "and then?", str(number), None, [str(number)], said)
+
+    rows = [asked(0, "one"), asked(1, "ONE "), asked(2, "two")]
+    (cleaned,) = clean_suite(suite(Task("chat", [], {"train": list(rows)})), 0, 0)
+    assert [row.id for row in cleaned.task.splits["train"]] == ["0", "2"]
+    assert cleaned.removed["train"] == {"duplicate": 1}
 
 
 def test_rows_that_are_too_long_are_removed_from_every_split_and_those_cut_are_counted() -> None:

@@ -15,6 +15,7 @@ from gradsift.components.shared.data.prepared_data import (
     INDEX,
     PreparedData,
     PreparedTask,
+    has_conversations,
     write_index,
     write_split,
 )
@@ -85,6 +86,22 @@ def test_optional_columns_are_written_where_a_task_has_them(tmp_path: Path) -> N
     ]
     with pytest.raises(InputError, match="No row of task 'films' of suite 'reviews' has a 'time'"):
         data.column("films", "train", "time")
+
+
+def test_only_a_split_with_conversations_has_their_columns(tmp_path: Path) -> None:
+    plain = {"id": "a", "prompt": "p", "completion": "c", "rationale": None, "references": ["c"]}
+    earlier = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    rows = [{**plain, "earlier": [], "all_turns": False}, {**plain, "earlier": earlier, "all_turns": True}]
+    for name, content in {"chat": rows, "sums": rows[:1], "old": [plain]}.items():
+        write_split(tmp_path, name, "train", content, "generation")
+    tasks = [PreparedTask(name=name, labels=[], rows={"train": 1}) for name in ("chat", "sums", "old")]
+    write_index(tmp_path, "s", "chat", tasks)
+    data = PreparedData(tmp_path)
+    assert data.split("chat", "train").to_list() == rows
+    assert data.split("sums", "train").to_list() == [plain]
+    old, new = ((tmp_path / name / "train.arrow").read_bytes() for name in ("old", "sums"))
+    assert old == new
+    assert [has_conversations(data.split(name, "train")) for name in ("chat", "sums")] == [True, False]
 
 
 def test_a_task_or_split_that_is_not_there_is_named(tmp_path: Path) -> None:

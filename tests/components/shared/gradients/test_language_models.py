@@ -16,11 +16,11 @@ from gradsift.components.shared.gradients.per_example import GradientSketcher
 from gradsift.components.shared.gradients.projection import Projection
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import find_base_model
-from gradsift.components.shared.models.labels import NO_ANSWER
+from gradsift.components.shared.models.labels import NO_ANSWER, last_answer
 from gradsift.components.shared.models.language_model import LanguageModel
 from gradsift.components.shared.models.task_model import Example
 from gradsift.components.shared.parameters.model import ModelConfig
-from tests.tiny_language_models import CONFIGS, make_base
+from tests.tiny_language_models import CONFIGS, CONVERSATIONS, make_base
 
 ROWS = {
     "id": ["a", "b", "c", "d"],
@@ -108,6 +108,34 @@ def test_all_together_equal_autograd_in_any_company(family: str, lora: bool, tmp
     assert close(sketch(sketcher, model, examples), expected)
     for rows in ([2], [0, 3], [3, 1, 1]):
         assert close(sketch(sketcher, model, [examples[row] for row in rows]), expected[rows]), rows
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3", "gpt2", "t5", "bart"])
+def test_gradients_of_conversations_equal_autograd(family: str, tmp_path: Path) -> None:
+    """The loss is the mean over all learned answers, whatever stands between them and whatever rows are beside."""
+    model, names = make(tmp_path, family)
+    examples = model.encode(CONVERSATIONS, "sums")
+    between = [NO_ANSWER in example["label"] for example in examples]
+    assert between == [not model.settings.encoder_decoder, False, False, False]
+    parameters = [model.get_parameter(name) for name in names]
+    rows = [torch.autograd.grad(plain_loss(model, example), parameters) for example in examples]
+    exact = {name: torch.stack(each) for name, each in zip(names, zip(*rows, strict=True), strict=True)}
+    sketcher = GradientSketcher(model, names, dimension=8, width=300, seed=3)
+    expected = of_whole(sketcher.projection, exact)
+    assert close(sketch(sketcher, model, examples), expected)
+    assert close(sketch(sketcher, model, [examples[0], examples[3]]), expected[[0, 3]])
+
+
+def plain_loss(model: LanguageModel, example: Example) -> Tensor:
+    """The loss of the library for one row without padding, by a label for every token."""
+    prompt, label = example["input_ids"], example["label"]
+    if model.settings.encoder_decoder:
+        loss: Tensor = model.lm(input_ids=torch.tensor([prompt]), labels=torch.tensor([label])).loss
+        return loss
+    ids = prompt + last_answer(label)
+    labels = [NO_ANSWER] * (len(ids) - len(label)) + label
+    loss = model.lm(input_ids=torch.tensor([ids]), labels=torch.tensor([labels]), use_cache=False).loss
+    return loss
 
 
 @pytest.mark.parametrize("family", CAUSAL)

@@ -2,14 +2,16 @@
 
 import threading
 import time
+from itertools import groupby
 from typing import Any
 
 import pytest
 from tiny_language_models import CHAT_TEMPLATE, THINKING_TEMPLATE, make_tokenizer
 
+from gradsift.components.shared.data.prepared_data import Message
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models import chat_rendering
-from gradsift.components.shared.models.chat_rendering import answer_frame, chat_texts
+from gradsift.components.shared.models.chat_rendering import answer_frame, chat_texts, earlier_answers
 from gradsift.components.shared.models.prompt_format import PromptFormat
 
 
@@ -106,6 +108,102 @@ def test_a_date_is_the_same_in_all_time_zones(
     [(beginning, _)] = rendered
     assert beginning.startswith(f"Today is {written}.")
     assert PromptFormat.of(tokenizer, False, "auto", 64, "m").decided_by["date"] == "2024-07-26"
+
+
+MARKED_TEMPLATE = CHAT_TEMPLATE.replace(
+    "{{ m['content'] }}<|turn|>",
+    "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}<|turn|>{% endgeneration %}"
+    "{% else %}{{ m['content'] }}<|turn|>{% endif %}{{ '' }}",
+)
+ASKED: list[Message] = [
+    {"role": "user", "content": "one ?"},
+    {"role": "assistant", "content": "user "},
+    {"role": "user", "content": "two ?"},
+    {"role": "assistant", "content": "two ?"},
+    {"role": "user", "content": "three ?"},
+]
+
+
+def written_earlier(tokenizer: Any, asked: list[Message] = ASKED) -> list[str]:
+    """The answers that `earlier_answers` finds, in words of the rendering."""
+    written = earlier_answers(tokenizer, answer_frame(tokenizer), asked)
+    beginning, _ = chat_texts(tokenizer, answer_frame(tokenizer), asked, "four")
+    ids = tokenizer(beginning, add_special_tokens=False)["input_ids"]
+    runs = groupby(zip(ids, written, strict=True), key=lambda token: token[1])
+    return [tokenizer.decode([token for token, _ in run]) for answer, run in runs if answer]
+
+
+@pytest.mark.parametrize(
+    ("template", "written"),
+    [
+        (CHAT_TEMPLATE, ["user <|turn|>", "two ?<|turn|>"]),
+        (MARKED_TEMPLATE, ["user <|turn|>", "two ?<|turn|>"]),
+        (
+            MARKED_TEMPLATE.replace("<|turn|>{% endgen", "{% endgen").replace(
+                "endgeneration %}", "endgeneration %}<|turn|>"
+            ),
+            ["user ", "two ?"],
+        ),
+        (CHAT_TEMPLATE.replace("m['content']", "m['content'] | trim"), ["user<|turn|>", "two ?<|turn|>"]),
+        (CHAT_TEMPLATE.replace("<|turn|>", " ###"), ["user  ###", "two ? ###"]),
+        (
+            CHAT_TEMPLATE.replace(
+                "<|turn|>\n", "<|turn|>\n{% if loop.last and m['role'] == 'assistant' %}</s>{% endif %}"
+            ),
+            ["user <|turn|>", "two ?<|turn|>"],
+        ),
+        (
+            THINKING_TEMPLATE.replace("== 'assistant'", "== 'assistant' and loop.last"),
+            ["user <|turn|>", "two ?<|turn|>"],
+        ),
+        (
+            THINKING_TEMPLATE,
+            [f"<think>\n\n</think>\n\n{answer}<|turn|>" for answer in ("user", "two ?")],
+        ),
+    ],
+)
+def test_earlier_answers_are_found_with_what_the_model_must_write_around_them(
+    tokenizer: Any, template: str, written: list[str]
+) -> None:
+    tokenizer.chat_template = template
+    assert written_earlier(tokenizer) == written
+
+
+def test_marked_answers_are_those_of_transformers(tokenizer: Any) -> None:
+    tokenizer.chat_template = MARKED_TEMPLATE
+    found = earlier_answers(tokenizer, answer_frame(tokenizer), ASKED)
+    options = {"return_dict": True, "return_assistant_tokens_mask": True, "add_generation_prompt": True}
+    assert found == list(map(bool, tokenizer.apply_chat_template(ASKED, **options)["assistant_masks"]))
+    tokenizer.chat_template = CHAT_TEMPLATE
+    assert found == earlier_answers(tokenizer, answer_frame(tokenizer), ASKED)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        CHAT_TEMPLATE.replace("{% for", "{% if messages | length > 2 %}long {% endif %}{% for"),
+        CHAT_TEMPLATE.replace(
+            "m['content']", "('Ha ' if loop.index == 2 and not loop.last else '') + m['content']"
+        ),
+        CHAT_TEMPLATE + "{% generation %}{% endgeneration %}",
+    ],
+)
+def test_a_template_that_writes_earlier_answers_otherwise_is_refused(tokenizer: Any, template: str) -> None:
+    tokenizer.chat_template = template
+    with pytest.raises(InputError) as caught:
+        written_earlier(tokenizer)
+    assert str(caught.value) == (
+        "The chat template does not write an earlier answer of the conversation as the assistant's last: expected "
+        "prepare_answer_turns 'last' for this base model."
+    )
+
+
+def test_a_template_that_drops_an_earlier_message_is_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = CHAT_TEMPLATE.replace(
+        "{% for m in messages %}", "{% for m in messages if m['content'] != 'two ?' %}"
+    )
+    with pytest.raises(InputError, match="leaves out or changes a message of the conversation"):
+        chat_texts(tokenizer, answer_frame(tokenizer), ASKED, "four")
 
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"

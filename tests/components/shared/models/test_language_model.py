@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_language_models import CONFIGS, THINKING_TEMPLATE, make_base, write_prepared_data
+from tiny_language_models import CONFIGS, CONVERSATIONS, THINKING_TEMPLATE, make_base, write_prepared_data
 from torch import Tensor
 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
+from gradsift.components.shared.models.labels import last_answer
 from gradsift.components.shared.models.language_model import LanguageModel, positions_of
 from gradsift.components.shared.models.model_kind import kind_of
 from gradsift.components.shared.models.model_loading import from_base, open_model
@@ -44,8 +45,9 @@ def model_of(base: Path, data: PreparedData, **settings: Any) -> LanguageModel:
 
 
 def examples_of(model: TaskModel, data: PreparedData, count: int = 3) -> list[Example]:
-    """Rows of a generation task, some with a rationale, and of a classification task: of many lengths."""
-    return [row for task in ("next", "size") for row in model.encode(data.split(task, "train"), task)[:count]]
+    """Rows of a generation task, some with a rationale, of a classification task, and conversations."""
+    tasks = [model.encode(data.split(task, "train"), task)[:count] for task in ("next", "size")]
+    return [row for rows in (*tasks, model.encode(CONVERSATIONS, "next")) for row in rows]
 
 
 def loss_by_transformers(model: LanguageModel, example: Example) -> Tensor:
@@ -54,8 +56,9 @@ def loss_by_transformers(model: LanguageModel, example: Example) -> Tensor:
     if model.settings.encoder_decoder:
         loss: Tensor = model.lm(input_ids=torch.tensor([prompt]), labels=torch.tensor([answer])).loss
     else:
-        ids = torch.tensor([prompt + answer])
-        loss = model.lm(input_ids=ids, labels=torch.tensor([[-100] * len(prompt) + answer])).loss
+        ids = prompt + last_answer(answer)
+        labels = [-100] * (len(ids) - len(answer)) + answer
+        loss = model.lm(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss
     return loss
 
 

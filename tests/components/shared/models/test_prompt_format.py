@@ -1,6 +1,7 @@
 """Rows become tokens: what is read, what is written, and what is cut where a row is too long."""
 
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from gradsift.components.shared.data.prepared_data import Message
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.models.labels import NO_ANSWER, last_answer
 from gradsift.components.shared.models.prompt_format import (
     PromptFormat,
     Question,
@@ -32,6 +35,14 @@ TEXT = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=12
 )
 SUM = Question("one and two make", "", "three")
+EARLIER: list[Message] = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": "one ?"},
+    {"role": "assistant", "content": "two"},
+    {"role": "user", "content": "three ?"},
+    {"role": "assistant", "content": "four and five"},
+]
+CONVERSATION = generation_question("six ?", "seven", None, EARLIER, all_turns=True)
 
 
 def tokens_of(form: PromptFormat, question: Question) -> Tokens | None:
@@ -41,7 +52,7 @@ def tokens_of(form: PromptFormat, question: Question) -> Tokens | None:
 
 def texts(tokens: Tokens | None) -> tuple[str, str]:
     assert tokens is not None
-    return TOKENIZER.decode(tokens.prompt), TOKENIZER.decode(tokens.answer)
+    return TOKENIZER.decode(tokens.prompt), TOKENIZER.decode(last_answer(tokens.answer))
 
 
 def test_the_plain_form_puts_a_space_before_the_answer_and_an_end_behind_it() -> None:
@@ -116,6 +127,74 @@ def test_a_long_prompt_loses_as_little_of_its_beginning_as_it_must(
     assert (tight.length(question) <= length) == (read == text + after)
 
 
+def learned(form: PromptFormat, question: Question) -> list[str]:
+    """The texts between positions without an answer; the last answer follows the prompt."""
+    tokens = tokens_of(form, question)
+    assert tokens is not None
+    whole = tokens.prompt + last_answer(tokens.answer)
+    places = [*range(len(whole) - len(tokens.answer), len(whole))]
+    assert all(label in (NO_ANSWER, whole[at]) for at, label in zip(places, tokens.answer, strict=True))
+    runs = groupby(tokens.answer, key=lambda label: label == NO_ANSWER)
+    return [TOKENIZER.decode(list(run)) for masked, run in runs if not masked]
+
+
+@pytest.mark.parametrize(
+    ("form", "answers"),
+    [
+        (CHAT, ["two<|turn|>", "four and five<|turn|>", "seven<|turn|>"]),
+        (PLAIN, [" two", " four and five", " seven</s>"]),
+        (APART, ["seven</s>"]),
+    ],
+)
+def test_all_answers_of_a_conversation_are_learned_or_the_last(
+    form: PromptFormat, answers: list[str]
+) -> None:
+    form = replace(form, max_length=200)
+    assert learned(form, CONVERSATION) == answers
+    assert learned(form, CONVERSATION._replace(all_turns=False)) == answers[-1:]
+    read, _ = texts(tokens_of(form, CONVERSATION._replace(all_turns=False)))
+    assert texts(tokens_of(form, CONVERSATION))[0] == read
+    if not form.chat:
+        assert read == (
+            "System: be brief\nUser: one ?\nAssistant: two\nUser: three ?\nAssistant: four and five\n"
+            "User: six ?\nAssistant:"
+        )
+
+
+@EVERY
+def test_a_conversation_without_earlier_messages_is_a_prompt_and_a_completion(form: PromptFormat) -> None:
+    assert tokens_of(form, generation_question("one ?", "two", None, [], all_turns=True)) == tokens_of(
+        form, generation_question("one ?", "two", None)
+    )
+
+
+@EVERY
+@given(length=st.integers(1, 120))
+def test_a_long_conversation_loses_its_oldest_turns_and_then_the_beginning_of_its_text(
+    form: PromptFormat, length: int
+) -> None:
+    question = CONVERSATION._replace(text="count on from six , seven and eight ?", answer="nine")
+    tight = replace(form, max_length=length)
+    tokens = tokens_of(tight, question)
+    assert (tokens is not None) == tight.has_room(question)
+    if tokens is None:
+        return
+    assert len(tokens.prompt) + (0 if form is APART else len(last_answer(tokens.answer))) <= length
+    read, _ = texts(tokens)
+    shorter = [question, *question.shorter]
+    assert [len(each.earlier) for each in shorter] == [5, 3, 1]
+    uncut = [texts(tokens_of(replace(form, max_length=500), each))[0] for each in shorter]
+    if length >= replace(form, max_length=500).length(shorter[-1]):
+        assert read == next(
+            text for text, each in zip(uncut, shorter, strict=True) if tight.length(each) <= length
+        )
+    else:
+        beginning, _, end = uncut[-1].partition(question.text)
+        assert read.startswith(beginning)
+        assert read.endswith(end)
+        assert question.text.endswith(read.removeprefix(beginning).removesuffix(end))
+
+
 @EVERY
 def test_questions_are_tokenised_together_as_each_is_alone(form: PromptFormat) -> None:
     asked = [
@@ -123,10 +202,11 @@ def test_questions_are_tokenised_together_as_each_is_alone(form: PromptFormat) -
         Question("x" * 200, " y", "two"),
         Question("x", "", "one " * 90),
         Question("a\nb", "?", "c"),
+        CONVERSATION,
     ]
     alone = [tokens_of(form, question) for question in asked]
     assert form.tokens(asked) == alone
-    assert [tokens is None for tokens in alone] == [False, False, True, False]
+    assert [tokens is None for tokens in alone] == [False, False, True, False, False]
 
 
 @EVERY

@@ -8,6 +8,7 @@ from gradsift.components.shared.data.suites.task import (
     GenerationRow,
     Row,
     RowReader,
+    answered_by,
     check_labels,
     digested,
 )
@@ -107,6 +108,25 @@ def test_a_row_keeps_its_group_and_its_date_or_time(
     assert (written.group, written.time) == (group, time)
 
 
+def said(*turns: str) -> list[dict[str, Any]]:
+    """Messages from `role: content`."""
+    return [dict(zip(("role", "content"), turn.split(": "), strict=True)) for turn in turns]
+
+
+def test_a_conversation_is_asked_up_to_its_last_answer() -> None:
+    messages = said("system: brief", "user: 1+1=", "assistant: 2", "user: 2+2=", "assistant: 4")
+    alone = {"id": "b", "messages": messages[3:], "references": ["four"], "prompt": "not read"}
+    [row, single] = RowReader([]).rows([("p", {"id": "a", "messages": messages}), ("p", alone)])
+    earlier = tuple(messages[:3])
+    assert row == GenerationRow("a", "2+2=", "4", None, ["4"], earlier, all_turns=True)
+    assert row.asked == ("2+2=", "brief\n1+1=\n2")
+    assert single == GenerationRow("b", "2+2=", "4", None, ["4", "four"])
+    assert digested(single) == ["b", "2+2=", "4", None, ["4", "four"]]
+    assert digested(row)[5:] == [{"earlier": earlier, "all_turns": True}]
+    other = answered_by(row, single)
+    assert other == row._replace(references=["4", "four"])
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
@@ -132,6 +152,56 @@ def test_a_digest_takes_in_group_and_time_only_where_they_are() -> None:
     assert digested(Row("a", "b", None, 1, time="2011")) == ["a", "b", None, 1, {"time": "2011"}]
     row = GenerationRow("a", "b", "c", None, ["c"], group="x", time="2011")
     assert digested(row) == ["a", "b", "c", None, ["c"], {"group": "x", "time": "2011"}]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"messages": None}, "'messages' is missing, expected a list of messages."),
+        ({"messages": []}, "'messages' is [], expected a list of messages."),
+        ({"messages": "hi"}, "'messages' is 'hi', expected a list of messages."),
+        ({"messages": ["hi"]}, "'messages[0]' is 'hi', expected an object with 'role' and 'content'."),
+        (
+            {"messages": said("tool: hi", "assistant: 2")},
+            "'messages[0].role' is 'tool', expected one of system, user, assistant.",
+        ),
+        (
+            {"messages": [{"content": "hi"}]},
+            "'messages[0].role' is missing, expected one of system, user, as",
+        ),
+        (
+            {"messages": [*said("user: hi"), {"role": "assistant", "content": None}]},
+            "'messages[1].content' is missing, expected a text that is not empty.",
+        ),
+        (
+            {"messages": said("user: ", "assistant: 2")},
+            "'messages[0].content' is '', expected a text that is",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "'messages[0].content' is [{'type': 'text'}], expected a text that is not empty.",
+        ),
+        (
+            {"messages": said("user: hi", "assistant: 2", "user: 3")},
+            "'messages' ends with the role 'assistant' and 'user', expected a message of the user and then the "
+            "assistant's answer at the end.",
+        ),
+        (
+            {"messages": said("user: hi")},
+            "'messages' ends with the role 'user', expected a message of the user",
+        ),
+        (
+            {"messages": said("system: hi", "assistant: 2")},
+            "'messages' ends with the role 'system' and 'assis",
+        ),
+        ({"completion": "2"}, "there are 'messages' and 'completion', expected one of the two."),
+    ],
+)
+def test_a_faulty_field_of_a_conversation_is_named(change: dict[str, Any], fault: str) -> None:
+    record = {"id": "a", "messages": said("user: hi", "assistant: 2"), **change}
+    with pytest.raises(InputError) as caught:
+        RowReader([]).rows([("l", record)])
+    assert str(caught.value).startswith(f"l (id 'a'): {fault}")
 
 
 def test_an_id_may_stand_once_in_all_splits_of_a_task() -> None:
