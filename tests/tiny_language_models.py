@@ -45,6 +45,12 @@ THINKING_TEMPLATE = CHAT_TEMPLATE.replace(
 )
 """It writes an empty block of thoughts before an answer, which its generation prompt lacks, and drops thoughts that
 an answer holds, as Qwen3's does."""
+MARKED_TEMPLATE = CHAT_TEMPLATE.replace(
+    "{{ m['content'] }}<|turn|>",
+    "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}<|turn|>{% endgeneration %}"
+    "{% else %}{{ m['content'] }}<|turn|>{% endif %}{{ '' }}",
+)
+"""It marks what the assistant writes."""
 GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
 WIDTHS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 128}
 RECURRING = {"initializer_range": 0.3}

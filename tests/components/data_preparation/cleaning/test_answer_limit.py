@@ -185,7 +185,7 @@ def test_conversations_are_prepared_with_the_answers_to_learn(suite: Any, tmp_pa
     suite.write_rows("chat.jsonl", [{"id": "1", "messages": said}, {"id": "2", "messages": said[:2]}])
     suite.manifest["tasks"].append({"name": "chat", "splits": {"train": {"file": "chat.jsonl"}}})
     base = make_base(tmp_path / "base", "llama", chat=True)
-    config, root = ModelConfig(base_model=str(base), max_length=64), str(tmp_path / "run")
+    config, root = ModelConfig(base_model=str(base), max_length=100), str(tmp_path / "run")
     outputs = [prepare_data(suite.config(answer_turns=turns), root, config) for turns in ("all", "last")]
     assert outputs[0].uri != outputs[1].uri
     for output, learned in zip(outputs, (3, 2), strict=True):
@@ -208,7 +208,9 @@ def test_a_conversation_that_the_template_does_not_take_is_named(suite: Any, tmp
     base = make_base(tmp_path / "base", "llama", chat=True)
     expected = "{% if m['role'] != ['user', 'assistant'][loop.index0 % 2] %}"
     refused = expected + "{{ raise_exception('roles must alternate') }}{% endif %}"
-    (base / "chat_template.jinja").write_text(CHAT_TEMPLATE.replace("in messages %}", "in messages %}" + refused))
+    (base / "chat_template.jinja").write_text(
+        CHAT_TEMPLATE.replace("in messages %}", "in messages %}" + refused)
+    )
     with pytest.raises(InputError) as caught:
         prepare_data(suite.config(), str(tmp_path / "run"), ModelConfig(base_model=str(base)))
     assert str(caught.value) == (

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 import pytest
-from tiny_language_models import CHAT_TEMPLATE, THINKING_TEMPLATE, make_tokenizer
+from tiny_language_models import CHAT_TEMPLATE, MARKED_TEMPLATE, THINKING_TEMPLATE, make_tokenizer
 
 from gradsift.components.shared.data.prepared_data import Message
 from gradsift.components.shared.errors import InputError
@@ -110,11 +110,6 @@ def test_a_date_is_the_same_in_all_time_zones(
     assert PromptFormat.of(tokenizer, False, "auto", 64, "m").decided_by["date"] == "2024-07-26"
 
 
-MARKED_TEMPLATE = CHAT_TEMPLATE.replace(
-    "{{ m['content'] }}<|turn|>",
-    "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}<|turn|>{% endgeneration %}"
-    "{% else %}{{ m['content'] }}<|turn|>{% endif %}{{ '' }}",
-)
 ASKED: list[Message] = [
     {"role": "user", "content": "one ?"},
     {"role": "assistant", "content": "user "},

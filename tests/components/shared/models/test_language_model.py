@@ -45,9 +45,8 @@ def model_of(base: Path, data: PreparedData, **settings: Any) -> LanguageModel:
 
 
 def examples_of(model: TaskModel, data: PreparedData, count: int = 3) -> list[Example]:
-    """Rows of a generation task, some with a rationale, of a classification task, and conversations."""
-    tasks = [model.encode(data.split(task, "train"), task)[:count] for task in ("next", "size")]
-    return [row for rows in (*tasks, model.encode(CONVERSATIONS, "next")) for row in rows]
+    """Rows of a generation task, some with a rationale, and of a classification task: of many lengths."""
+    return [row for task in ("next", "size") for row in model.encode(data.split(task, "train"), task)[:count]]
 
 
 def loss_by_transformers(model: LanguageModel, example: Example) -> Tensor:
@@ -78,7 +77,7 @@ def test_losses_and_gradients_are_those_of_transformers_whatever_the_padding(
         for parameter in model.parameters():
             if parameter.requires_grad and lora:
                 parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
-    examples = examples_of(model, data)
+    examples = examples_of(model, data) + model.encode(CONVERSATIONS, "next")
     assert len({len(example["label"]) for example in examples}) > 2
     alone = torch.stack([loss_by_transformers(model, example) for example in examples])
     answers = model.answers(model.batch(examples))

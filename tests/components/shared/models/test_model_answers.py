@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
-from tiny_language_models import make_base, write_prepared_data
+from tiny_language_models import CONVERSATIONS, make_base, write_prepared_data
 from torch.nn import functional
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
-from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, write_index, write_split
+from gradsift.components.shared.data.prepared_data import (
+    PreparedData,
+    PreparedTask,
+    Split,
+    write_index,
+    write_split,
+)
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
+from gradsift.components.shared.models.labels import NO_ANSWER, last_answer
 from gradsift.components.shared.models.language_model import LanguageModel
 from gradsift.components.shared.models.model_answers import held_out_answers, validation_answers
 from gradsift.components.shared.models.model_loading import from_base
@@ -152,3 +159,44 @@ def test_test_labels_are_not_read(
     rows = data.split("size", "test").remove_columns("label")
     monkeypatch.setattr(data, "split", lambda task, split: rows)
     assert np.array_equal(held_out_answers(model, data, "float32").labels, with_labels)  # type: ignore[arg-type]
+
+
+def test_the_last_answer_of_a_conversation_is_written_after_all_before_it(tmp_path: Path) -> None:
+    """And no more than the longest last answer, while losses are of all answers that are learned."""
+    columns = {**CONVERSATIONS, "references": [[text] for text in CONVERSATIONS["completion"]]}
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    splits: tuple[Split, ...] = ("train", "val", "test")
+    for split in splits:
+        write_split(tmp_path, "chat", split, rows, "generation")
+    task = PreparedTask(name="chat", kind="generation", labels=[], rows=dict.fromkeys(splits, len(rows)))
+    write_index(tmp_path, "suite", "chat", [task])
+    data = PreparedData(tmp_path)
+    base = make_base(tmp_path / "base", "llama", chat=True)
+    model = from_base(ModelConfig(base_model=str(base), max_length=128), data)
+    assert isinstance(model, LanguageModel)
+    found = held_out_answers(model, data, "float32")
+    examples = model.encode(data.split("chat", "test"), "chat")
+    longest = max(len(last_answer(example["label"])) for example in examples)
+    assert longest < max(len(example["label"]) for example in examples)
+    assert found.losses is not None
+    assert found.written is not None
+    for row, example in enumerate(examples):
+        prompt = model.tokenizer.decode(example["input_ids"])
+        assert all(message["content"] in prompt for message in CONVERSATIONS["earlier"][row])
+        written = _greedy(model, example["input_ids"], longest)
+        assert found.written[row] == model.tokenizer.decode(written, skip_special_tokens=True).strip()
+        whole = example["input_ids"] + last_answer(example["label"])
+        labels = torch.tensor([NO_ANSWER] * (len(whole) - len(example["label"])) + example["label"])
+        scores = model.lm(input_ids=torch.tensor([whole])).logits[0]
+        assert found.losses[row] == pytest.approx(
+            float(functional.cross_entropy(scores[:-1], labels[1:])), rel=1e-4
+        )
+
+
+@torch.no_grad()
+def _greedy(model: LanguageModel, prompt: list[int], most: int) -> list[int]:
+    ends = {model.tokenizer.eos_token_id, model.tokenizer.convert_tokens_to_ids("<|turn|>")}
+    written: list[int] = []
+    while len(written) < most and not ends & set(written):
+        written.append(int(model.lm(input_ids=torch.tensor([prompt + written])).logits[0, -1].argmax()))
+    return written
