@@ -203,6 +203,12 @@ def test_the_examples_in_the_readme_are_valid() -> None:
     assert [task.name for task in folder.tasks] == ["films", "books", "books_flipped", "books_shuffled"]
     hub = parse_manifest(Manifest[HubTask], yaml.safe_load(example["yaml"]), "README.md")
     assert [task.name for task in hub.tasks] == ["films", "entailment"]
+    further = readme.split("```yaml\n")[2].split("```")[0]
+    [chat] = parse_manifest(
+        Manifest[HubTask], {"suite": "s", "tasks": yaml.safe_load(further)}, "README.md"
+    ).tasks
+    assert isinstance(chat, HubTask)
+    assert chat.columns == {"messages": "messages"}
 
 
 def test_a_hub_task_needs_columns_and_known_splits() -> None:
