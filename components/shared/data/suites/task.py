@@ -265,7 +265,7 @@ def _message(place: str, field: str, message: Any) -> Message:
         raise InputError(
             f"{place}: {field!r} is {_found(message)}, expected an object with 'role' and 'content'."
         )
-    role = message.get("role")
+    role: Any = message.get("role")
     if role not in get_args(Role):
         raise InputError(
             f"{place}: '{field}.role' is {_found(role)}, expected one of {', '.join(get_args(Role))}."
