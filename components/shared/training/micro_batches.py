@@ -10,6 +10,7 @@ from pyarrow.compute import list_value_length
 from pyarrow.types import is_list
 from transformers import PreTrainedModel
 
+from gradsift.components.shared.models.labels import NO_ANSWER
 from gradsift.components.shared.models.task_model import TaskModel
 
 CPU_ACTIVATION_BYTES = 2**30
@@ -39,10 +40,16 @@ def parts_on_cpu(model: TaskModel, rows: int, tokens: int) -> int:
 
 
 def lengths_of(examples: Dataset) -> npt.NDArray[np.int64]:
-    """Return how many tokens each example has, its answer included, [n]."""
-    table = examples.with_format("arrow")[:]
-    written = [name for name in ("input_ids", "label") if is_list(table.schema.field(name).type)]
-    return np.sum([list_value_length(table[name]).to_numpy() for name in written], axis=0)
+    """Return how many tokens each example has, [n]: what is read, and a written (last) answer."""
+    table = examples.with_format("arrow")[:].combine_chunks()
+    read = list_value_length(table["input_ids"]).to_numpy()
+    label = table["label"].combine_chunks()
+    if not is_list(label.type):
+        return read
+    starts, ends = label.offsets.to_numpy()[:-1], label.offsets.to_numpy()[1:]
+    gaps = np.append(-1, np.flatnonzero(label.values.to_numpy() == NO_ANSWER))
+    last_gap = gaps[np.searchsorted(gaps, ends) - 1]
+    return read + ends - np.maximum(starts, last_gap + 1)
 
 
 def by_length_within_steps(

@@ -230,9 +230,7 @@ def _generation_row(place: str, row_id: str, record: Mapping[str, Any], group: s
     )
 
 
-def _conversation_row(
-    place: str, row_id: str, record: Mapping[str, Any], group: str | None
-) -> GenerationRow:
+def _conversation_row(place: str, row_id: str, record: Mapping[str, Any], group: str | None) -> GenerationRow:
     for field in ("completion", "rationale"):
         if record.get(field) is not None:
             raise InputError(f"{place}: there are 'messages' and {field!r}, expected one of the two.")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from transformers import BertConfig, BertModel, PreTrainedModel, T5Config, T5Model
 
+from gradsift.components.shared.models.labels import NO_ANSWER
 from gradsift.components.shared.training.micro_batches import (
     BYTES_PER_ACTIVATION,
     CPU_ACTIVATION_BYTES,
@@ -50,6 +51,12 @@ def test_lengths_count_the_answer() -> None:
     written = Dataset.from_dict({"input_ids": [[1, 2], [1]], "label": [[3], [4, 5, 6]]})
     assert lengths_of(encoder).tolist() == [2, 1]
     assert lengths_of(written.select([1, 0, 1])).tolist() == [4, 3, 4]
+
+
+def test_lengths_count_earlier_answers_once() -> None:
+    labels = [[7, NO_ANSWER, NO_ANSWER, 8, 9], [3], [NO_ANSWER, 5], [4, 4]]
+    examples = Dataset.from_dict({"input_ids": [[1] * 9, [1], [1] * 3, [1]], "label": labels})
+    assert lengths_of(examples).tolist() == [11, 2, 4, 3]
 
 
 @given(STEPS, LENGTHS)

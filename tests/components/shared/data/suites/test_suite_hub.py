@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
-from gradsift.components.shared.data.suites.suite_manifest import HubTask
 from gradsift.components.shared.data.suites.task import GenerationRow, Row, Task
 from gradsift.components.shared.data.suites.task_suite import read_suite
 from gradsift.components.shared.errors import InputError, StorageError
