@@ -172,9 +172,10 @@ def _beginning(tokenizer: "PreTrainedTokenizerBase", asked: Sequence[Message]) -
 
 
 def _applied(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], **options: Any) -> Any:
+    conversation: Any = list(messages)
     with library_errors(FAILED), _time_limit():
         template = PINNED_CLOCK + tokenizer.get_chat_template()
-        return tokenizer.apply_chat_template(list(messages), chat_template=template, **options)
+        return tokenizer.apply_chat_template(conversation, chat_template=template, **options)
 
 
 @contextmanager
