@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from doubles.trainer_api_double import Thing, TrainerApi
 
@@ -18,6 +19,7 @@ class Nodes:
         lives: how many TrainJobs have started.
         trainers: what each of them asked for its nodes.
         environment: variables that nodes are given beside those of Kubeflow Trainer.
+        start: starts a node's process from its command and environment.
         when_started: called with each node's processes, once they run.
     """
 
@@ -27,6 +29,7 @@ class Nodes:
         self.lives = 0
         self.trainers: list[Thing] = []
         self.environment: dict[str, str] = {}
+        self.start: Callable[[list[str], dict[str, str]], Any] = start_process
         self.when_started: Callable[[list[subprocess.Popen[bytes]]], None] = lambda processes: None
         self.processes: list[subprocess.Popen[bytes]] = []
         api.on_create = lambda train_job: threading.Thread(
@@ -70,14 +73,7 @@ class Nodes:
                 "OMP_NUM_THREADS": "1",
             }
             command = [sys.executable, *trainer["command"][1:]]
-            started.append(
-                subprocess.Popen(
-                    command,
-                    env={**os.environ, **environment, **self.environment},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                )
-            )
+            started.append(self.start(command, {**os.environ, **environment, **self.environment}))
         self.processes += started
         return started
 
@@ -95,3 +91,8 @@ class Nodes:
             if pod["metadata"]["labels"].get("batch.kubernetes.io/job-completion-index") == str(rank)
         ]
         return "\n".join(text for _, text in self.api.logs[pod["metadata"]["name"]])
+
+
+def start_process(command: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a process, whose errors are part of what it prints."""
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -1,6 +1,6 @@
 """Training on this machine: starts the DeepSpeed processes of a list of jobs, follows them, says why they failed.
 
-The processes run `worker`; this module imports no torch before it starts them.
+The processes run `worker_process`; this module imports no torch before it starts them.
 """
 
 import json
@@ -94,7 +94,12 @@ def run_processes(
     for name in (EVENTS, FAILURE):
         (scratch / name).unlink(missing_ok=True)
     command = [sys.executable, "-P", "-m", "torch.distributed.run", *options]
-    command += ["-m", "gradsift.components.shared.training.worker", str(scratch), *([uri] if uri else [])]
+    command += [
+        "-m",
+        "gradsift.components.shared.training.worker_process",
+        str(scratch),
+        *([uri] if uri else []),
+    ]
     with (scratch / LOG).open("a") as log:
         start = log.tell()
         process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(count))

@@ -1,4 +1,4 @@
-"""One training process, started by `torchrun`: trains jobs with the Hugging Face Trainer and DeepSpeed."""
+"""The work of one training process: trains jobs with the Hugging Face Trainer and DeepSpeed."""
 
 import gc
 import json
@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -34,8 +33,6 @@ from gradsift.components.shared.models.task_model import TaskModel
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.process import outages
 from gradsift.components.shared.process.gpus import gpu_memory_errors, is_out_of_memory, others_hold_memory
-from gradsift.components.shared.process.lifeline import hold_lifeline
-from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.training.checkpoints import CheckpointCallback, refuse_pickled_code
 from gradsift.components.shared.training.deepspeed_compat import use_gloo_between_cpu_processes
@@ -368,9 +365,3 @@ def loss_curve(log_history: list[dict[str, float]], every: int, steps: int) -> l
                 curve.append((step, total / (step - last)))
                 total, last = 0.0, step
     return curve
-
-
-if __name__ == "__main__":
-    protect_process()
-    hold_lifeline()
-    main(Path(sys.argv[1]), TrainingProgress(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -5,13 +5,13 @@ import os
 import pickle
 import shutil
 import socket
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from forked_training import ForkedPython
 from transformers.trainer_callback import TrainerState
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
@@ -67,7 +67,8 @@ class Planted:
         return os.mkdir, (str(self.path),)
 
 
-def train(scratch: Path, stop: int) -> "subprocess.CompletedProcess[str]":
+def train(scratch: Path, stop: int) -> str:
+    """Run the program on the jobs of a scratch folder, and return what it printed."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
     process = {
@@ -77,13 +78,11 @@ def train(scratch: Path, stop: int) -> "subprocess.CompletedProcess[str]":
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
     }
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(scratch), str(stop)],
-        env={**os.environ, **process, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    environment = {**os.environ, **process, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    program = ForkedPython([sys.executable, "-c", PROGRAM, str(scratch), str(stop)], environment)
+    printed = program.stdout.read().decode()
+    assert program.wait() == 0, printed
+    return printed
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +110,7 @@ def evicted(
         for stage in STAGES
     ]
     (folder / "jobs.json").write_text(json.dumps([job.to_json() for job in jobs]))
-    done = train(folder, STOP)
-    assert done.returncode == 0, done.stderr
+    train(folder, STOP)
     return folder, jobs
 
 
@@ -130,9 +128,8 @@ def test_every_stage_goes_on_from_its_checkpoint(
     for job in jobs:
         state = TrainerState.load_from_json(str(checkpoint(scratch, job) / "trainer_state.json"))
         assert state.global_step == STOP + 1
-    done = train(scratch, -1)
-    assert done.returncode == 0, done.stderr
-    steps = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("step ")]
+    printed = train(scratch, -1)
+    steps = [int(line.split()[1]) for line in printed.splitlines() if line.startswith("step ")]
     assert steps == list(range(STOP + 1, STEPS)) * len(STAGES)
     assert all(job.finished for job in jobs)
 
@@ -152,10 +149,9 @@ def test_code_in_a_checkpoint_does_not_run(evicted: tuple[Path, list[TrainingJob
     for job, kept in zip(jobs, FILES, strict=True):
         [file] = [path for path in checkpoint(scratch, job).rglob("*") if path.name.endswith(kept)]
         _replace_pickle(file, pickle.dumps(Planted(tmp_path / f"{kept} ran")))
-    done = train(scratch, -1)
+    printed = train(scratch, -1)
     assert list(tmp_path.glob("* ran")) == []
-    assert done.stdout.count("UnpicklingError: Weights only load failed") == len(FILES)
-    assert done.returncode == 0, done.stderr
+    assert printed.count("UnpicklingError: Weights only load failed") == len(FILES)
 
 
 def _replace_pickle(file: Path, content: bytes) -> None:

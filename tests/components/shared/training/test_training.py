@@ -1,4 +1,4 @@
-"""Training through the real launch: what it learns, that it continues after a kill, and how it fails."""
+"""Training in processes: what it learns, that it continues after a kill, and how it fails."""
 
 import json
 import os
@@ -69,7 +69,8 @@ def trained(data: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFac
         TrainingJob(folder / "plain", data, TASKS, model, RECIPE),
         TrainingJob(folder / "parts", data, TASKS, model, RECIPE.model_copy(update={"micro_batch_size": 3})),
     ]
-    run(jobs, folder)
+    with forked_training():
+        run(jobs, folder)
     return folder
 
 
