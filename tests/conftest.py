@@ -1,5 +1,6 @@
 """Fixtures for the whole test suite: an S3 server, an MLflow server, a tiny encoder, a small demo suite."""
 
+import gc
 import os
 import re
 import signal
@@ -21,6 +22,9 @@ from hypothesis import HealthCheck, settings
 
 from gradsift.components.shared.artifacts.step_output import StepOutput
 
+# What is imported for the tests is no garbage; looking for some takes longer than importing.
+gc.disable()
+
 # Tests need no network: the Hugging Face hub is answered as out of reach at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Steps under test send nothing to MLflow; a test of the sending uses the fixture `mlflow_experiment`.
@@ -33,6 +37,13 @@ settings.register_profile(
     "any_machine", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any_machine")
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that was imported out of later garbage collections."""
+    gc.freeze()
+    gc.enable()
+
 
 Compile = Callable[[Any], list[dict[str, Any]]]
 BUCKET = "bucket"

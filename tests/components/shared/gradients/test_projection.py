@@ -27,8 +27,9 @@ from gradsift.components.shared.models.base_model import PACKAGED_MINILM, find_b
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
 
 CPU = torch.device("cpu")
-DIMENSIONS = [200, 512, 1000]
-WIDTH = 8192
+DIMENSIONS = [100, 256, 500]
+WIDTH = 4096
+WORST_DIMENSION, WORST_WIDTH = 1000, 16384
 ROWS = 8
 
 
@@ -130,7 +131,7 @@ def check_accuracy(exact: Tensor, projected: list[Tensor]) -> None:
 
     Args:
         exact: inner products, [n, n].
-        projected: the same vectors under one seed each, [n, 1000].
+        projected: the same vectors under one seed each, [n, 500].
     """
     pairs = torch.triu_indices(len(exact), len(exact))
     squares = exact.diagonal()
@@ -146,7 +147,7 @@ def check_accuracy(exact: Tensor, projected: list[Tensor]) -> None:
 
 
 def check_sketches(exact: Tensor, sketches: list[Tensor]) -> None:
-    """Check sketches [n, m] as `check_accuracy` does, each d's share of the error being that of a Gaussian one.
+    """Check sketches [n, m] as `check_accuracy` does, with the share of the error that a Gaussian one of d has.
 
     The dense sign matrix is independent of the sketch and has at most a Gaussian one's error, so that the squares
     add up; without it, few seeds tell the sketch's own error precisely.
@@ -157,8 +158,7 @@ def check_sketches(exact: Tensor, sketches: list[Tensor]) -> None:
     found = errors(exact, sketches) / variance.sqrt()
     mean, standard_error = found.mean(0).abs(), found.std(0) / len(sketches) ** 0.5
     assert (mean < 4 * standard_error + 1e-5).all()
-    for dimension in DIMENSIONS:
-        assert (1 + dimension * float(found.square().mean())) ** 0.5 <= 1.2, f"d={dimension}"
+    assert (1 + WORST_DIMENSION * float(found.square().mean())) ** 0.5 <= 1.2
 
 
 def like_gradients(shape: tuple[int, ...], share: float) -> Tensor:
@@ -169,7 +169,7 @@ def like_gradients(shape: tuple[int, ...], share: float) -> Tensor:
 
 
 def fold(vectors: dict[str, Tensor], seed: int) -> Tensor:
-    projection = Projection({name: each.shape[1:] for name, each in vectors.items()}, 1000, WIDTH, seed, CPU)
+    projection = Projection({name: each.shape[1:] for name, each in vectors.items()}, 500, WIDTH, seed, CPU)
     sketch = projection.empty_sketch(ROWS)
     for name, each in vectors.items():
         projection.add_vector(sketch, name, each.clone())
@@ -178,7 +178,7 @@ def fold(vectors: dict[str, Tensor], seed: int) -> Tensor:
 
 def outer(layers: dict[str, tuple[Tensor, Tensor]], seed: int) -> Tensor:
     shapes = {name: (g.shape[-1], a.shape[-1]) for name, (g, a) in layers.items()}
-    projection = Projection(shapes, 1000, WIDTH, seed, CPU)
+    projection = Projection(shapes, 500, WIDTH, seed, CPU)
     sketch = projection.empty_sketch(ROWS)
     for name, (gradient, entry) in layers.items():
         projection.add_outer(sketch, name, gradient, entry)
@@ -225,7 +225,7 @@ def test_the_worst_cases_of_one_layer(size: int) -> None:
     }
     sketches: dict[str, list[Tensor]] = {kind: [] for kind in layers}
     for seed in range(400):
-        projection = Projection({"w": (size, size)}, 1, 2 * WIDTH, seed, CPU)
+        projection = Projection({"w": (size, size)}, 1, WORST_WIDTH, seed, CPU)
         for kind, layer in layers.items():
             sketch = projection.empty_sketch(ROWS)
             projection.add_outer(sketch, "w", *layer)
@@ -239,14 +239,14 @@ def test_every_block_is_an_unbiased_projection_of_its_own() -> None:
     exact = vectors["a"] @ vectors["a"].T
     pairs = torch.triu_indices(ROWS, ROWS)
     squares = exact.diagonal()
-    expected = ((squares.unsqueeze(1) * squares + exact**2) / 250).sqrt()[pairs[0], pairs[1]]
-    projected = [fold(vectors, seed) for seed in range(60)]
+    expected = ((squares.unsqueeze(1) * squares + exact**2) / 125).sqrt()[pairs[0], pairs[1]]
+    projected = [fold(vectors, seed) for seed in range(120)]
     found = [
-        errors(exact, [each[:, block * 250 : (block + 1) * 250] * 2.0 for each in projected])
+        errors(exact, [each[:, block * 125 : (block + 1) * 125] * 2.0 for each in projected])
         for block in range(4)
     ]
     for each in found:
-        assert (each.mean(0).abs() < 4 * each.std(0) / 60**0.5).all()
+        assert (each.mean(0).abs() < 4 * each.std(0) / 120**0.5).all()
         assert 0.8 < float((each / expected).square().mean().sqrt()) < 1.2
     correlations = torch.corrcoef(torch.stack([(each / expected).flatten() for each in found]))
     assert (correlations - torch.eye(4)).abs().max() < 0.15
@@ -275,7 +275,7 @@ def check_model(
 
     def project(seed: int) -> Tensor:
         twin = copy.deepcopy(model)
-        sketcher = GradientSketcher(twin, names, 1000, WIDTH, seed)
+        sketcher = GradientSketcher(twin, names, 500, WIDTH, seed)
         sketcher.rows = len(rows)
         return sketcher.gradients(losses(twin).sum(), keep_graph=False)
 
