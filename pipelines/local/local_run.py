@@ -6,6 +6,7 @@ import re
 import secrets
 import subprocess
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,11 @@ from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.tracking.event_log import FOLDER
 from gradsift.components.shared.tracking.run_record import step_events
-from gradsift.components.shared.tracking.tracking import record_pipeline_end, record_pipeline_start
+from gradsift.components.shared.tracking.tracking import (
+    BackgroundSync,
+    record_pipeline_end,
+    record_pipeline_start,
+)
 from gradsift.pipelines.live_table import (
     StepState,
     found_nothing_new,
@@ -119,11 +124,14 @@ def _write_run(home: Path, run_id: str, parameters: dict[str, Any], finished: bo
 def _follow(
     process: "subprocess.Popen[bytes]", root: str, run_id: str, console: Console
 ) -> dict[str, StepState]:
-    """Show the table until the process has ended, and return the last states."""
+    """Show the table, and send MLflow what steps record, until the process has ended; return the last states."""
     began = time.time()
     wait = REMOTE_REFRESH_SECONDS if is_remote(root) else LOCAL_REFRESH_SECONDS
     shown: set[str] = set()
-    with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
+    with (
+        closing(BackgroundSync(root, run_id)) as sync,
+        Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live,
+    ):
         while True:
             ended = process.poll() is not None
             states = read_states(step_events(root, run_id), since=began)
@@ -136,6 +144,8 @@ def _follow(
                         console.print(line, highlight=False, soft_wrap=True)
             if ended:
                 return states
+            if sync.due:
+                sync.start()
             time.sleep(wait)
 
 

@@ -17,7 +17,7 @@ REQUEST = "request.json"
 
 
 def start(folder: Path, run_id: str, parameters: dict[str, Any], log: Path) -> "subprocess.Popen[bytes]":
-    """Start the pipeline in the background; it stops when this process does.
+    """Start the pipeline in the background; it stops when this process does, which sends MLflow what steps record.
 
     Args:
         folder: where KFP keeps what it passes from step to step.
@@ -32,6 +32,7 @@ def start(folder: Path, run_id: str, parameters: dict[str, Any], log: Path) -> "
         **os.environ,
         "KFP_RUN_ID": run_id,
         "PYTHONUNBUFFERED": "1",
+        "GRADSIFT_MLFLOW": "off",
         **lifeline(),
         **SAFE_PATH,
     }

@@ -23,7 +23,7 @@ from typing import Any
 
 from gradsift.components.shared.artifacts.step_output import digest_of
 from gradsift.components.shared.documents.json_document import load_json_object
-from gradsift.components.shared.errors import GradsiftError, TrackingError
+from gradsift.components.shared.errors import GradsiftError, TrackingError, TrackingOutageError
 from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.addresses import join_uri
 from gradsift.components.shared.storage.local import LocalStorage
@@ -99,7 +99,8 @@ def sync(root_uri: str, run: str | None = None) -> SyncResult:
         run: only this pipeline run, otherwise all.
 
     Raises:
-        TrackingError: MLflow cannot be reached or does not let us in, or another sync is at it.
+        TrackingOutageError: MLflow cannot be reached, or another sync is at it.
+        TrackingError: MLflow does not let us in.
         StorageError: the logs cannot be read.
     """
     uri = tracking_uri(root_uri)
@@ -203,7 +204,7 @@ def _lock(descriptor: int, where: str) -> None:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > limit:
-                raise TrackingError(f"Another sync of {where} is still at work.") from None
+                raise TrackingOutageError(f"Another sync of {where} is still at work.") from None
             time.sleep(0.1)
 
 

@@ -81,8 +81,7 @@ class StepTracker:
         self._reused = False
         self._progress_at = -PROGRESS_SECONDS
         self._held_progress: dict[str, Any] | None = None
-        self._sent_at = self._began
-        self._sending: subprocess.Popen[bytes] | None = None
+        self._sync = BackgroundSync(log.root_uri, log.run)
 
     @property
     def step(self) -> str:
@@ -143,9 +142,7 @@ class StepTracker:
             self._record("end", status="reused" if self._reused else "finished", seconds=seconds)
         else:
             self._record("end", status="failed", seconds=seconds, **_failure(error))
-        if self._sending is not None:
-            self._sending.terminate()
-            self._sending.wait()
+        self._sync.close()
         _close_and_send(self._log, waits=error is None)
 
     def _record_held_progress(self) -> None:
@@ -156,17 +153,44 @@ class StepTracker:
     def _record(self, event: str, **fields: Any) -> None:
         try:
             self._log.append(event, **fields)
-            if time.monotonic() - self._sent_at >= SEND_EVERY_SECONDS:
-                self._send_meanwhile()
+            if self._sync.due:
+                self._log.upload(waits=False)
+                self._sync.start()
         except (OSError, GradsiftError) as error:
             logger.warning("A %s event of the step was not recorded or not uploaded yet: %s", event, error)
 
-    def _send_meanwhile(self) -> None:
-        self._sent_at = time.monotonic()
-        self._log.upload(waits=False)
-        if _sends() and (self._sending is None or self._sending.poll() is not None):
-            command = _send_command(self._log)
-            self._sending = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+class BackgroundSync:
+    """Sends MLflow what a pipeline run has recorded, once a minute, in processes that nobody waits for.
+
+    Args:
+        root_uri: the run root, a local path or an `s3://` address.
+        run: id of the pipeline run.
+    """
+
+    def __init__(self, root_uri: str, run: str) -> None:
+        self._command = _sync_command(root_uri, run)
+        self._started_at = time.monotonic()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether a minute has passed since the last one."""
+        return time.monotonic() - self._started_at >= SEND_EVERY_SECONDS
+
+    def start(self) -> None:
+        """Start sending, unless the last process is still at it or sending is off."""
+        self._started_at = time.monotonic()
+        if _sends() and (self._process is None or self._process.poll() is not None):
+            self._process = subprocess.Popen(
+                self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+
+    def close(self) -> None:
+        """End the process that sends, if there is one; the next one goes on where it was."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
 
 
 def _identity(step: str) -> dict[str, str]:
@@ -197,7 +221,7 @@ def _close_and_send(log: EventLog, every_run: bool = False, waits: bool = True) 
 
 
 def _send(log: EventLog, every_run: bool) -> None:
-    command = _send_command(log, every_run)
+    command = _sync_command(log.root_uri, None if every_run else log.run)
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=SEND_LIMIT_SECONDS)
     except subprocess.TimeoutExpired as error:
@@ -213,6 +237,6 @@ def _sends() -> bool:
     return os.environ.get("GRADSIFT_MLFLOW") != "off"
 
 
-def _send_command(log: EventLog, every_run: bool = False) -> list[str]:
-    command = [sys.executable, "-P", "-m", "gradsift.components.shared.tracking.mlflow_sync", log.root_uri]
-    return command if every_run else [*command, log.run]
+def _sync_command(root_uri: str, run: str | None) -> list[str]:
+    command = [sys.executable, "-P", "-m", "gradsift.components.shared.tracking.mlflow_sync", root_uri]
+    return command if run is None else [*command, run]

@@ -1,15 +1,22 @@
-"""A run root that is no folder, or holds what no run wrote, is one sentence and starts nothing."""
+"""What keeps a run from starting is one sentence; what its steps record is sent while it goes on."""
 
 import os
+import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from rich.console import Console
+from waiting import wait_until
 
 from gradsift.components.shared.errors import GradsiftError, InputError
 from gradsift.components.shared.parameters.pipeline_settings import defaults
-from gradsift.pipelines.local.local_run import run_pipeline
+from gradsift.components.shared.tracking import tracking
+from gradsift.components.shared.tracking.tracking import track_step
+from gradsift.pipelines.local.local_run import _follow, run_pipeline
 
 WAYS: dict[str, Callable[[Path], str]] = {
     "a file": lambda folder: f"{folder}/file",
@@ -66,3 +73,27 @@ def test_a_run_file_that_no_run_wrote_is_one_sentence(tmp_path: Path, content: s
     ):
         start(str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"run.json", "lock"}
+
+
+def test_what_steps_record_is_sent_while_the_run_goes_on(
+    tmp_path: Path, mlflow_experiment: str, mlflow_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KFP_RUN_ID", "run-1")
+    monkeypatch.setattr(tracking, "SEND_EVERY_SECONDS", 0.0)
+    client = MlflowClient(mlflow_server.uri)
+    with subprocess.Popen(["sleep", "120"]) as steps, ThreadPoolExecutor(1) as pool:
+        following = pool.submit(_follow, steps, str(tmp_path), "run-1", Console(quiet=True))
+        try:
+            with track_step("meta_training", str(tmp_path), {}) as tracker:
+                tracker.metrics({"loss": 0.5})
+            monkeypatch.delenv("GRADSIFT_MLFLOW")
+            wait_until(lambda: losses(client, mlflow_experiment) == [0.5])
+        finally:
+            steps.kill()
+        assert following.result()["meta_training"].status == "finished"
+
+
+def losses(client: MlflowClient, experiment: str) -> list[float]:
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id]) if found else []
+    return [run.data.metrics["loss"] for run in runs if "loss" in run.data.metrics]
