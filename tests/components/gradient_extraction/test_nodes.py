@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from doubles.trainer_api_server import Cluster
 from doubles.trainer_nodes import Nodes
+from forked_training import ForkedPython
 from kfp import dsl
 from trained_encoder import trained_model
 
@@ -53,6 +54,7 @@ def extract_on_two_nodes(outputs: dict[str, StepOutput], root: str, folder: Path
 def test_two_nodes_write_the_store_that_one_pod_writes(
     in_cluster: Cluster, nodes: Nodes, outputs: dict[str, StepOutput], s3_root: str, tmp_path: Path
 ) -> None:
+    nodes.start = ForkedPython
     store = extract_on_two_nodes(outputs, s3_root, tmp_path)
     with track_step(STEP, str(tmp_path), {}) as tracker:
         alone = extract_here(CONFIG, outputs["data"], outputs["meta_model"], str(tmp_path), tracker)
