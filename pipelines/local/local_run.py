@@ -144,7 +144,7 @@ def _follow(
                         console.print(line, highlight=False, soft_wrap=True)
             if ended:
                 return states
-            if sync.due:
+            if sync.is_due():
                 sync.start()
             time.sleep(wait)
 

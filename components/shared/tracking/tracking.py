@@ -153,7 +153,7 @@ class StepTracker:
     def _record(self, event: str, **fields: Any) -> None:
         try:
             self._log.append(event, **fields)
-            if self._sync.due:
+            if self._sync.is_due():
                 self._log.upload(waits=False)
                 self._sync.start()
         except (OSError, GradsiftError) as error:
@@ -170,17 +170,18 @@ class BackgroundSync:
 
     def __init__(self, root_uri: str, run: str) -> None:
         self._command = _sync_command(root_uri, run)
-        self._started_at = time.monotonic()
+        self._was_due_at = time.monotonic()
         self._process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def due(self) -> bool:
-        """Whether a minute has passed since the last one."""
-        return time.monotonic() - self._started_at >= SEND_EVERY_SECONDS
+    def is_due(self) -> bool:
+        """Return whether a minute has passed since this was last true."""
+        if time.monotonic() - self._was_due_at < SEND_EVERY_SECONDS:
+            return False
+        self._was_due_at = time.monotonic()
+        return True
 
     def start(self) -> None:
         """Start sending, unless the last process is still at it or sending is off."""
-        self._started_at = time.monotonic()
         if _sends() and (self._process is None or self._process.poll() is not None):
             self._process = subprocess.Popen(
                 self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

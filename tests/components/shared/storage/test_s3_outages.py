@@ -2,12 +2,15 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from doubles.fake_clock import Clock
 from doubles.faulty_proxy import FaultyProxy, faulty_proxy
 
 from gradsift.components.shared.errors import StorageError, StorageOutageError
@@ -117,6 +120,22 @@ def test_a_step_goes_on_while_its_log_cannot_be_uploaded_and_waits_for_it_at_the
         monkeypatch.setattr(tracking, "SEND_EVERY_SECONDS", 60.0)
     assert proxy.counts["503"] == 7
     assert b'"end"' in open_storage(s3_root).read("tracking/local/train.jsonl")
+
+
+def test_a_log_that_cannot_be_uploaded_is_tried_again_a_minute_later(
+    proxy: FaultyProxy, s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=clock.monotonic, time=time.time))
+    with suppress(KeyError), track_step("train", s3_root, {}) as tracker:
+        proxy.script = ["503"] * 20
+        tried = []
+        for seconds in (0, 60, 0, 60):
+            clock.sleep(seconds)
+            tracker.metrics({"loss": 1.0})
+            tried.append(proxy.counts["503"])
+        assert tried == [0, 2, 2, 4]
+        raise KeyError("broken")
 
 
 def test_a_step_that_failed_does_not_wait_to_upload_its_log(proxy: FaultyProxy, s3_root: str) -> None:
