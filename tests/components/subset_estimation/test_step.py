@@ -1,10 +1,12 @@
-"""The whole step, on real stores: what it writes, that it repeats itself, and that it needs no torch."""
+"""The whole step, on real stores: what it writes, and that a process without torch writes the same bytes."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +29,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 EVERY_METHOD = [*METHODS, "all", "target_only", "random", "gradient_cosine", "gradient_dot", "less", "trak"]
 ROUNDS = ("first_round", "second_round")
 ESTIMATORS = pytest.mark.parametrize("estimator", get_args(Estimator))
+Made = Callable[..., tuple[StepOutput, Selection]]
 QUICK = {"ridge": 1.0, "random_subsets": 40, "random_baseline_draws": 5}
 
 
@@ -48,10 +51,20 @@ def _run(gradients: StepOutput, root: Path | str, **settings: Any) -> tuple[Step
     return output, Selection.read(fetch(output))
 
 
-def test_the_record_says_what_was_chosen_and_what_else_there_was(
-    gradients: StepOutput, tmp_path: Path
-) -> None:
-    output, selection = _run(gradients, tmp_path)
+@pytest.fixture(scope="module")
+def made(gradients: StepOutput, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Return what runs the step with an estimator and a method, once for all tests."""
+
+    def run(
+        estimator: str = "gauss_newton", method: str = "forward_stepwise"
+    ) -> tuple[StepOutput, Selection]:
+        return _run(gradients, tmp_path_factory.mktemp("made"), estimator=estimator, method=method)
+
+    return cache(run)
+
+
+def test_the_record_says_what_was_chosen_and_what_else_there_was(made: Made) -> None:
+    output, selection = made()
     assert (selection.suite, selection.target) == ("synthetic", "target")
     assert selection.auxiliary_tasks == [f"task{index}" for index in range(6)]
     assert selection.selected
@@ -84,8 +97,8 @@ def test_the_record_says_what_was_chosen_and_what_else_there_was(
     }
 
 
-def test_the_record_explains_the_choice(gradients: StepOutput, tmp_path: Path) -> None:
-    _, selection = _run(gradients, tmp_path)
+def test_the_record_explains_the_choice(made: Made) -> None:
+    _, selection = made()
     shares = {score.task: score.share for score in selection.task_scores}
     assert all(share is not None and 0 <= share <= 1 for share in shares.values())
     assert min(shares[task] or 0 for task in selection.selected) > max(
@@ -143,8 +156,8 @@ def test_the_chosen_rows_are_written_for_other_trainers(gradients: StepOutput, t
     assert [task["name"] for task in written["tasks"]] == ["target", *selection.selected]
 
 
-def test_the_table_holds_every_estimated_subset_once(gradients: StepOutput, tmp_path: Path) -> None:
-    output, selection = _run(gradients, tmp_path)
+def test_the_table_holds_every_estimated_subset_once(made: Made) -> None:
+    output, selection = made()
     rows = pq.read_table(fetch(output) / "estimates.parquet").to_pylist()
     assert len(rows) == len({tuple(row["subset"]) for row in rows}) == selection.subsets_estimated
     losses = {tuple(row["subset"]): row["estimated_loss"] for row in rows}
@@ -154,25 +167,13 @@ def test_the_table_holds_every_estimated_subset_once(gradients: StepOutput, tmp_
 
 @ESTIMATORS
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_and_estimator_makes_its_own_choice(
-    gradients: StepOutput, tmp_path: Path, estimator: str, method: str
-) -> None:
-    _, selection = _run(gradients, tmp_path, estimator=estimator, method=method)
+def test_every_method_and_estimator_makes_its_own_choice(made: Made, estimator: str, method: str) -> None:
+    _, selection = made(estimator, method)
     own = next(result for result in selection.methods if result.method == method)
     assert selection.selected == own.subset
     assert (selection.method, selection.estimator) == (method, estimator)
     assert bool(selection.path) == (method == "forward_stepwise")
     assert not {"task4", "task5"} & set(selection.selected)
-
-
-@ESTIMATORS
-def test_the_same_inputs_give_the_same_bytes(gradients: StepOutput, tmp_path: Path, estimator: str) -> None:
-    outputs = [_run(gradients, tmp_path / name, estimator=estimator)[0] for name in ("one", "two")]
-    tables = [(fetch(output) / "estimates.parquet").read_bytes() for output in outputs]
-    records = [json.loads((fetch(output) / "selection.json").read_text()) for output in outputs]
-    assert tables[0] == tables[1]
-    assert all(record.pop("seconds") > 0 for record in records)
-    assert records[0] == records[1]
 
 
 def test_finished_work_is_not_done_again_unless_an_input_changes(
@@ -261,15 +262,17 @@ from gradsift.components.shared.artifacts.step_output import StepOutput
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.step import estimate_subsets
 
-config, uri, digest, root = json.loads(sys.argv[1])
-print(estimate_subsets(SubsetEstimationConfig(**config), StepOutput(uri, digest, {}), root).uri)
+config, uri, digest, metadata, root = json.loads(sys.argv[1])
+print(estimate_subsets(SubsetEstimationConfig(**config), StepOutput(uri, digest, metadata), root).uri)
 """
 
 
 @ESTIMATORS
-def test_it_runs_where_torch_is_not_installed(gradients: StepOutput, tmp_path: Path, estimator: str) -> None:
+def test_a_process_without_torch_writes_the_same_bytes(
+    gradients: StepOutput, made: Made, tmp_path: Path, estimator: str
+) -> None:
     config = SubsetEstimationConfig(estimator=estimator, **QUICK).model_dump()  # type: ignore[arg-type]
-    arguments = json.dumps([config, gradients.uri, gradients.digest, str(tmp_path)])
+    arguments = json.dumps([config, gradients.uri, gradients.digest, gradients.metadata, str(tmp_path)])
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, arguments],
         capture_output=True,
@@ -278,7 +281,12 @@ def test_it_runs_where_torch_is_not_installed(gradients: StepOutput, tmp_path: P
         env={**os.environ, "PYTHONWARNINGS": "error"},
     )
     assert done.returncode == 0, done.stderr
-    assert Selection.read(Path(done.stdout.strip())).suite == ""
+    folders = [Path(done.stdout.strip()), fetch(made(estimator)[0])]
+    tables = [(folder / "estimates.parquet").read_bytes() for folder in folders]
+    records = [json.loads((folder / "selection.json").read_text()) for folder in folders]
+    assert tables[0] == tables[1]
+    assert all(record.pop("seconds") > 0 for record in records)
+    assert records[0] == records[1]
 
 
 def _true_losses(tasks: list[str], masks: Any, losses: Any) -> FineTuningRuns:
