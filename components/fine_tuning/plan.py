@@ -7,11 +7,10 @@ from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.fine_tuning_runs import (
     GroupSettings,
-    PlannedRun,
     RunGroup,
     base_digests,
 )
-from gradsift.components.shared.records.planning import COMPARISONS, group_runs, runs_of
+from gradsift.components.shared.records.planning import COMPARISONS, comparison_runs, group_runs
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.shared.training.trained_model import training_result
 
@@ -46,8 +45,6 @@ def plan_comparisons(
     settings = GroupSettings.of(
         data, prepared, base_digests(model), ModelConfig(**trained["model"]), recipe, meta
     )
-    seeds = config.seeds_for(len({frozenset(subset) for subset in comparisons.values()}))
-    runs = runs_of(prepared, list(comparisons.values()), recipe, seeds)
-    if meta is not None or model.metadata["answers_untrained"]:
-        runs.append(PlannedRun(subset=[], seed=0, steps=0))
+    untrained = meta is not None or model.metadata["answers_untrained"]
+    runs = comparison_runs(prepared, list(comparisons.values()), recipe, config, untrained)
     return group_runs(COMPARISONS, settings, runs, root_uri, parallel_runs)

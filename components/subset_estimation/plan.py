@@ -1,6 +1,6 @@
 """Which fine-tuning runs come before the estimates are final: the first round."""
 
-from collections.abc import Sequence
+from functools import partial
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
@@ -11,12 +11,11 @@ from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.records.fine_tuning_runs import (
     CANDIDATES,
     GroupSettings,
-    PlannedRun,
     RunGroup,
     Weights,
     base_digests,
 )
-from gradsift.components.shared.records.planning import CALIBRATION, group_runs, none_all_and_random, runs_of
+from gradsift.components.shared.records.planning import CALIBRATION, first_round, group_runs
 from gradsift.components.subset_estimation.step import promising_subsets
 
 
@@ -50,25 +49,9 @@ def plan_first_round(
     if not calibration.runs and not confirmation.runs:
         return []
     prepared, recipe = PreparedData(fetch(data)), config.fine_tuning
-    runs: list[PlannedRun] = []
-    if calibration.runs:
-        subsets = none_all_and_random(prepared.auxiliary_tasks, calibration.runs, calibration.seed)
-        runs = runs_of(prepared, subsets, recipe, calibration.seeds)
-    if confirmation.runs:
-        first = _none_and_all_first(config, prepared, runs)
-        promising = promising_subsets(config, gradients, root_uri, first, confirmation.rounds[0])
-        more = runs_of(prepared, [*first, *promising], recipe, seeds=1)
-        runs += [run for run in more if run not in runs]
+    promising = partial(promising_subsets, config, gradients, root_uri)
+    runs = first_round(prepared, recipe, calibration, confirmation, config.excluded_tasks, promising)
     own_start = meta if config.start == "meta" else None
     settings = GroupSettings.of(data, prepared, base_digests(meta), model, recipe, own_start)
     weights: Weights = CANDIDATES if confirmation.runs else ""
     return group_runs(CALIBRATION, settings, runs, root_uri, parallel_runs, weights)
-
-
-def _none_and_all_first(
-    config: SubsetEstimationConfig, data: PreparedData, runs: Sequence[PlannedRun]
-) -> list[list[str]]:
-    """Return no task, all that may be chosen, and the subsets of the runs, each once."""
-    everything = [task for task in data.auxiliary_tasks if task not in config.excluded_tasks]
-    subsets = [[], everything, *(run.subset for run in runs)]
-    return [list(subset) for subset in dict.fromkeys(map(tuple, subsets))]

@@ -13,6 +13,7 @@ learned too).
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -84,16 +85,21 @@ class PreparedTask(BaseModel):
     columns: list[OptionalColumn] = []
 
 
-class PreparedData:
-    """Reader of a prepared data folder."""
+@dataclass(eq=False)
+class TaskIndex:
+    """The tasks of prepared data, without their rows.
 
-    def __init__(self, folder: Path) -> None:
-        index = json.loads((folder / INDEX).read_text())
-        self.folder = folder
-        self.suite: str = index["suite"]
-        self.target: str = index["target"]
-        self.max_length: int = index["max_length"]
-        self.tasks: list[PreparedTask] = [PreparedTask(**task) for task in index["tasks"]]
+    Attributes:
+        suite: the suite's name.
+        target: name of the target task.
+        max_length: largest number of tokens that are read of a row.
+        tasks: all tasks, in the suite's order.
+    """
+
+    suite: str
+    target: str
+    max_length: int
+    tasks: list[PreparedTask]
 
     @property
     def auxiliary_tasks(self) -> list[str]:
@@ -106,6 +112,16 @@ class PreparedData:
             if task.name == name:
                 return task
         raise InputError(f"There is no task {name!r} in the prepared data of suite {self.suite!r}.")
+
+
+class PreparedData(TaskIndex):
+    """Reader of a prepared data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        index = json.loads((folder / INDEX).read_text())
+        tasks = [PreparedTask(**task) for task in index["tasks"]]
+        super().__init__(index["suite"], index["target"], index["max_length"], tasks)
+        self.folder = folder
 
     def split(self, name: str, split: Split) -> "Dataset":
         """Return the rows of one task and split, memory-mapped; raises InputError where there are none."""

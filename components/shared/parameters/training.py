@@ -18,6 +18,8 @@ Precision = Literal["auto", "bf16", "float32"]
 Start = Literal["base", "meta"]
 Offload = Literal["none", "optimizer", "parameters"]
 
+LARGE_MODEL = 10**9
+"""Parameters from which on gradient checkpointing is on by itself."""
 MAX_PARALLEL_RUNS = 2
 """Each group is an iteration of two loops in the workflow, which Argo limits to 1 MiB."""
 
@@ -181,6 +183,12 @@ class TrainingRecipe(TrainingSettings, ScheduleSettings):
     def optimizer_steps(self, rows: int) -> int:
         """Return the number of optimizer steps on `rows` training rows."""
         return self.steps or max(1, math.ceil(rows * self.epochs / self.batch_size))
+
+    def recomputes_activations(self, parameters: int) -> bool:
+        """Return whether a model with that many parameters recomputes its activations in the backward pass."""
+        return self.gradient_checkpointing == "on" or (
+            self.gradient_checkpointing == "auto" and parameters >= LARGE_MODEL
+        )
 
     def rows_at_once(self, processes: int, parts: int) -> int:
         """Return the size of a micro-batch: the most rows that divide a process's rows of a step evenly.

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, FiniteFloat, NonNegativeInt
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, find_output, output_key
-from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.data.prepared_data import PreparedData, TaskIndex
 from gradsift.components.shared.errors import NotFoundError
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import Start, TrainingRecipe
@@ -151,7 +151,7 @@ class PlannedRun(Record):
     steps: NonNegativeInt
 
     @classmethod
-    def of(cls, data: PreparedData, subset: Sequence[str], recipe: TrainingRecipe) -> "PlannedRun":
+    def of(cls, data: TaskIndex, subset: Sequence[str], recipe: TrainingRecipe) -> "PlannedRun":
         """Return the run of a recipe, its seed included, on a subset in any order."""
         tasks = [task for task in data.auxiliary_tasks if task in subset]
         rows = sum(data.task(task).rows["train"] for task in [data.target, *tasks])

@@ -1,18 +1,23 @@
 """Planning of fine-tuning runs: which subsets, with which seeds, divided into groups that one pod each trains."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.data.prepared_data import TaskIndex
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.parameters.calibration import random_subset_count
+from gradsift.components.shared.parameters.calibration import CalibrationConfig, random_subset_count
+from gradsift.components.shared.parameters.confirmation import ConfirmationConfig
+from gradsift.components.shared.parameters.evaluation import ComparisonConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.fine_tuning_runs import GroupSettings, PlannedRun, RunGroup, Weights
 from gradsift.components.shared.storage.addresses import is_remote
 
 CALIBRATION, FINALISTS, COMPARISONS = "calibration", "finalists", "comparisons"
 """What runs are for: the first and the second round before the choice, and what the choice is compared by."""
+
+Promising = Callable[[Sequence[Sequence[str]], int], list[list[str]]]
+"""Names at most so many subsets that promise most, given those that are trained at the same time or before."""
 
 
 def none_all_and_random(tasks: Sequence[str], count: int, seed: int) -> list[list[str]]:
@@ -41,12 +46,72 @@ def none_all_and_random(tasks: Sequence[str], count: int, seed: int) -> list[lis
 
 
 def runs_of(
-    data: PreparedData, subsets: Sequence[Sequence[str]], recipe: TrainingRecipe, seeds: int
+    data: TaskIndex, subsets: Sequence[Sequence[str]], recipe: TrainingRecipe, seeds: int
 ) -> list[PlannedRun]:
     """Return the runs on every subset with seeds counted up from the recipe's; equal runs are one."""
     recipes = [recipe.model_copy(update={"seed": recipe.seed + offset}) for offset in range(seeds)]
     runs = [PlannedRun.of(data, subset, seeded) for subset in subsets for seeded in recipes]
     return [run for position, run in enumerate(runs) if run not in runs[:position]]
+
+
+def first_round(
+    data: TaskIndex,
+    recipe: TrainingRecipe,
+    calibration: CalibrationConfig,
+    confirmation: ConfirmationConfig,
+    excluded: Sequence[str],
+    promising: Promising,
+) -> list[PlannedRun]:
+    """Return the runs on none, all, random subsets and those that promise most; none where none are asked for.
+
+    Args:
+        data: the tasks.
+        recipe: how the runs are trained.
+        calibration: how many random subsets, and how many seeds of them.
+        confirmation: how many subsets are taken by their estimates.
+        excluded: auxiliary tasks that may not be chosen.
+        promising: names these subsets.
+
+    Raises:
+        InputError: there are not that many random subsets.
+    """
+    runs: list[PlannedRun] = []
+    if calibration.runs:
+        subsets = none_all_and_random(data.auxiliary_tasks, calibration.runs, calibration.seed)
+        runs = runs_of(data, subsets, recipe, calibration.seeds)
+    if confirmation.runs:
+        everything = [task for task in data.auxiliary_tasks if task not in excluded]
+        distinct = dict.fromkeys(map(tuple, [[], everything, *(run.subset for run in runs)]))
+        first = [list(subset) for subset in distinct]
+        chosen = promising(first, confirmation.rounds[0])
+        runs += [run for run in runs_of(data, [*first, *chosen], recipe, seeds=1) if run not in runs]
+    return runs
+
+
+def comparison_runs(
+    data: TaskIndex,
+    subsets: Sequence[Sequence[str]],
+    recipe: TrainingRecipe,
+    config: ComparisonConfig,
+    untrained: bool,
+) -> list[PlannedRun]:
+    """Return the runs on every subset that is compared, and the model that they start from if `untrained`."""
+    seeds = config.seeds_for(len({frozenset(subset) for subset in subsets}))
+    runs = runs_of(data, subsets, recipe, seeds)
+    return [*runs, PlannedRun(subset=[], seed=0, steps=0)] if untrained else runs
+
+
+def group_count(runs: int, root_uri: str, parallel_runs: int) -> int:
+    """Return into how many groups runs are divided, each trained in one launch.
+
+    A local run root means one machine, where more groups would only start more processes one after the other.
+
+    Args:
+        runs: how many runs.
+        root_uri: the run root, a local path or an `s3://` address.
+        parallel_runs: the largest number of groups.
+    """
+    return min(parallel_runs if is_remote(root_uri) else 1, runs)
 
 
 def group_runs(
@@ -57,9 +122,7 @@ def group_runs(
     parallel_runs: int,
     weights: Weights = "",
 ) -> list[RunGroup]:
-    """Return the runs in as many groups as may be trained at the same time.
-
-    A local run root means one machine, where more groups would only start more processes one after the other.
+    """Return the runs in as many groups as may be trained at the same time (see `group_count`).
 
     Args:
         purpose: what the runs are for (see `RunGroup`).
@@ -69,7 +132,7 @@ def group_runs(
         parallel_runs: the largest number of groups.
         weights: where the runs' weights are kept (see `RunGroup`).
     """
-    count = min(parallel_runs, len(runs)) if is_remote(root_uri) else 1
+    count = group_count(len(runs), root_uri, parallel_runs)
     return [
         RunGroup(
             purpose=purpose, number=number, settings=settings, runs=list(runs[number::count]), weights=weights

@@ -56,8 +56,6 @@ from gradsift.components.shared.training.progress import CHECKPOINTS, TrainingPr
 from gradsift.components.shared.training.sharding import Sharding, choose_sharding
 from gradsift.components.shared.training.tokenised_rows import tokenised_rows
 
-LARGE_MODEL = 10**9
-"""Parameters from which on gradient checkpointing is on by itself."""
 NO_ROOM = (
     "The training does not fit into the GPU's memory: expected a smaller micro_batch_size, max_length or base "
     "model, gradient_checkpointing, offload or a higher zero_stage, or more or larger GPUs."
@@ -246,9 +244,7 @@ def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
     """Let a large model recompute activations, and choose how what it needs is spread."""
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     frozen = sum(each.numel() for each in model.parameters()) - trained
-    if recipe.gradient_checkpointing == "on" or (
-        recipe.gradient_checkpointing == "auto" and trained + frozen >= LARGE_MODEL
-    ):
+    if recipe.recomputes_activations(trained + frozen):
         pretrained = next(each for each in model.modules() if isinstance(each, PreTrainedModel))
         pretrained.gradient_checkpointing_enable({"use_reentrant": False})
     gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
