@@ -19,6 +19,7 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.model_kind import kind_of
 from gradsift.components.shared.models.untrained_model import answers_untrained
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
@@ -128,7 +129,8 @@ def run_study(
             subsets = none_all_and_random(prepared.auxiliary_tasks, study.subsets, study.seed)
         meta = steps.do("meta_training", lambda tracker: meta_train(model, meta_recipe, data, root, tracker))
         gradients = steps.do("gradient_extraction", partial(extract_gradients, extraction, data, meta, root))
-        if answers_untrained(model, find_base_model(model.base_model)):
+        base = find_base_model(model.base_model)
+        if answers_untrained(model, kind_of(base.folder, base.name)):
             both = extraction.model_copy(update={"base_weights": True})
             gradients = steps.do("gradient_extraction", partial(extract_gradients, both, data, meta, root))
         truths = [truth] if truth else []

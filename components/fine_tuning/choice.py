@@ -12,6 +12,7 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.models.mixture import write_mixture
 from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.records.choosing_cost import cost_of_all
 from gradsift.components.shared.records.evaluation_results import Interval
 from gradsift.components.shared.records.fine_tuning_runs import (
     CANDIDATES,
@@ -138,7 +139,7 @@ def _confirm(
         tokens=sum(run.tokens for run in done),
         padding=sum(run.padding for run in done),
         seconds=seconds,
-        seconds_of_all=seconds / len(trained) * selection.subsets_estimated,
+        seconds_of_all=cost_of_all(seconds, len(trained), selection.subsets_estimated),
     )
     return Confirmation(runs=sorted(runs, key=lambda run: run.true_loss), cost=cost)
 

@@ -14,6 +14,7 @@ from gradsift.components.shared.artifacts.step_output import (
 )
 from gradsift.components.shared.data.prepared_data import PreparedData, Split
 from gradsift.components.shared.models.base_model import BaseModel, find_base_model, find_known_base_model
+from gradsift.components.shared.models.model_kind import kind_of
 from gradsift.components.shared.models.untrained_model import answers_untrained
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
@@ -130,7 +131,7 @@ def _publish(
         for name in (ValidationAnswers.FILE, HeldOutAnswers.FILE):
             (folder / name).unlink(missing_ok=True)
         metadata = model_metadata(PreparedData(job.data), job.model, base, result)
-        return metadata | {"answers_untrained": answers_untrained(job.model, base)}
+        return metadata | {"answers_untrained": answers_untrained(job.model, kind_of(base.folder, base.name))}
 
     output = produce(root_uri, STEP, inputs, record, RUNS)
     if not group.weights:

@@ -3,27 +3,17 @@
 import copy
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    PreTrainedConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from gradsift.components.preflight.outlines import network_of, outline
 from gradsift.components.shared.errors import GradsiftError, InputError
 from gradsift.components.shared.gradients.per_example import GradientSketcher
 from gradsift.components.shared.gradients.self_check import check_gradients
-from gradsift.components.shared.models.base_model import BaseModel
-from gradsift.components.shared.models.encoder_classifier import EncoderClassifier, Head
-from gradsift.components.shared.models.language_model import LanguageModel, Settings
 from gradsift.components.shared.models.library_errors import library_errors
-from gradsift.components.shared.models.lora import add_adapter
 from gradsift.components.shared.models.model_kind import ModelKind
 from gradsift.components.shared.models.pretrained_language_model import check_usable
 from gradsift.components.shared.models.task_model import Example, TaskModel
@@ -83,7 +73,7 @@ def try_gradients(
             return "gradients of this type were not tried, as it cannot be made tiny"
         if kind == "causal":
             check_usable(network, model.base_model, encoder_decoder=False)
-        trial = _task_model(network, model, kind, tokenizer)
+        trial = _trial_model(network, model, kind, tokenizer)
         try:
             with library_errors("The library fails"):
                 _check_gradients(trial, model)
@@ -129,7 +119,7 @@ def _answering_network(
     fault = f"The config.json of the base model {model.base_model!r} describes no model that can be used"
     shallow = tiny_config(config, MAX_LAYERS)
     with library_errors(fault), torch.device("meta"):
-        weights = sum(each.numel() for each in _network(kind, shallow).parameters())
+        weights = sum(each.numel() for each in network_of(kind, shallow).parameters())
     narrow = tiny_config(config, MAX_LAYERS | MAX_WIDTHS)
     for small in (narrow, shallow):
         if small is shallow and weights > MAX_WEIGHTS:
@@ -137,11 +127,11 @@ def _answering_network(
         try:
             with library_errors(fault):
                 with torch.device("meta"):
-                    count = sum(each.numel() for each in _network(kind, small).parameters())
+                    count = sum(each.numel() for each in network_of(kind, small).parameters())
                 if count > MAX_WEIGHTS:
                     continue
-                network = _network(kind, small)
-                trial = _task_model(network, model.model_copy(update={"lora_rank": 0}), kind, tokenizer)
+                network = network_of(kind, small)
+                trial = _trial_model(network, model.model_copy(update={"lora_rank": 0}), kind, tokenizer)
                 trial(**trial.collate(trial.examples_of(TEXTS)))
         except InputError:
             if small is shallow:
@@ -151,39 +141,11 @@ def _answering_network(
     return None
 
 
-def _network(kind: ModelKind, config: PreTrainedConfig) -> Any:
-    form: Any = {"encoder": AutoModel, "causal": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}[kind]
-    network = form.from_config(config, trust_remote_code=False, dtype=torch.float32)
-    if getattr(network, "pooler", None) is not None:
-        network.pooler = None
-    return network
-
-
-def _task_model(
+def _trial_model(
     network: Any, model: ModelConfig, kind: ModelKind, tokenizer: PreTrainedTokenizerBase
 ) -> TaskModel:
     """Return the network as the model of a run, its weights away from the zeros that some start at."""
-    trial: TaskModel
-    if kind == "encoder":
-        head = Head.for_tasks(model.head, model.score_scale, model.max_length, "trial", LABELS)
-        weight = torch.zeros(len(head.classes), network.config.hidden_size)
-        bias = weight[:, 0] if head.kind == "linear" else None
-        trial = EncoderClassifier(network, tokenizer, head, weight, bias)
-    else:
-        if model.lora_rank:
-            base = BaseModel(model.base_model, Path(), "", "")
-            network = add_adapter(network, base, model, "SEQ_2_SEQ_LM" if kind == "seq2seq" else "CAUSAL_LM")
-        settings = Settings(
-            base_model=model.base_model,
-            base_digest="",
-            encoder_decoder=kind == "seq2seq",
-            chat=False,
-            max_length=model.max_length,
-            target="trial",
-            labels=LABELS,
-            adapter=model.lora_rank > 0,
-        )
-        trial = LanguageModel(network, tokenizer, settings)
+    trial = outline(network, model, kind, tokenizer, "trial", LABELS)
     with torch.no_grad():
         for parameter in trial.parameters():
             parameter.add_(NOISE * torch.randn_like(parameter))

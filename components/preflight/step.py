@@ -16,6 +16,7 @@ from gradsift.components.preflight.checks import (
     check_secrets,
     make_checks,
 )
+from gradsift.components.preflight.cost.expected import expected_cost
 from gradsift.components.shared.data.suites.task_suite import find_tasks
 from gradsift.components.shared.documents.texts import markdown_text
 from gradsift.components.shared.errors import InputError, StorageError, shown_names
@@ -48,7 +49,8 @@ def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
 
     Args:
         form: the fields of the pipeline's form; what is left out has its default.
-        report: file for the findings, in Markdown, which Kubeflow shows where all is well; they are printed, too.
+        report: file for the findings and the expected cost, in Markdown, which Kubeflow shows where all is well;
+            findings are printed, too.
 
     Returns:
         All settings.
@@ -66,10 +68,11 @@ def preflight(form: Mapping[str, Any], report: Path) -> PipelineSettings:
         if root_finding.fine:  # otherwise there is no place for a record
             stack.enter_context(track_step(PREFLIGHT, root, parameters))
         findings = [root_finding, *examine(parameters)]
-        with atomic_file(report) as path:
-            path.write_text(markdown(findings, warnings), encoding="utf-8")
         print("\n".join(log_lines(findings, warnings)), flush=True)
         problems = [each.words for each in findings if not each.fine and each.check not in warnings]
+        cost = "" if problems else f"\n## Expected cost\n\n{expected_cost(PipelineSettings.of(parameters))}"
+        with atomic_file(report) as path:
+            path.write_text(markdown(findings, warnings) + cost, encoding="utf-8")
         if problems:
             raise SettingsError(problems)
     return PipelineSettings.of(parameters)

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column, Table
 
+from gradsift.components.preflight.cost.hardware import PEAK_TFLOPS, UTILISATION, Hardware
 from gradsift.components.shared.credentials import redact_output
 from gradsift.components.shared.errors import GradsiftError, InputError, RunFailedError, TrainingError
 from gradsift.components.shared.parameters.pipeline_settings import (
@@ -86,6 +88,53 @@ def run(
     options = {"suite": suite, "target": target, "base_model": base_model, "output_uri": output}
     parameters = _all_parameters({"output_uri": DEFAULT_OUTPUT}, options, file, settings)
     run_pipeline({**parameters, "output_uri": _root(parameters["output_uri"])}, console)
+
+
+@app.command()
+def plan(
+    suite: Suite = None,
+    target: Target = None,
+    base_model: BaseModel = None,
+    settings: Settings = None,
+    file: ParameterFile = None,
+    source_count: Annotated[
+        int | None, typer.Option(min=1, help="Number of sources of a suite that is not at hand.")
+    ] = None,
+    train_rows: Annotated[
+        int | None, typer.Option(min=2, help="Train rows of all its tasks together.")
+    ] = None,
+    held_out_rows: Annotated[
+        int, typer.Option(min=1, help="Its target's validation rows, and as many test rows.")
+    ] = 1000,
+    tokens_per_row: Annotated[float | None, typer.Option(min=1, help="Mean tokens of its rows.")] = None,
+    model_parameters: Annotated[
+        float | None, typer.Option(min=1, help="Parameters of a base model that is not at hand, such as 8e9.")
+    ] = None,
+    peak_tflops: Annotated[
+        float, typer.Option(min=1e-6, help="10^12 operations per second of a GPU (or the CPU) at its best.")
+    ] = PEAK_TFLOPS,
+    utilisation: Annotated[
+        float, typer.Option(min=0.001, max=1, help="The share of it that is reached.")
+    ] = UTILISATION,
+) -> None:
+    """Say what a run will cost: rows, tokens, steps, operations, time and pods of each phase."""
+    from gradsift.components.preflight.cost.table import sentences, table
+    from gradsift.pipelines.cli.cost_plan import SuiteNumbers, plan_run
+
+    options = {"suite": suite, "target": target, "base_model": base_model}
+    pipeline = PipelineSettings.of(_all_parameters({}, options, file, settings))
+    numbers = SuiteNumbers.of(source_count, train_rows, held_out_rows, tokens_per_row)
+    cost = plan_run(pipeline, numbers, model_parameters and int(model_parameters))
+    hardware = Hardware(pipeline.resources, peak_tflops, utilisation)
+    titles, *lines = table(cost, hardware)
+    shown = Table(
+        *(Column(title, justify="right" if position else "left") for position, title in enumerate(titles))
+    )
+    for line in lines:
+        shown.add_row(*line)
+    console.print(shown)
+    for sentence in sentences(cost, hardware):
+        console.print(sentence, markup=False, highlight=False)
 
 
 @app.command()

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradsift.components.shared.parameters.model import MAX_AUTO_LENGTH
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PERCENTILE = 99
 MULTIPLE = 8
 """Lengths that accelerators like."""
-MAX_AUTO_LENGTH = 1024
-"""Bound of what is decided here, as the memory of a training grows with it; more is asked for by number."""
 
 
 def measured_max_length(lengths: "NDArray[np.int64]", for_labels: int, most: int | None) -> int:

@@ -13,12 +13,11 @@ from gradsift.components.evaluation.report.charts import MINUS
 from gradsift.components.shared.metrics.held_out_metrics import MIN_ROWS
 from gradsift.components.shared.metrics.lds import RankAgreement
 from gradsift.components.shared.parameters.training import Start
+from gradsift.components.shared.records.choosing_cost import MAX_COST_SHARE, cost_share
 from gradsift.components.shared.records.evaluation_results import LOSS, Evaluation, Interval
 from gradsift.components.shared.records.metric_names import metric_words
 from gradsift.components.shared.records.selection_results import Calibration, Cost, Selection
 
-MAX_COST_SHARE = 1 / 20
-"""What a selection may cost, as a share of training on every subset that was estimated."""
 NAMES = {
     "selected": "Chosen sources",
     "all": "All sources",
@@ -200,7 +199,7 @@ def cost_words(cost: Cost, selection: Selection, seconds: Mapping[str, float]) -
     others = selection.seconds + sum(
         seconds.get(step, 0.0) for step in ("meta_training", "gradient_extraction")
     )
-    share = (cost.seconds + others) / max(cost.seconds_of_all, cost.seconds)
+    share = cost_share(cost.seconds, others, cost.seconds_of_all)
     kept = "within" if share <= MAX_COST_SHARE else "above"
     return (
         f"These {count(cost.runs)} runs took {count(cost.optimizer_steps)} steps on {count(cost.rows)} rows "

@@ -16,9 +16,8 @@ from gradsift.components.shared.gradients.counter_hash import uniforms
 from gradsift.components.shared.gradients.per_example import GradientSketcher
 from gradsift.components.shared.gradients.self_check import check_gradients, check_projection
 from gradsift.components.shared.models.answers import Answers
-from gradsift.components.shared.models.labels import last_answer
 from gradsift.components.shared.models.precision import autocast
-from gradsift.components.shared.models.task_model import Example, TaskModel
+from gradsift.components.shared.models.task_model import Example, TaskModel, token_count
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.process.gpus import others_hold_memory
 
@@ -196,12 +195,6 @@ class GradientExtractor:
             ) from error
         torch.cuda.empty_cache()
         self.tokens = max(tokens // 2, 1)
-
-
-def token_count(example: Example) -> int:
-    """Return the number of tokens that a model computes for an example: what it reads, and what it writes."""
-    answer = example["label"]
-    return len(example["input_ids"]) + (len(last_answer(answer)) if isinstance(answer, list) else 0)
 
 
 def batches_by_tokens(rows: Iterable[int], lengths: list[int], tokens: int) -> deque[list[int]]:

@@ -284,6 +284,13 @@ def _layout(header: StoreHeader, rows: int) -> dict[str, str]:
     return layout
 
 
+def row_bytes(header: StoreHeader) -> int:
+    """Return the bytes of a row's numbers in a shard."""
+    return sum(
+        math.prod(shape) * (2 if _is_half(header, name) else 4) for name, shape in header.shapes(1).items()
+    )
+
+
 def _is_half(header: StoreHeader, name: str) -> bool:
     return header.dtype == "float16" and name not in FLOAT32
 

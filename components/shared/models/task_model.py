@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from gradsift.components.shared.models.answers import Answers
+from gradsift.components.shared.models.labels import last_answer
 from gradsift.components.shared.models.precision import autocast
 from gradsift.components.shared.models.reached_weights import unreached_weights
 from gradsift.components.shared.parameters.training import Precision
@@ -151,6 +152,12 @@ class TaskModel(nn.Module, ABC):
         """Return `loss`, the mean over rows of each row's loss in nats, and the answers' `logits` and `label`."""
         answers = self.answers(batch)
         return {"loss": answers.losses().mean(), "logits": answers.logits, "label": answers.label}
+
+
+def token_count(example: Example) -> int:
+    """Return the number of tokens that a model computes for an example: what it reads, and what it writes."""
+    answer = example["label"]
+    return len(example["input_ids"]) + (len(last_answer(answer)) if isinstance(answer, list) else 0)
 
 
 def by_length(examples: Sequence[Example], batch_size: int) -> Iterable[list[int]]:

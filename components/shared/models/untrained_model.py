@@ -6,14 +6,14 @@ from typing import Any
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import INDEX, PreparedData
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.models.base_model import BaseModel, find_base_model
-from gradsift.components.shared.models.model_kind import kind_of
+from gradsift.components.shared.models.base_model import find_base_model
+from gradsift.components.shared.models.model_kind import ModelKind, kind_of
 from gradsift.components.shared.parameters.model import ModelConfig
 
 
-def answers_untrained(model: ModelConfig, base: BaseModel) -> bool:
+def answers_untrained(model: ModelConfig, kind: ModelKind) -> bool:
     """Return whether the base model of a configuration answers before it is trained, as not every head does."""
-    return kind_of(base.folder, base.name) != "encoder" or model.head == "label_embedding"
+    return kind != "encoder" or model.head == "label_embedding"
 
 
 def produce_untrained_model(step: str, data: StepOutput, model: ModelConfig, root_uri: str) -> StepOutput:
@@ -29,7 +29,7 @@ def produce_untrained_model(step: str, data: StepOutput, model: ModelConfig, roo
         InputError: the head means nothing before it is trained, or the base model cannot be used.
     """
     base = find_base_model(model.base_model)
-    if not answers_untrained(model, base):
+    if not answers_untrained(model, kind_of(base.folder, base.name)):
         raise InputError(
             f"Parameter head is {model.head!r}: expected 'label_embedding' for gradients at the pretrained "
             "weights, as another head means nothing before it is trained."

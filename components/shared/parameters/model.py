@@ -8,7 +8,8 @@ from pydantic import Field
 from gradsift.components.shared.parameters.settings import Settings, form_field
 
 HeadKind = Literal["label_embedding", "linear"]
-MIN_LENGTH = 4
+MIN_LENGTH, MAX_AUTO_LENGTH = 4, 1024
+"""Bounds of a row's tokens, the upper one where data preparation decides: memory grows with them."""
 PromptForm = Literal["auto", "chat", "plain"]
 
 

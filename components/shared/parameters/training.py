@@ -96,6 +96,12 @@ class TrainingSettings(Settings):
         if self.processes:
             yield from self.batch_problems(self.nodes * self.processes)
 
+    def recomputes_activations(self, parameters: int) -> bool:
+        """Return whether a model with that many parameters recomputes its activations in the backward pass."""
+        return self.gradient_checkpointing == "on" or (
+            self.gradient_checkpointing == "auto" and parameters >= LARGE_MODEL
+        )
+
     def batch_problems(self, processes: int) -> Iterator[str]:
         """Yield a sentence where that many processes cannot share a batch evenly."""
         if self.batch_size % processes:
@@ -183,12 +189,6 @@ class TrainingRecipe(TrainingSettings, ScheduleSettings):
     def optimizer_steps(self, rows: int) -> int:
         """Return the number of optimizer steps on `rows` training rows."""
         return self.steps or max(1, math.ceil(rows * self.epochs / self.batch_size))
-
-    def recomputes_activations(self, parameters: int) -> bool:
-        """Return whether a model with that many parameters recomputes its activations in the backward pass."""
-        return self.gradient_checkpointing == "on" or (
-            self.gradient_checkpointing == "auto" and parameters >= LARGE_MODEL
-        )
 
     def rows_at_once(self, processes: int, parts: int) -> int:
         """Return the size of a micro-batch: the most rows that divide a process's rows of a step evenly.

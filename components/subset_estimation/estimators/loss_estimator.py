@@ -7,6 +7,7 @@ import numpy as np
 
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.records.search_plan import SHORTLIST
 from gradsift.components.subset_estimation.estimators.calibration import Line
 from gradsift.components.subset_estimation.estimators.gauss_newton import GaussNewton
 from gradsift.components.subset_estimation.estimators.learning_rates import learning_rates
@@ -33,8 +34,6 @@ from gradsift.components.subset_estimation.statistics.task_statistics import (
 from gradsift.components.subset_estimation.statistics.threads import in_threads, slices
 
 SUBSET_BATCH = 64
-SHORTLIST = 64
-"""Candidates of a step of the search whose losses are simulated row by row."""
 
 
 class Solver(Protocol):

@@ -2,18 +2,16 @@
 
 import numpy as np
 
+from gradsift.components.shared.records.search_plan import synergy_tasks
 from gradsift.components.shared.records.selection_results import Synergy
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
-
-MAX_TASKS = 60
-TASKS_OF_MANY = 30
 
 
 def pair_synergy(ledger: EstimateLedger, scores: FloatArray) -> Synergy | None:
     """Return f({i, j}) - f({i}) - f({j}) + f({}) for all pairs of tasks; None for one task alone.
 
-    Of more than `MAX_TASKS` tasks it takes the `TASKS_OF_MANY` with the highest scores.
+    Of many tasks it takes those with the highest scores (see `synergy_tasks`).
 
     Args:
         ledger: gives the losses.
@@ -22,8 +20,7 @@ def pair_synergy(ledger: EstimateLedger, scores: FloatArray) -> Synergy | None:
     count = len(scores)
     if count < 2:
         return None
-    shown = count if count <= MAX_TASKS else TASKS_OF_MANY
-    tasks = np.sort(np.argsort(-scores, kind="stable")[:shown])
+    tasks = np.sort(np.argsort(-scores, kind="stable")[: synergy_tasks(count)])
     first, second = np.triu_indices(len(tasks), 1)
     single = np.eye(count, dtype=bool)[tasks]
     pairs = single[first] | single[second]

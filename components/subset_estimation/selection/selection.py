@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from gradsift.components.shared.records.search_plan import MAX_SWAPPED_IN
 from gradsift.components.subset_estimation.selection.constraints import Constraints
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
@@ -14,9 +15,6 @@ from gradsift.components.subset_estimation.statistics.task_statistics import Boo
 Action = Literal["start", "add", "drop", "swap"]
 
 FORWARD_STEPWISE = "forward_stepwise"
-
-MAX_SWAPPED_IN = 20
-"""Swaps bring in one of this many tasks, those whose addition has the lowest estimates."""
 
 
 class LossSource(Protocol):

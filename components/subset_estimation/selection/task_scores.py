@@ -2,13 +2,10 @@
 
 import numpy as np
 
+from gradsift.components.shared.records.search_plan import score_subsets
 from gradsift.components.subset_estimation.estimators.uncertainty import Estimates, Losses, variance_of_mean
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
-
-SUBSETS, MIN_SUBSETS = 32, 4
-MAX_ESTIMATES = 4000
-"""Estimates that all scores together may take: of many tasks, each score is the mean over fewer subsets."""
 
 
 def task_scores(ledger: EstimateLedger, subsets: BoolArray) -> Estimates:
@@ -19,9 +16,9 @@ def task_scores(ledger: EstimateLedger, subsets: BoolArray) -> Estimates:
 
     Args:
         ledger: gives the losses.
-        subsets: [m, n], random subsets; the first `SUBSETS` are used, down to `MIN_SUBSETS` for many tasks.
+        subsets: [m, n], random subsets; the first of them are used (see `score_subsets`).
     """
-    subsets = subsets[: min(SUBSETS, max(MIN_SUBSETS, MAX_ESTIMATES // len(ledger.tasks)))]
+    subsets = subsets[: score_subsets(len(ledger.tasks))]
     effects = [_effects(ledger, subset) for subset in subsets]
     mean = Losses(
         rows=np.mean([effect.rows for effect in effects], axis=0),

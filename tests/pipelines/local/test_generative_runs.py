@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from planned_run import assert_as_planned, plan_of
 from safetensors import safe_open
 from tiny_language_models import make_base, write_suite
 
@@ -83,6 +84,9 @@ def test_a_language_model_is_chosen_for_trained_and_judged(
     assert evaluation.samples
     assert "exact match" in report.lower()
     assert "what comes next" in report
+
+    settings = {**SMALL, "suite": str(suite), "target": "next", "base_model": str(base)}
+    assert_as_planned(root, plan_of({**settings, "model_lora_rank": lora_rank}, root))
 
     [weights] = root.glob("fine_tuned_models/*/*.safetensors")
     model = LanguageModel.load(weights.parent)

@@ -13,6 +13,7 @@ from typing import Any
 import mlflow
 import pytest
 from kfp import components, local
+from planned_run import assert_as_planned, plan_of
 from planted_code import code_that_ran, plant_code
 
 from gradsift.components.shared.parameters.pipeline_settings import form_of
@@ -103,6 +104,11 @@ def test_a_run_ends_with_the_choice_the_report_and_the_model(finished: tuple[Pat
     assert len(chosen.confirmation.runs) == 6
     assert evaluation.model_of("selected").subset == chosen.selected  # type: ignore[union-attr]
     assert not list(root.glob("candidate_models/*/model.safetensors"))
+
+
+def test_the_plan_counted_what_the_run_did(finished: tuple[Path, str], tiny_encoder: Path) -> None:
+    root, _ = finished
+    assert_as_planned(root, plan_of({**SMALL, "base_model": str(tiny_encoder)}, root))
 
 
 def test_no_code_of_the_current_folder_runs(finished: tuple[Path, str]) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gradsift.components.shared.artifacts.step_output import digest_of
-from gradsift.components.shared.data.prepared_data import Split
+from gradsift.components.shared.data.prepared_data import PreparedTask, Split, TaskIndex
 from gradsift.components.shared.data.suites.corruption import corrupted_copy
 from gradsift.components.shared.data.suites.cutting import OTHER, SEPARATOR, cut_by_group, data_name
 from gradsift.components.shared.data.suites.suite_folder import SuiteFolder
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
-from gradsift.components.shared.data.suites.suite_manifest import DerivedTask, Manifest
+from gradsift.components.shared.data.suites.suite_manifest import DerivedTask, FolderTask, Manifest
 from gradsift.components.shared.data.suites.task import GenerationRow, Task, digested
 from gradsift.components.shared.errors import InputError, shown_names
 from gradsift.components.shared.parameters.data import DataPreparationConfig
@@ -126,6 +126,40 @@ def read_suite(config: DataPreparationConfig) -> TaskSuite:
     return TaskSuite(source.manifest.suite, source.where, tasks)
 
 
+def listed_tasks(config: DataPreparationConfig, max_length: int) -> TaskIndex | None:
+    """Return the tasks that will be used, as large as a suite's manifest says they are, before any row is left out.
+
+    Args:
+        config: which data.
+        max_length: largest number of tokens that are read of a row.
+
+    Returns:
+        The tasks; None where the manifest does not say how many rows they have.
+
+    Raises:
+        InputError: the suite's manifest is not what was expected, or lacks one of the tasks.
+        StorageError: it cannot be read.
+    """
+    source = _open_source(config.suite)
+    names, cut = _chosen_tasks(source, config), _cut_data(source)
+    if not isinstance(source, SuiteFolder) or any(data_name(name) in cut for name in names):
+        return None
+    tasks = [_listed_task(source.manifest, name, config) for name in names]
+    known = [task for task in tasks if task is not None]
+    return TaskIndex(source.manifest.suite, config.target, max_length, known) if known == tasks else None
+
+
+def read_target(config: DataPreparationConfig, split: Split) -> Task:
+    """Return the target with one of its splits alone.
+
+    Raises:
+        InputError: the suite, the target or a row is not what was expected.
+        StorageError: a file cannot be read.
+    """
+    source = _open_source(config.suite)
+    return source.read(source.manifest.own_tasks()[config.target], [split])
+
+
 def find_tasks(config: DataPreparationConfig) -> FoundTasks:
     """Return which tasks of a suite will be used, by its manifest alone.
 
@@ -221,3 +255,18 @@ def _last_turn_only(task: Task) -> Task:
         for split, rows in task.splits.items()
     }
     return replace(task, splits=splits)
+
+
+def _listed_task(
+    manifest: Manifest[FolderTask], name: str, config: DataPreparationConfig
+) -> PreparedTask | None:
+    entry = next(entry for entry in manifest.tasks if entry.name == name)
+    own = manifest.own_tasks()[entry.derived_from] if isinstance(entry, DerivedTask) else entry
+    needed = SPLITS if name == config.target else ("train",)
+    rows = {split: own.splits[split].rows for split in needed if split in own.splits}
+    if None in rows.values() or len(rows) < len(needed):
+        return None
+    if config.max_rows_per_task:
+        rows["train"] = min(rows["train"], config.max_rows_per_task)
+    kind = "classification" if own.labelled else "generation"
+    return PreparedTask(name=name, kind=kind, labels=list(own.labels.values()), rows=rows)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradsift.components.subset_estimation.explanations import synergy as module
+from gradsift.components.shared.records import search_plan as module
 from gradsift.components.subset_estimation.explanations.synergy import pair_synergy
 
 
@@ -32,8 +32,8 @@ def test_a_twin_makes_up_for_the_other(synthetic: Any) -> None:
 
 
 def test_of_many_tasks_the_best_are_taken(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_TASKS", 4)
-    monkeypatch.setattr(module, "TASKS_OF_MANY", 2)
+    monkeypatch.setattr(module, "MAX_SYNERGY_TASKS", 4)
+    monkeypatch.setattr(module, "SYNERGY_TASKS_OF_MANY", 2)
     found = pair_synergy(synthetic.problem(tasks=5).ledger(), np.array([0.1, 0.3, -0.2, 0.5, 0.0]))
     assert found is not None
     assert found.tasks == ["task1", "task3"]

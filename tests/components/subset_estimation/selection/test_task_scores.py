@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradsift.components.subset_estimation.selection import task_scores as module
+from gradsift.components.shared.records import search_plan as module
 from gradsift.components.subset_estimation.selection.constraints import Constraints
 from gradsift.components.subset_estimation.selection.task_scores import task_scores
 
@@ -57,17 +57,17 @@ def test_the_error_covers_the_choice_of_subsets(synthetic: Any, monkeypatch: pyt
 
 def test_only_the_first_subsets_are_used(synthetic: Any) -> None:
     ledger = synthetic.problem().ledger()
-    subsets = Constraints.none(4).random_subsets(2, module.SUBSETS + 5, np.random.default_rng(0))
+    subsets = Constraints.none(4).random_subsets(2, module.SCORE_SUBSETS + 5, np.random.default_rng(0))
     np.testing.assert_array_equal(
-        task_scores(ledger, subsets).loss, task_scores(ledger, subsets[: module.SUBSETS]).loss
+        task_scores(ledger, subsets).loss, task_scores(ledger, subsets[: module.SCORE_SUBSETS]).loss
     )
 
 
 def test_of_many_tasks_fewer_subsets_are_used(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = synthetic.problem().ledger()
     subsets = Constraints.none(4).random_subsets(2, 20, np.random.default_rng(0))
-    five, four = (task_scores(ledger, subsets[:count]).loss for count in (5, module.MIN_SUBSETS))
-    monkeypatch.setattr(module, "MAX_ESTIMATES", 20)
+    five, four = (task_scores(ledger, subsets[:count]).loss for count in (5, module.MIN_SCORE_SUBSETS))
+    monkeypatch.setattr(module, "MAX_SCORE_ESTIMATES", 20)
     np.testing.assert_array_equal(task_scores(ledger, subsets).loss, five)
-    monkeypatch.setattr(module, "MAX_ESTIMATES", 1)
+    monkeypatch.setattr(module, "MAX_SCORE_ESTIMATES", 1)
     np.testing.assert_array_equal(task_scores(ledger, subsets).loss, four)
