@@ -15,7 +15,7 @@ def plan_of(settings: dict[str, Any], root: Path) -> CostPlan:
 
 
 def assert_as_planned(root: Path, plan: CostPlan) -> None:
-    """Compare trainings, steps and rows, and the size of the store; a random subset may have been trained before."""
+    """Compare runs, steps, rows and the size of the store; a random subset may have been trained before."""
     [meta] = root.glob("meta_training/*/training.json")
     trained = json.loads(meta.read_text())
     assert (plan.meta.steps, plan.meta.rows) == (trained["optimizer_steps"], trained["examples"])

@@ -57,7 +57,7 @@ class CostPlan:
     Attributes:
         meta: meta-training.
         extraction: gradient extraction.
-        before: the runs before the choice, in two rounds; the second ends with the final model.
+        before: the runs before the choice, in two rounds; or one round, and the final model's run after it.
         compared: the runs that the choice is compared by.
         estimation: the gradient store and the estimates.
     """
@@ -110,12 +110,13 @@ def plan_cost(settings: PipelineSettings, data: TaskIndex, lengths: RowLengths, 
     recipe = TrainingRecipe.of(settings.training, settings.fine_tuning)
     excluded = settings.estimation.excluded_tasks
     everything = [task for task in data.auxiliary_tasks if task not in excluded]
-    largest = partial(_largest_subsets, everything, settings.estimation)
+    largest = partial(_largest_subsets, data, settings.estimation)
     first = first_round(data, recipe, settings.calibration, settings.confirmation, excluded, largest)
     [selected] = largest([[], everything], 1) or [everything]
     final = PlannedRun.of(data, selected, recipe)
-    second = [final]
+    last, second = "final model", [final]
     if settings.confirmation.runs:  # the final model is that of a run before the choice
+        last = "second round of runs"
         subsets = largest([run.subset for run in first], settings.confirmation.rounds[1])
         second = runs_of(data, subsets, recipe, seeds=1)
     random = largest([selected, *(run.subset for run in (*first, *second))], 1)
@@ -131,7 +132,7 @@ def plan_cost(settings: PipelineSettings, data: TaskIndex, lengths: RowLengths, 
         extraction=counts.extraction(),
         before=(
             counts.fine_tuning("first round of runs", first),
-            counts.fine_tuning("second round, final model", second, groups=1),
+            counts.fine_tuning(last, second, groups=1),
         ),
         compared=counts.fine_tuning("comparisons", [run for run in compared if run not in (*first, *second)]),
         estimation=estimation_cost(settings, data, size),
@@ -139,11 +140,15 @@ def plan_cost(settings: PipelineSettings, data: TaskIndex, lengths: RowLengths, 
 
 
 def _largest_subsets(
-    sources: Sequence[str], limits: EstimationSettings, trained: Sequence[Sequence[str]], count: int
+    data: TaskIndex, limits: EstimationSettings, trained: Sequence[Sequence[str]], count: int
 ) -> list[list[str]]:
-    """Return as many subsets as the estimates may name, the largest first, that are not trained."""
-    sizes = range(min(len(sources), limits.max_tasks or len(sources)), -1, -1)
-    subsets = (list(subset) for size in sizes for subset in combinations(sources, size))
+    """Return as many subsets as the estimates may name, large ones first, that are not trained."""
+    sources = [task for task in data.tasks if task.name not in {data.target, *limits.excluded_tasks}]
+    sources.sort(key=lambda task: task.rows["train"], reverse=True)
+    names = [task.name for task in sources]
+    sizes = range(min(len(names), limits.max_tasks or len(names)), -1, -1)
+    chosen = (set(subset) for size in sizes for subset in combinations(names, size))
+    subsets = ([task for task in data.auxiliary_tasks if task in subset] for subset in chosen)
     return list(islice((subset for subset in subsets if subset not in trained), count))
 
 

@@ -6,7 +6,7 @@ from gradsift.components.preflight.cost.hardware import Hardware
 from gradsift.components.preflight.cost.plan import CostPlan
 from gradsift.components.shared.records.choosing_cost import MAX_COST_SHARE
 
-PREFIXES = {"E": 1e18, "P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3}
+PREFIXES = {"Z": 1e21, "E": 1e18, "P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3}
 UNITS = {"d": 86400, "h": 3600, "min": 60}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gradsift.components.shared.artifacts.step_output import digest_of
-from gradsift.components.shared.data.prepared_data import PreparedTask, Split, TaskIndex
+from gradsift.components.shared.data.prepared_data import PreparedTask, Split, TaskIndex, TaskKind
 from gradsift.components.shared.data.suites.corruption import corrupted_copy
 from gradsift.components.shared.data.suites.cutting import OTHER, SEPARATOR, cut_by_group, data_name
 from gradsift.components.shared.data.suites.suite_folder import SuiteFolder
@@ -263,10 +263,12 @@ def _listed_task(
     entry = next(entry for entry in manifest.tasks if entry.name == name)
     own = manifest.own_tasks()[entry.derived_from] if isinstance(entry, DerivedTask) else entry
     needed = SPLITS if name == config.target else ("train",)
-    rows = {split: own.splits[split].rows for split in needed if split in own.splits}
-    if None in rows.values() or len(rows) < len(needed):
-        return None
-    if config.max_rows_per_task:
-        rows["train"] = min(rows["train"], config.max_rows_per_task)
-    kind = "classification" if own.labelled else "generation"
+    rows: dict[Split, int] = {}
+    for split in needed:
+        count = own.splits[split].rows if split in own.splits else None
+        if count is None:
+            return None
+        most = config.max_rows_per_task if split == "train" else 0
+        rows[split] = min(count, most or count)
+    kind: TaskKind = "classification" if own.labelled else "generation"
     return PreparedTask(name=name, kind=kind, labels=list(own.labels.values()), rows=rows)
