@@ -12,11 +12,11 @@ from gradsift.components.shared.records.search_plan import SearchPlan, search_pl
 
 @dataclass(frozen=True)
 class CoreTime:
-    """Seconds of one core, as tests/benchmarks/test_estimation_cost_benchmark.py measured them at d = `DIMENSION`.
+    """Seconds of one core at d = `DIMENSION`.
 
     Attributes:
-        each: of one piece of work.
-        per_task: what each task adds.
+        each: of one piece of work, measured on the demo's store.
+        per_task: what each task adds, by tests/benchmarks/test_estimation_cost_benchmark.py.
     """
 
     each: float
@@ -32,9 +32,9 @@ READ_ROW = CoreTime(2.4e-5, 0)
 READ_TASK = CoreTime(0.019, 0)
 SHORTLISTED = CoreTime(1.3e-3, 6.2e-6)
 """A loss by the quadratic form."""
-MEAN = CoreTime(12e-3, 47e-6)
+MEAN = CoreTime(20e-3, 47e-6)
 """A loss row by row."""
-DETAILED = CoreTime(23e-3, 120e-6)
+DETAILED = CoreTime(40e-3, 120e-6)
 """A loss row by row with its standard error."""
 BYTES_PER_NUMBER = 24
 """Memory of a number in a task's matrix while the store is opened, which makes several sums of it."""
