@@ -124,7 +124,7 @@ def plan(
     options = {"suite": suite, "target": target, "base_model": base_model}
     pipeline = PipelineSettings.of(_all_parameters({}, options, file, settings))
     numbers = SuiteNumbers.of(source_count, train_rows, held_out_rows, tokens_per_row)
-    cost = plan_run(pipeline, numbers, model_parameters and int(model_parameters))
+    cost = plan_run(pipeline, numbers, None if model_parameters is None else int(model_parameters))
     hardware = Hardware(pipeline.resources, peak_tflops, utilisation)
     titles, *lines = table(cost, hardware)
     shown = Table(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.preflight.cost.model_size import ModelSize, model_outline, size_of
 from gradsift.components.preflight.cost.plan import CostPlan, plan_cost
-from gradsift.components.preflight.cost.row_lengths import RowLengths
+from gradsift.components.preflight.cost.row_lengths import HELD_OUT, RowLengths
 from gradsift.components.shared.artifacts.step_output import fetch
-from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, TaskIndex
+from gradsift.components.shared.data.prepared_data import PreparedData, PreparedTask, Split, TaskIndex
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.model import MAX_AUTO_LENGTH
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
@@ -57,13 +57,13 @@ class SuiteNumbers:
         """Return the tasks, whose rows are written answers."""
         size, larger = divmod(self.train_rows, self.sources + 1)
         names = [target, *(f"source-{number}" for number in range(1, self.sources + 1))]
-        rows = {"val": self.held_out_rows, "test": self.held_out_rows}
+        held_out: dict[Split, int] = dict.fromkeys(HELD_OUT, self.held_out_rows)
         tasks = [
             PreparedTask(
                 name=name,
                 kind="generation",
                 labels=[],
-                rows={"train": size + (place < larger), **(rows if name == target else {})},
+                rows={"train": size + (place < larger), **(held_out if name == target else {})},
             )
             for place, name in enumerate(names)
         ]

@@ -9,6 +9,7 @@ B).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import device, nn
 from transformers import PreTrainedConfig
@@ -83,7 +84,7 @@ def size_of(outlined: TaskModel, train_embeddings: bool) -> ModelSize:
     """Return the size of a model that has no weights."""
     if not train_embeddings:
         outlined.freeze_embeddings()
-    network = outlined.lm if isinstance(outlined, LanguageModel) else outlined.encoder
+    network: Any = outlined.lm if isinstance(outlined, LanguageModel) else outlined.encoder
     config: PreTrainedConfig = network.config.get_text_config()
     tables = [each for each in network.modules() if isinstance(each, nn.Embedding)]
     aside = {id(each) for module in (*tables, _output_layer(network)) for each in module.parameters()}
@@ -106,6 +107,8 @@ def _kind(outlined: TaskModel) -> ModelKind:
     return "seq2seq" if outlined.settings.encoder_decoder else "causal"
 
 
-def _output_layer(network: nn.Module) -> nn.Module:
-    layer = network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
+def _output_layer(network: Any) -> nn.Module:
+    layer: nn.Module | None = (
+        network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
+    )
     return layer or nn.Identity()

@@ -1,5 +1,7 @@
 """The preflight step: what it finds wrong, all of it at once, and what is only a warning."""
 
+import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 
 from gradsift.components.preflight.step import examine, preflight
+from gradsift.components.shared.data.suites.task_suite import DEMO_FOLDERS
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.pipeline_settings import defaults, form_of
 from gradsift.components.shared.storage.storage import open_storage
@@ -40,6 +43,29 @@ def test_all_in_order_is_a_list_and_leaves_nothing_but_its_record(tmp_path: Path
     assert "demo has the target sst2 and 11 auxiliary tasks" in report
     assert {path.name for path in root.rglob("*") if path.is_file()} == {"preflight.jsonl"}
     assert step_events(str(root), "some-run")["preflight"][-1]["status"] == "finished"
+
+
+def test_the_report_ends_with_the_expected_cost(tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    preflight(form_of({"output_uri": root}), tmp_path / "report.md")
+    report = (tmp_path / "report.md").read_text()
+    assert "\n## Expected cost\n\n| phase | runs | steps | rows |" in report
+    assert "| meta-training | 1 | 185 | 5,920 |" in report
+    settings = {"output_uri": root, "sources": ["mr", "mr_flipped"], "prepare_max_rows_per_task": 32}
+    preflight(form_of(settings), tmp_path / "report.md")
+    assert "| meta-training | 1 | 6 | 192 |" in (tmp_path / "report.md").read_text()
+
+
+def test_the_cost_is_not_known_where_the_suite_does_not_count_its_rows(tmp_path: Path) -> None:
+    suite = tmp_path / "suite"
+    shutil.copytree(DEMO_FOLDERS["demo"], suite)
+    manifest = json.loads((suite / "manifest.json").read_text())
+    for task in manifest["tasks"]:
+        for file in task.get("splits", {}).values():
+            file.pop("rows", None)
+    (suite / "manifest.json").write_text(json.dumps(manifest))
+    preflight(form_of({"output_uri": str(tmp_path / "root"), "suite": str(suite)}), tmp_path / "report.md")
+    assert "The suite does not say how many rows its tasks have" in (tmp_path / "report.md").read_text()
 
 
 def test_tasks_and_numbers_that_the_suite_does_not_have(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_useless_task_scores_nothing_and_harm_is_negative(synthetic: Any) -> N
 
 
 def test_the_error_covers_the_choice_of_subsets(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SUBSETS", 8)
+    monkeypatch.setattr(module, "SCORE_SUBSETS", 8)
     problem = synthetic.problem(tasks=6, seed=3)
     problem.validation.margin[:] = problem.validation.margin[0]
     problem.validation.feature[:] = problem.validation.feature[0]
