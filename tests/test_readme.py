@@ -88,6 +88,7 @@ def test_every_command_is_run_here() -> None:
         "make test",
         "gradsift run --suite",
         "gradsift run --output calibrated-run",
+        "gradsift plan",
         "gradsift fidelity",
         "gradsift report",
         "gradsift parameters",
@@ -122,6 +123,7 @@ def test_own_data_then_report_parameters_and_mlflow(workplace: Path) -> None:
     quick = [f"--set={setting.replace('epochs=0.2', 'epochs=1')}" for setting in QUICK[1:]]
     printed = run(command_with("gradsift run --suite"), workplace, *quick)
     assert "Selected for complaints:" in printed
+    assert "meta-training" in run(command_with("gradsift plan"), workplace)
     run(command_with("gradsift report"), workplace)
     assert "complaints" in (workplace / "complaints.html").read_text()
     assert "model_max_length = 0" in run(".venv/bin/gradsift parameters", workplace)
