@@ -38,8 +38,8 @@ MAX_WIDTHS = {
 """The largest sizes of a narrow network."""
 MAX_GROUPS = 2
 """Heads of keys and values, where they are fewer than those of queries."""
-MAX_WEIGHTS = 3 * 10**7
-"""More of them mean that a configuration has sizes by other names."""
+MAX_BYTES = 12 * 10**7
+"""Weights and constants of a network; more of them mean that a configuration has sizes by other names."""
 NOISE = 0.1
 """Standard deviation of what is added to weights, for some start at 0 and would hide a wrong gradient."""
 SKETCH_WIDTH = 2048
@@ -119,17 +119,16 @@ def _answering_network(
     fault = f"The config.json of the base model {model.base_model!r} describes no model that can be used"
     shallow = tiny_config(config, MAX_LAYERS)
     with library_errors(fault), torch.device("meta"):
-        weights = sum(each.numel() for each in network_of(kind, shallow).parameters())
+        total = _bytes(network_of(kind, shallow))
     narrow = tiny_config(config, MAX_LAYERS | MAX_WIDTHS)
     for small in (narrow, shallow):
-        if small is shallow and weights > MAX_WEIGHTS:
+        if small is shallow and total > MAX_BYTES:
             return None
         try:
             with library_errors(fault):
                 with torch.device("meta"):
-                    count = sum(each.numel() for each in network_of(kind, small).parameters())
-                if count > MAX_WEIGHTS:
-                    continue
+                    if _bytes(network_of(kind, small)) > MAX_BYTES:
+                        continue
                 network = network_of(kind, small)
                 trial = _trial_model(network, model.model_copy(update={"lora_rank": 0}), kind, tokenizer)
                 trial(**trial.collate(trial.examples_of(TEXTS)))
@@ -139,6 +138,10 @@ def _answering_network(
         else:
             return network
     return None
+
+
+def _bytes(network: Any) -> int:
+    return sum(each.nbytes for each in (*network.parameters(), *network.buffers()))
 
 
 def _trial_model(

@@ -226,11 +226,12 @@ def _logged_model(registry: ModelRegistry, root_uri: str) -> tuple[str, str]:
 
     events = step_events(root_uri, run_id())[FINE_TUNING]
     starts = [event for event in events if event["event"] == "start"]
-    found = MlflowRuns(None).find(run_id(), events[0]["time"], FINE_TUNING, len(starts), starts[-1])
+    find = MlflowRuns(None).find
+    found = registry.call(find, run_id(), events[0]["time"], FINE_TUNING, len(starts), starts[-1])
     if found is not None:
-        outputs = registry.client.get_run(found.id).outputs
+        outputs = registry.call(registry.client.get_run, found.id).outputs
         for model in outputs.model_outputs if outputs else []:
-            if registry.client.get_logged_model(model.model_id).status == "READY":
+            if registry.call(registry.client.get_logged_model, model.model_id).status == "READY":
                 return model.model_id, found.id
     raise TrackingError(
         f"MLflow has no model of the run {run_id()} to register: `gradsift mlflow-sync` says what it refused."

@@ -9,11 +9,12 @@ from gradsift.components.shared.credentials import redacted
 class GradsiftError(Exception):
     """Base of every error that is shown to the user as one sentence, without a traceback (exit code 2).
 
-    Credentials are taken out of the message, as it may quote a library or an address.
+    The message may quote a library, an address or a file's name: credentials are taken out of it, and line breaks and
+    other characters that cannot be seen are shown as Python writes them.
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(redacted(message))
+        super().__init__(_visible(redacted(message)))
 
 
 class InputError(GradsiftError):
@@ -84,6 +85,10 @@ def shown(value: Any) -> str:
     """Return `value` as it is shown in an error, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _visible(text: str) -> str:
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def shown_names(names: Iterable[str]) -> str:

@@ -151,7 +151,7 @@ def fidelity(
     save_truth: Annotated[Path | None, typer.Option(help="Truth file to write of the study's runs.")] = None,
     settings: Settings = None,
     file: ParameterFile = None,
-    output: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("gradsift-fidelity"),
+    output: Annotated[str, typer.Option(help="Folder of the study.")] = "gradsift-fidelity",
 ) -> None:
     """Set estimates against true fine-tunings of the same subsets. Killed and called again, it continues."""
     from gradsift.components.fidelity.report import MARKDOWN
@@ -163,17 +163,19 @@ def fidelity(
     study = Study(subsets=subsets, seeds=seeds, start=start)
     if save_truth and (truth or len(study.starts) > 1):
         raise InputError("Option save-truth is given: expected runs from one start, and no option truth.")
+    if is_remote(output):
+        raise InputError(f"The folder of the study is {output!r}: expected a local one.")
     known = read_truth(truth) if truth else None
     options = {"suite": suite, "target": target, "base_model": base_model}
     command = shlex.join(["gradsift", *sys.argv[1:]])
-    folder = output.absolute()
+    folder = Path(output).absolute()
     with lock(folder):
         steps = LiveStudySteps(str(folder), console)
         parameters = _all_parameters({}, options, file, settings)
         truths = run_study(study, parameters, folder, command, steps, known)
     if save_truth:
         write_truth(truths[0], save_truth)
-    console.print("\n" + (output / MARKDOWN).read_text(), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n" + (folder / MARKDOWN).read_text(), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -206,7 +208,7 @@ def compile_to(
     from gradsift.components.shared.storage.local import atomic_file
     from gradsift.pipelines.kubeflow.objects import compile_pipeline
 
-    if not re.match(r"\d+\.\d+", release):
+    if not re.match(r"[0-9]+\.[0-9]+", release):
         raise InputError(f"The release in --for is {release!r}: expected one such as 2.15.")
     compiled = compile_pipeline(release)
     with atomic_file(to) as path:

@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from gradsift.components.shared.credentials import LOGIN, with_white_space
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.storage.bounded_reading import read_local_file
 from gradsift.pipelines.kubeflow.kfp_compat import QuietClient, hidden_failure
 
 TOKEN = "GRADSIFT_KFP_TOKEN"
@@ -38,6 +39,7 @@ MAX_DELAY = 20.0
 REQUEST_TIMEOUT = (10, 60)
 """Seconds to connect, and to wait for an answer."""
 PAGE_SIZE = 100
+MAX_TOKEN_BYTES = 2**20
 PASSING = {429, 500, 502, 503, 504}
 
 
@@ -150,12 +152,13 @@ def open_kubeflow(host: str | None, namespace: str | None) -> Kubeflow:
             users.
 
     Raises:
-        InputError: the address has no scheme or holds a password, the token has white space around it, the API
+        InputError: the address has no scheme or holds a password, the token is none by its characters, the API
             cannot be reached, refused the token, or needs a namespace.
     """
     _check_address(host or os.environ.get(KF_PIPELINES_ENDPOINT_ENV))
     if TOKEN in with_white_space():
         raise InputError(f"{TOKEN} begins or ends with white space: expected the token alone.")
+    _check_token(os.environ.get(TOKEN, ""), TOKEN)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         client = QuietClient(
@@ -203,10 +206,17 @@ def _mounted_token() -> ServiceAccountTokenVolumeCredentials | None:
     """Return what reads the token from its file before each request, as it is renewed there."""
     path = Path(os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH)
     if path.is_file():
+        content = read_local_file(path, MAX_TOKEN_BYTES)
+        _check_token(content.decode(errors="replace").strip(), f"The file {path}")
         return ServiceAccountTokenVolumeCredentials(str(path))
     if KF_PIPELINES_SA_TOKEN_ENV in os.environ:
         raise InputError(f"{KF_PIPELINES_SA_TOKEN_ENV} is {str(path)!r}: expected a file that holds a token.")
     return None
+
+
+def _check_token(token: str, where: str) -> None:
+    if not token.isascii() or not token.isprintable():
+        raise InputError(f"{where} holds characters that no token has: expected one line of ASCII.")
 
 
 def _namespace_of_the_pod() -> str:

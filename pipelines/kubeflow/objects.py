@@ -97,7 +97,7 @@ def compile_pipeline(release: str = "2.17") -> CompiledPipeline:
 
 
 def _takes_choices(release: str) -> bool:
-    numbers = re.match(r"v?(\d+)\.(\d+)", release)
+    numbers = re.match(r"v?([0-9]{1,9})\.([0-9]{1,9})", release)
     return numbers is not None and (int(numbers[1]), int(numbers[2])) >= CHOICES_RELEASE
 
 

@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.process.lifeline import hold_lifeline, lifeline
 from gradsift.components.shared.process.protection import SAFE_PATH, protect_process
-from gradsift.components.shared.storage.local import atomic_file, local_error
+from gradsift.components.shared.storage.local import atomic_file, open_to_append
 
 REQUEST = "request.json"
 
@@ -37,7 +37,7 @@ def start(folder: Path, run_id: str, parameters: dict[str, Any], log: Path) -> "
         **SAFE_PATH,
     }
     command = [sys.executable, "-P", "-m", "gradsift.pipelines.local.local_runner", str(folder)]
-    with _opened(log, "ab") as output:
+    with open_to_append(log) as output:
         return subprocess.Popen(
             command, stdout=output, stderr=output, env=environment, start_new_session=True
         )
@@ -50,21 +50,13 @@ def lock(folder: Path) -> BinaryIO:
         InputError: another run works in it.
         StorageError: it is no folder that can be written to.
     """
-    file = _opened(folder / "lock", "wb")
+    file = open_to_append(folder / "lock")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
         raise InputError(f"Another run works in {folder}: wait for it, or give another --output.") from error
     return file
-
-
-def _opened(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open(mode)
-    except OSError as error:
-        raise local_error("write", path, error) from error
 
 
 def main(folder: Path) -> None:

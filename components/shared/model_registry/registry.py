@@ -1,9 +1,9 @@
 """A registered model in MLflow: its versions, found by their tags, and who holds its aliases."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.tracking.mlflow_connection import (
@@ -13,6 +13,7 @@ from gradsift.components.shared.tracking.mlflow_connection import (
     environment,
     mlflow_errors,
     tracking_uri,
+    within_limit,
 )
 from gradsift.components.shared.training.job import RESULT
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 MODEL_DIGEST = "gradsift.model_digest"
+T = TypeVar("T")
 
 
 @contextmanager
@@ -42,28 +44,40 @@ def open_registry(root_uri: str, name: str) -> Iterator["ModelRegistry"]:
         with environment({"MLFLOW_TRACKING_URI": uri, **QUIET, **LATER}):
             from mlflow import MlflowClient
 
-            yield ModelRegistry(MlflowClient(), name)
+            yield ModelRegistry(uri, within_limit(uri, MlflowClient), name)
 
 
 class ModelRegistry:
-    """One registered model."""
+    """One registered model.
 
-    def __init__(self, client: "MlflowClient", name: str) -> None:
+    Attributes:
+        uri: the server's address.
+        client: the client of its requests, which are sent through `call`.
+        name: the model's name.
+    """
+
+    def __init__(self, uri: str, client: "MlflowClient", name: str) -> None:
+        self.uri = uri
         self.client = client
         self.name = name
+
+    def call(self, request: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Return what a request returns; a database that does not answer is given up, see `within_limit`."""
+        return within_limit(self.uri, lambda: request(*arguments, **options))
 
     def holders(self) -> "dict[str, ModelVersion]":
         """Return the version behind each alias; nothing where the model is not registered yet."""
         from mlflow.exceptions import MlflowException
 
         try:
-            aliases = self.client.get_registered_model(self.name).aliases
+            aliases = self.call(self.client.get_registered_model, self.name).aliases
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return {}
             raise
         return {
-            alias: self.client.get_model_version(self.name, str(number)) for alias, number in aliases.items()
+            alias: self.call(self.client.get_model_version, self.name, str(number))
+            for alias, number in aliases.items()
         }
 
     def ensure_version(
@@ -78,12 +92,13 @@ class ModelRegistry:
             tags: further tags of a new version.
         """
         self._ensure_model()
-        found = self.client.search_model_versions(
-            f"name = '{self.name}' and tags.`{MODEL_DIGEST}` = '{digest}'"
+        found = self.call(
+            self.client.search_model_versions, f"name = '{self.name}' and tags.`{MODEL_DIGEST}` = '{digest}'"
         )
         if found:
             return found[0]
-        return self.client.create_model_version(
+        return self.call(
+            self.client.create_model_version,
             self.name,
             source=f"models:/{model_id}",
             run_id=mlflow_run,
@@ -93,12 +108,12 @@ class ModelRegistry:
 
     def set_alias(self, alias: str, version: "ModelVersion") -> None:
         """Give the alias to this version."""
-        self.client.set_registered_model_alias(self.name, alias, str(version.version))
+        self.call(self.client.set_registered_model_alias, self.name, alias, str(version.version))
 
     def set_tags(self, version: "ModelVersion", tags: Mapping[str, str]) -> None:
         """Set tags of a version, one after the other."""
         for name, value in tags.items():
-            self.client.set_model_version_tag(self.name, str(version.version), name, value)
+            self.call(self.client.set_model_version_tag, self.name, str(version.version), name, value)
 
     def download(self, version: "ModelVersion", folder: Path) -> Path:
         """Download a version's files and return the folder of the model as it was trained.
@@ -122,7 +137,7 @@ class ModelRegistry:
         from mlflow.exceptions import MlflowException
 
         try:
-            self.client.create_registered_model(self.name)
+            self.call(self.client.create_registered_model, self.name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -13,13 +13,25 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 MAX_CONFIG_BYTES = 2**20
+MAX_LAYERS = 10_000
 MAX_SIZES = {
-    "num_hidden_layers": 10_000,
+    "num_hidden_layers": MAX_LAYERS,
     "num_attention_heads": 100_000,
     "hidden_size": 10_000_000,
     "vocab_size": 100_000_000,
 }
 """Bounds of a configuration's numbers, each from 1 on; with larger ones, a library hangs."""
+MAX_LISTED = {
+    **dict.fromkeys(
+        ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers"), MAX_LAYERS
+    ),
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), MAX_LAYERS),
+    "num_labels": 100_000,
+}
+"""Bounds of the numbers that transformers makes lists of, by what they are called in the file."""
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""Fields that count the experts of a mixture."""
+OPTIONAL_NUMBERS = ("max_position_embeddings", "pad_token_id", *EXPERTS)
 
 
 def open_config(folder: Path, name: str) -> "PreTrainedConfig":
@@ -29,14 +41,23 @@ def open_config(folder: Path, name: str) -> "PreTrainedConfig":
         InputError: it is no JSON object, transformers does not take it, it needs code of its own, describes
             quantised weights, or a number in it is impossible.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PreTrainedConfig
 
     what = f"The {CONFIG} of the base model {name!r}"
     document = load_json_object(read_local_file(folder / CONFIG, MAX_CONFIG_BYTES), what)
+    for part in (document, *(each for each in document.values() if isinstance(each, dict))):
+        for field in MAX_LISTED.keys() & part.keys():
+            if isinstance(part[field], int) and part[field] > MAX_LISTED[field]:
+                raise InputError(
+                    f"{what}, field {field!r} is {shown(part[field])}: expected at most {MAX_LISTED[field]:,}."
+                )
     with library_errors(f"{what} cannot be used"):
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         text = config.get_text_config()
         sizes = {field: getattr(text, field, 1) for field in MAX_SIZES}
+        numbers = {field: getattr(text, field, None) for field in OPTIONAL_NUMBERS}
+    if not isinstance(text, PreTrainedConfig) or not hasattr(text, "vocab_size"):
+        raise InputError(f"{what} describes no model of texts: expected one with a vocab_size.")
     if document.get("quantization_config") is not None:
         raise InputError(
             f"{what} describes quantised weights, which cannot be trained: expected float weights."
@@ -52,6 +73,9 @@ def open_config(folder: Path, name: str) -> "PreTrainedConfig":
     for field, size in sizes.items():
         if type(size) is not int or not 1 <= size <= MAX_SIZES[field]:
             raise InputError(f"{what}, field {field!r} is {shown(size)}: expected 1 to {MAX_SIZES[field]:,}.")
+    for field, number in numbers.items():
+        if type(number) not in (int, type(None)):
+            raise InputError(f"{what}, field {field!r} is {shown(number)}: expected a whole number.")
     return config
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.models.model_files import open_config
+from gradsift.components.shared.models.model_files import EXPERTS, open_config
 from gradsift.components.shared.parameters.model import ModelConfig
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ AFTER_PADDING = {
 
 They are taken as encoders alone: a decoder would have to be given such positions, and transformers gives others.
 """
-
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
-"""Fields that count the experts of a mixture."""
 
 
 def kind_of(folder: Path, name: str) -> ModelKind:

@@ -1,9 +1,13 @@
 """Addresses of files: a local path or `s3://bucket/prefix`, and keys below it."""
 
-from urllib.parse import urlsplit
+import re
+from urllib.parse import SplitResult, urlsplit
 
 from gradsift.components.shared.documents.texts import is_valid_unicode
 from gradsift.components.shared.errors import InputError
+
+BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+"""Names of buckets that S3's clients take."""
 
 
 def join_uri(uri: str, *parts: str) -> str:
@@ -28,6 +32,20 @@ def checked_key(key: str) -> str:
     return key
 
 
+def split_address(address: str, expected: str) -> SplitResult:
+    """Return the parts of an address that has a scheme.
+
+    Raises:
+        InputError: it has a bracket without the other one, or a port that is no number.
+    """
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        raise InputError(f"The address {address!r} cannot be read: expected {expected}.") from None
+    return parts
+
+
 def split_uri(uri: str) -> tuple[str, str, str]:
     """Return scheme, bucket and prefix of an `s3://` address, or two empty texts and a local path.
 
@@ -42,14 +60,14 @@ def split_uri(uri: str) -> tuple[str, str, str]:
         if not uri:
             raise InputError("An empty address was given: expected a local path or an s3:// address.")
         return "", "", uri
-    parts = urlsplit(uri)
+    parts = split_address(uri, "a local path or s3://bucket/prefix")
     if "@" in parts.netloc:
         raise InputError(
             f"The address {uri} holds a user name or password: expected s3://bucket/prefix, as credentials come "
             "from the environment alone."
         )
     prefix = parts.path.strip("/")
-    if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
+    if parts.scheme != "s3" or not BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
         raise InputError(
             f"The address {uri!r} is not supported: expected a local path or s3://bucket/prefix, "
             "without '?' and '#'."

@@ -1,21 +1,20 @@
 """Reads files that others wrote: regular files only, inside their root, and no larger than allowed."""
 
 import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.storage.addresses import checked_key, join_uri
-from gradsift.components.shared.storage.local import LocalStorage, local_error
+from gradsift.components.shared.storage.local import LocalStorage, opened
 from gradsift.components.shared.storage.storage import Storage
 
 
 @contextmanager
-def opened_file(storage: Storage, key: str, max_bytes: int) -> Iterator[BufferedReader]:
+def opened_file(storage: Storage, key: str, max_bytes: int) -> Iterator[BinaryIO]:
     """Open one file of a storage for reading; one in an object store is downloaded to the local disk first.
 
     Args:
@@ -24,8 +23,8 @@ def opened_file(storage: Storage, key: str, max_bytes: int) -> Iterator[Buffered
         max_bytes: largest number of bytes that it may have.
 
     Raises:
-        InputError: it is larger, no regular file, or a link that leads out of the storage's folder.
-        StorageError: it cannot be read.
+        InputError: it is larger, or a link that leads out of the storage's folder.
+        StorageError: it cannot be read, or is no regular file.
     """
     where = join_uri(storage.uri, key)
     if isinstance(storage, LocalStorage):
@@ -52,26 +51,21 @@ def read_local_file(path: Path, max_bytes: int) -> bytes:
     """Return the content of a local file, which may be a link.
 
     Raises:
-        InputError: it is larger than `max_bytes`, or no regular file.
-        StorageError: it cannot be read.
+        InputError: it is larger than `max_bytes`.
+        StorageError: it cannot be read, or is no regular file.
     """
     with _opened(path, str(path), max_bytes) as file:
         return file.read()
 
 
 @contextmanager
-def _opened(path: Path, where: str, max_bytes: int) -> Iterator[BufferedReader]:
+def _opened(path: Path, where: str, max_bytes: int) -> Iterator[BinaryIO]:
     try:
-        # A FIFO without a writer is opened at once, to be refused, instead of being waited for.
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+        file = opened(path)
     except ValueError:
         raise InputError(f"{where!r} cannot be the name of a file, expected valid Unicode.") from None
-    except OSError as error:
-        raise local_error("read", path, error) from None
     with file:
-        state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode):
-            raise InputError(f"{where} is not a regular file, expected one.")
-        if state.st_size > max_bytes:
-            raise InputError(f"{where} has {state.st_size:,} bytes, expected at most {max_bytes:,}.")
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise InputError(f"{where} has {size:,} bytes, expected at most {max_bytes:,}.")
         yield file

@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,11 +34,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _file_beside(path: Path) -> Iterator[Path]:
+    if not path.name:
+        raise StorageError(f"Cannot write {path}: is a directory.")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise StorageError(f"Cannot write {path}: it is no regular file.")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder_of(path)
         temporary.touch(exist_ok=False)  # unlike those of `tempfile`, with the rights that the umask gives
     except OSError as error:
         raise local_error("write", path, error) from error
@@ -47,6 +50,28 @@ def _file_beside(path: Path) -> Iterator[Path]:
         raise local_error("write", path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Return a file, open to write at its end and without a buffer; it is made, with its folders, if needed.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        _make_folder_of(path)
+        # A FIFO that nobody reads is refused, instead of being waited for.
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise local_error("write", path, error) from error
+    return os.fdopen(descriptor, "ab", buffering=0)
+
+
+def _make_folder_of(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except RecursionError:
+        raise StorageError(f"Cannot write {path}: it lies in too many folders.") from None
 
 
 def _sync(path: Path) -> None:
@@ -67,7 +92,8 @@ class LocalStorage:
 
     def read(self, key: str) -> bytes:  # noqa: D102 (documented in Storage)
         try:
-            return self._path(key).read_bytes()
+            with opened(self._path(key)) as file:
+                return file.read()
         except OSError as error:
             raise local_error("read", self._path(key), error) from error
 
@@ -100,13 +126,18 @@ class LocalStorage:
             raise local_error("read", self._path(key), error) from error
 
     def keys(self, prefix: str = "") -> list[str]:  # noqa: D102
-        names = (
-            (Path(folder) / name).relative_to(self.root).as_posix()
-            for folder, _, names in os.walk(self.root, onerror=_refuse_unreadable)
-            for name in names
-            if not name.endswith(PARTIAL)
-        )
-        return sorted(name for name in names if name.startswith(prefix))
+        found = []
+        for folder, folders, files in os.walk(self.root, onerror=_refuse_unreadable):
+            place = Path(folder).relative_to(self.root)
+            below = [f"{(place / name).as_posix()}/" for name in folders]
+            folders[:] = [
+                name
+                for name, key in zip(folders, below, strict=True)
+                if key.startswith(prefix) or prefix.startswith(key)
+            ]
+            keys = ((place / name).as_posix() for name in files if not name.endswith(PARTIAL))
+            found += [key for key in keys if key.startswith(prefix)]
+        return sorted(found)
 
     def upload(self, path: Path, key: str) -> None:  # noqa: D102
         _copy(path, self._path(key))
@@ -124,11 +155,20 @@ def _copy(source: Path, path: Path) -> None:
 
 
 def opened(path: Path) -> BinaryIO:
-    """Return a local file, open for reading; raises StorageError where it cannot be read."""
+    """Return a local file, open for reading.
+
+    Raises:
+        StorageError: it cannot be read, or is no regular file.
+    """
     try:
-        return path.open("rb")
+        # A FIFO without a writer is opened at once, to be refused, instead of being waited for.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
     except OSError as error:
         raise local_error("read", path, error) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise StorageError(f"Cannot read {path}: it is no regular file.")
+    return file
 
 
 def _refuse_unreadable(error: OSError) -> None:

@@ -65,6 +65,10 @@ def _api_description() -> Any:
     return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
+UNREADABLE = (FileNotFoundError, IsADirectoryError, PermissionError, UnicodeDecodeError)
+"""What botocore raises where a file that AWS's variables name, such as one of credentials, cannot be read."""
+
+
 class S3Storage:
     """A prefix of an S3 bucket, reached through boto3's default credentials, region and endpoint.
 
@@ -272,6 +276,8 @@ class S3Storage:
             raise kind(f"Cannot {action} {where}: {what}.") from error
         except NoCredentialsError as error:
             raise StorageError(f"Cannot {action} {where}: {error}.") from error
+        except UNREADABLE as error:
+            raise StorageError(f"Cannot {action} {where}: the AWS settings cannot be read ({error}).") from error
         except (BotoCoreError, Boto3Error) as error:
             reason = " ".join(str(error).split())
             kind = StorageOutageError if _is_of_the_network(error) else StorageError

@@ -22,9 +22,9 @@ from typing import Any, TypeGuard
 
 from gradsift.components.shared.artifacts.step_output import work_folder
 from gradsift.components.shared.credentials import redacted_json
-from gradsift.components.shared.errors import InputError, StorageError
+from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.storage.addresses import is_remote, join_uri
-from gradsift.components.shared.storage.local import LocalStorage
+from gradsift.components.shared.storage.local import LocalStorage, local_error, open_to_append
 from gradsift.components.shared.storage.storage import open_storage
 
 FOLDER = "tracking"
@@ -57,11 +57,11 @@ def append_event(path: Path, event: str, **fields: Any) -> None:
         StorageError: the log cannot be written.
     """
     line = json.dumps(redacted_json({"time": time.time(), "event": event, **fields}))
-    try:
-        with path.open("ab", buffering=0) as file:
+    with open_to_append(path) as file:
+        try:
             file.write(line.encode() + b"\n")
-    except OSError as error:
-        raise _not_writable(path, error) from error
+        except OSError as error:
+            raise local_error("write", path, error) from error
 
 
 def _is_event(found: Any) -> TypeGuard[dict[str, Any]]:
@@ -99,11 +99,7 @@ class EventLog:
             self._path = self._storage.root / self._key
         else:
             self._path = work_folder(root_uri, FOLDER) / self._key
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._continue()
-        except OSError as error:
-            raise _not_writable(self._path, error) from error
+        self._continue()
 
     def append(self, event: str, **fields: Any) -> None:
         """Append one event."""
@@ -124,13 +120,9 @@ class EventLog:
         """Get the log of an earlier try, and close a line that was cut short when that was killed."""
         if not self._path.exists() and is_remote(self.root_uri) and self._storage.exists(self._key):
             self._storage.download(self._key, self._path)
-        if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
-            with self._path.open("ab") as file:
+        with open_to_append(self._path) as file:
+            if file.tell() and not self._path.read_bytes().endswith(b"\n"):
                 file.write(b"\n")
-
-
-def _not_writable(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"Cannot write {path}: {(error.strerror or str(error)).lower()}.")
 
 
 def _file_name(name: str, what: str) -> str:

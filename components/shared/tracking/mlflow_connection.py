@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import SplitResult, quote
 
 from gradsift.components.shared.credentials import redacted
 from gradsift.components.shared.errors import GradsiftError, TrackingError, TrackingOutageError
-from gradsift.components.shared.storage.addresses import is_remote
+from gradsift.components.shared.storage.addresses import is_remote, split_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,7 +30,12 @@ FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RE
 DATABASE_SECONDS = 4
 ANSWER_SECONDS = 30.0
 """A database that lets us in has this long to answer: its drivers would wait for ever."""
+SQLITE = "sqlite"
+CONNECT_TIMEOUTS = {SQLITE: "timeout", "mssql": "timeout"}
+"""What drivers call the seconds to connect, where it is not `connect_timeout`."""
 LATER = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+
+T = TypeVar("T")
 
 
 def tracking_uri(root_uri: str) -> str | None:
@@ -63,15 +68,8 @@ def contact(uri: str) -> None:
         TrackingError: the experiment is deleted, so that no run can be recorded in it.
         TrackingOutageError: a database lets us in and answers nothing then.
     """
-    from mlflow import MlflowClient
-    from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
-
-    kind = urlsplit(uri).scheme.partition("+")[0]
     with environment({**QUIET, **FIRST_CONTACT}):
-        if kind in DATABASE_ENGINES and kind != SQLITE:
-            experiment = _within_limit(lambda: _ask_database(uri, kind))
-        else:
-            experiment = find_experiment(MlflowClient(uri))
+        experiment = within_limit(uri, lambda: _ask(uri))
     if experiment is not None and experiment.lifecycle_stage == "deleted":
         raise TrackingError(
             f"The MLflow experiment {experiment.name!r} is deleted: restore it, or name another one in "
@@ -79,35 +77,59 @@ def contact(uri: str) -> None:
         )
 
 
-def _ask_database(uri: str, kind: str) -> "Experiment | None":
-    """Return the experiment; the database is asked first, as MLflow itself tries to reach one for two minutes."""
+def _ask(uri: str) -> "Experiment | None":
+    """Return the experiment; a database is asked first, as MLflow itself tries to reach one for two minutes."""
     import sqlalchemy
     from mlflow import MlflowClient
 
-    limit = {"timeout" if kind == "mssql" else "connect_timeout": DATABASE_SECONDS}
-    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args=limit)
-    engine.connect().close()
+    if kind := _database_of(uri):
+        address = sqlalchemy.make_url(uri)
+        if kind == SQLITE and address.database:
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
+        limit = {CONNECT_TIMEOUTS.get(kind, "connect_timeout"): DATABASE_SECONDS}
+        engine = sqlalchemy.create_engine(address, poolclass=sqlalchemy.NullPool, connect_args=limit)
+        engine.connect().close()
     return find_experiment(MlflowClient(uri))
 
 
-def _within_limit(ask: Callable[[], "Experiment | None"]) -> "Experiment | None":
-    """Return what `ask` does, and leave it behind where it takes longer than `ANSWER_SECONDS`."""
-    answer: Future[Experiment | None] = Future()
+def _database_of(uri: str) -> str:
+    """Return which database an address is of, such as "postgresql"; an empty text for a server of MLflow."""
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+
+    kind = _parts(uri).scheme.partition("+")[0]
+    return kind if kind in DATABASE_ENGINES else ""
+
+
+def within_limit(uri: str, request: Callable[[], T], seconds: float | None = None) -> T:
+    """Return what a request to MLflow returns; one to a database server is left behind where it takes too long.
+
+    Args:
+        uri: the address of MLflow. Requests by HTTP have a limit of their own, and a file answers at once.
+        request: is made in another thread if it has a limit.
+        seconds: how long it may take; None: `ANSWER_SECONDS`.
+
+    Raises:
+        TrackingOutageError: it took longer.
+    """
+    if _database_of(uri) in ("", SQLITE):
+        return request()
+    answer: Future[T] = Future()
 
     def run() -> None:
         try:
-            answer.set_result(ask())
+            answer.set_result(request())
         except Exception as error:
             answer.set_exception(error)
 
+    limit = ANSWER_SECONDS if seconds is None else seconds
     threading.Thread(target=run, daemon=True).start()
     try:
-        return answer.result(ANSWER_SECONDS)
+        return answer.result(limit)
     except TimeoutError as error:
         if answer.done():
             raise
         raise TrackingOutageError(
-            f"The MLflow database lets us in and has not answered for {ANSWER_SECONDS:.0f} seconds."
+            f"The MLflow database lets us in and has not answered for {limit:.0f} seconds."
         ) from error
 
 
@@ -140,11 +162,15 @@ def mlflow_errors(uri: str, failure: str) -> Iterator[None]:
     except GradsiftError:
         raise
     except Exception as error:
-        address = urlsplit(uri)
+        address = _parts(uri)
         shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
         reason = redacted(" ".join(_reason(error).split()))
         kind = TrackingOutageError if _is_outage(error) else TrackingError
         raise kind(f"MLflow at {shown} {failure}: {reason[:300].rstrip('.')}.") from error
+
+
+def _parts(uri: str) -> SplitResult:
+    return split_address(uri, "that of an MLflow server or database in MLFLOW_TRACKING_URI")
 
 
 def _is_outage(error: Exception) -> bool:

@@ -17,7 +17,6 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
@@ -168,7 +167,7 @@ class StepRun:
                 Dataset(
                     name=event["name"][:DATASET_NAME_LENGTH],
                     digest=event["digest"][:DIGEST_LENGTH],
-                    source_type=urlsplit(event["uri"]).scheme or "local",
+                    source_type="s3" if event["uri"].startswith("s3://") else "local",
                     source=json.dumps({"uri": event["uri"]}),
                     profile=json.dumps({"num_rows": event["rows"], "digest": event["digest"]}),
                 ),

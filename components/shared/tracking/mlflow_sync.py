@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from gradsift.components.shared.documents.json_document import load_json_object
 from gradsift.components.shared.errors import GradsiftError, TrackingError, TrackingOutageError
 from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.addresses import join_uri
-from gradsift.components.shared.storage.local import LocalStorage
+from gradsift.components.shared.storage.local import LocalStorage, open_to_append
 from gradsift.components.shared.storage.storage import Storage, open_storage
 from gradsift.components.shared.tracking.event_log import FOLDER, PIPELINE, read_events
 from gradsift.components.shared.tracking.mlflow_connection import (
@@ -36,9 +37,14 @@ from gradsift.components.shared.tracking.mlflow_connection import (
     environment,
     mlflow_errors,
     tracking_uri,
+    within_limit,
 )
 
 LOCK_SECONDS = 10.0
+EVENTS_SECONDS = 600.0
+"""A database has this long to take events of one kind."""
+WITH_FILES = ("artifact", "model")
+"""Events that files are sent with, however long that takes."""
 READERS = 8
 logger = logging.getLogger(__name__)
 
@@ -168,13 +174,15 @@ def _send(
     contact(uri)
     began = _beginnings(logs)
     with environment(LATER):
-        mlflow_runs = MlflowRuns(artifact_location)
+        mlflow_runs = within_limit(uri, partial(MlflowRuns, artifact_location))
         for log in logs:
             for kind, attempt, events, end in log.unsent(server):
                 start = log.beginning(attempt)
-                target = mlflow_runs.find(log.run, began[log.run], log.step, attempt, start)
+                find = partial(mlflow_runs.find, log.run, began[log.run], log.step, attempt, start)
+                target = within_limit(uri, find)
                 if target is not None:
-                    target.send(kind, events)
+                    send = partial(target.send, kind, events)
+                    send() if kind in WITH_FILES else within_limit(uri, send, EVENTS_SECONDS)
                 log.sent[server] = end
                 storage.write(_state_key(log.run, log.step), json.dumps(log.sent).encode())
 
@@ -192,7 +200,7 @@ def _one_at_a_time(storage: Storage) -> Iterator[None]:
     if not isinstance(storage, LocalStorage) or not storage.root.is_dir():
         yield
         return
-    with (storage.root / ".lock").open("w") as file:
+    with open_to_append(storage.root / ".lock") as file:
         _lock(file.fileno(), storage.uri)
         yield
 

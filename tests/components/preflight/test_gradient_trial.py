@@ -129,7 +129,7 @@ def test_a_large_model_is_tried_small(tokenizer: Any) -> None:
 def test_what_cannot_be_made_tiny_is_said_to_be_untried(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gradient_trial, "MAX_WEIGHTS", 100)
+    monkeypatch.setattr(gradient_trial, "MAX_BYTES", 400)
     assert trial("encoder", "bert", tokenizer, {}).startswith("gradients of this type were not tried")
 
 

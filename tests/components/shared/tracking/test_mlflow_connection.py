@@ -1,19 +1,22 @@
 """The first contact with MLflow: what cannot take a run is found soon, and costs a step no more than a warning."""
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from doubles.hanging_database import hanging_postgresql
 from mlflow import MlflowClient
 
 from gradsift.components.preflight.checks import check_mlflow
 from gradsift.components.preflight.step import preflight
-from gradsift.components.shared.errors import TrackingError, TrackingOutageError
+from gradsift.components.shared.errors import GradsiftError, TrackingError, TrackingOutageError
+from gradsift.components.shared.model_registry import registry
 from gradsift.components.shared.parameters.pipeline_settings import form_of
-from gradsift.components.shared.tracking import mlflow_connection
+from gradsift.components.shared.tracking import mlflow_connection, mlflow_sync
+from gradsift.components.shared.tracking.event_log import EventLog
 from gradsift.components.shared.tracking.mlflow_connection import experiment_name
 
 
@@ -35,32 +38,58 @@ def test_a_database_that_answers_nothing_is_given_up_soon(silent_database: None)
 
 
 @pytest.fixture
-def hanging_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A PostgreSQL server that lets its client in, is ready for a query, and answers none."""
-
-    def let_in() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            while request := connection.recv(4096):
-                if request[4:8] == bytes([0, 3, 0, 0]):  # the start of protocol 3.0
-                    connection.sendall(b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I")
-                elif len(request) == 8:  # asks for encryption
-                    connection.sendall(b"N")
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"postgresql+psycopg://ada:s3cret@127.0.0.1:{listener.getsockname()[1]}/mlflow"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        threading.Thread(target=let_in, daemon=True).start()
-        yield
-
-
-def test_a_database_that_lets_in_and_hangs_is_given_up(
-    hanging_database: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def hanging_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A database that hangs once it has let its client in, which MLflow has a second to find out."""
     monkeypatch.setattr(mlflow_connection, "ANSWER_SECONDS", 1.0)
+    with hanging_postgresql() as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        yield address
+
+
+def test_a_database_that_lets_in_and_hangs_is_given_up(hanging_database: str) -> None:
     began = time.monotonic()
     with pytest.raises(TrackingOutageError, match="lets us in and has not answered for 1 seconds"):
         check_mlflow()
+    assert time.monotonic() - began < 20
+
+
+def test_and_so_is_one_that_hangs_after_the_first_contact(
+    hanging_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_sync, "contact", lambda uri: None)
+    EventLog(str(tmp_path), "step").append("start", params={})
+    with pytest.raises(TrackingOutageError, match="has not answered for 1 seconds"):
+        mlflow_sync.sync(str(tmp_path))
+
+
+def test_and_so_is_one_that_hangs_while_a_model_is_registered(
+    hanging_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "contact", lambda uri: None)
+    with pytest.raises(TrackingOutageError, match="has not answered for 1 seconds"):
+        with registry.open_registry(str(tmp_path), "model"):
+            pass
+    hangs = SimpleNamespace(get_registered_model=lambda name: MlflowClient(hanging_database))
+    with pytest.raises(TrackingOutageError, match="has not answered for 1 seconds"):
+        registry.ModelRegistry(hanging_database, hangs, "model").holders()
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("http://[host", r"The address 'http://\[host' cannot be read: expected that of an MLflow server"),
+        ("http://host:port", "The address 'http://host:port' cannot be read"),
+        ("sqlite:////dev", "sqlite:///.* does not answer: .*unable to open database file"),
+    ],
+)
+def test_an_address_of_nothing_is_refused_at_once(
+    address: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    began = time.monotonic()
+    with pytest.raises(GradsiftError, match=fault) as error:
+        check_mlflow()
+    assert "\n" not in str(error.value)
     assert time.monotonic() - began < 20
 
 
