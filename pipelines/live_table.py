@@ -100,7 +100,7 @@ class StepState:
         elif kind in {"artifact", "model"}:
             self.outputs[event.get("name", "model")] = {"uri": event["uri"], "digest": event["digest"]}
         elif kind == "end":
-            self.status, self.seconds = event["status"], event["seconds"]
+            self.status, self.seconds = event["status"], event.get("seconds", 0.0)
             self.error, self.input_error = event.get("error", ""), event.get("input_error", False)
 
 
@@ -110,8 +110,8 @@ def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) 
     Runs before the choice and promotion are steps of their own only in a run that asks for them. In one that has
     found nothing new, the steps after that are left out.
     """
-    confirms = int(_parameter(events, "confirm_runs", defaults()["confirm_runs"])) > 0
-    calibrates = confirms or int(_parameter(events, "calibrate_runs", 0)) > 0
+    confirms = _parameter(events, "confirm_runs", defaults()["confirm_runs"]) > 0
+    calibrates = confirms or _parameter(events, "calibrate_runs", 0) > 0
     registers = bool(_parameter(events, "promote_model_name", ""))
     states = {}
     for step in STEPS:
@@ -153,7 +153,8 @@ def _parameter(events: Mapping[str, list[dict[str, Any]]], name: str, default: A
     """Return a parameter of the pipeline run, as the run or, on Kubeflow, its first step recorded it."""
     log = events.get(PIPELINE) or events.get(PREFLIGHT, [])
     starts = [event for event in log if event["event"] == "start"]
-    return starts[-1]["params"].get(name, default) if starts else default
+    found = starts[-1]["params"].get(name) if starts else None
+    return found if isinstance(found, int | float if isinstance(default, int) else str) else default
 
 
 def _begun_parts(events: Mapping[str, list[dict[str, Any]]], step: str, since: float) -> dict[str, StepState]:

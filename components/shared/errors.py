@@ -9,8 +9,8 @@ from gradsift.components.shared.credentials import redacted
 class GradsiftError(Exception):
     """Base of every error that is shown to the user as one sentence, without a traceback (exit code 2).
 
-    The message may quote a library, an address or a file's name: credentials are taken out of it, and line breaks and
-    other characters that cannot be seen are shown as Python writes them.
+    The message may quote a library, an address or a file's name: credentials are taken out of it, and line breaks
+    and other characters that cannot be seen are shown as Python writes them.
     """
 
     def __init__(self, message: str = "") -> None:

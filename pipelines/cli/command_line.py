@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -323,6 +324,9 @@ def main() -> None:
     An error is one sentence: exit code 2 for what the user can put right, 1 for a step that failed otherwise.
     """
     protect_process()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for a terminal without the characters that we print
     try:
         app()
     except GradsiftError as error:

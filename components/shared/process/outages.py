@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
-from gradsift.components.shared.errors import OutageError
+from gradsift.components.shared.errors import InputError, OutageError, shown
 
 OUTAGE_TIMEOUT_SECONDS = 1800.0
 """How long a step waits for S3, MLflow, the Kubernetes API, or GPU memory that another process holds."""
@@ -35,8 +35,19 @@ def wait_through_outages() -> None:
 
 
 def outage_timeout() -> float:
-    """Return how many seconds this process waits through an outage: 0 outside of steps."""
-    return float(os.environ.get(VARIABLE, 0))
+    """Return how many seconds this process waits through an outage: 0 outside of steps.
+
+    Raises:
+        InputError: the environment gives no such number.
+    """
+    text = os.environ.get(VARIABLE, "0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise InputError(f"{VARIABLE} is {shown(text)}: expected a number of seconds, 0 or more.")
+    return seconds
 
 
 def wait_out(kind: type[OutageError], request: Callable[[], T], timeout: float | None = None) -> T:

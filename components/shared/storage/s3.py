@@ -277,7 +277,9 @@ class S3Storage:
         except NoCredentialsError as error:
             raise StorageError(f"Cannot {action} {where}: {error}.") from error
         except UNREADABLE as error:
-            raise StorageError(f"Cannot {action} {where}: the AWS settings cannot be read ({error}).") from error
+            raise StorageError(
+                f"Cannot {action} {where}: the AWS settings cannot be read ({error})."
+            ) from error
         except (BotoCoreError, Boto3Error) as error:
             reason = " ".join(str(error).split())
             kind = StorageOutageError if _is_of_the_network(error) else StorageError

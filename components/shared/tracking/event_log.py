@@ -18,6 +18,7 @@ import os
 import re
 import time
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeGuard
 
 from gradsift.components.shared.artifacts.step_output import work_folder
@@ -29,16 +30,26 @@ from gradsift.components.shared.storage.storage import open_storage
 
 FOLDER = "tracking"
 PIPELINE = "pipeline"
-OUTPUT: dict[str, type] = {"uri": str, "digest": str}
-FIELDS: dict[str, dict[str, type]] = {
+OUTPUT = {"uri": str, "digest": str}
+NUMBER = int | float
+FIELDS: dict[str, dict[str, type | UnionType]] = {
     "start": {"params": dict},
     "metric": {"values": dict},
-    "dataset": {**OUTPUT, "name": str, "context": str},
+    "progress": {"done": NUMBER, "total": NUMBER, "unit": str},
+    "dataset": {**OUTPUT, "name": str, "context": str, "rows": int},
     "artifact": {**OUTPUT, "name": str, "artifact_path": str},
     "model": OUTPUT,
     "end": {"status": str},
 }
 """What an event cannot be read without, by its kind."""
+OPTIONAL: dict[str, dict[str, type | UnionType]] = {
+    "start": {"run_name": str, "mlflow_run_id": str},
+    "metric": {"step": int},
+    "end": {"seconds": NUMBER, "error": str, "kind": str, "input_error": bool},
+}
+STATUSES = {"finished", "reused", "failed"}
+MAX_NUMBER = 1e15
+"""Bound of times, counts and seconds; only a metric may be larger, infinite or no number."""
 
 
 def run_id() -> str:
@@ -65,11 +76,20 @@ def append_event(path: Path, event: str, **fields: Any) -> None:
 
 
 def _is_event(found: Any) -> TypeGuard[dict[str, Any]]:
-    if not isinstance(found, dict) or not isinstance(found.get("time"), int | float):
+    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
         return False
-    kind = found.get("event")
-    fields = FIELDS.get(kind, {}) if isinstance(kind, str) else {"event": str}
-    return all(isinstance(found.get(name), form) for name, form in fields.items())
+    kind = found["event"]
+    given = {name: form for name, form in OPTIONAL.get(kind, {}).items() if name in found}
+    forms = {"time": NUMBER, **FIELDS.get(kind, {}), **given}
+    if not all(_fits(found.get(name), form) for name, form in forms.items()):
+        return False
+    if kind == "metric":
+        return all(isinstance(value, float) or _fits(value, int) for value in found["values"].values())
+    return kind != "end" or found["status"] in STATUSES
+
+
+def _fits(value: Any, form: type | UnionType) -> bool:
+    return isinstance(value, form) and (form not in (int, NUMBER) or abs(value) <= MAX_NUMBER)
 
 
 def read_events(content: bytes) -> list[dict[str, Any]]:

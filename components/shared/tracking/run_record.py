@@ -43,7 +43,7 @@ def run_settings(root_uri: str, run: str) -> tuple[dict[str, dict[str, Any]], di
             continue
         step = re.sub(r"-\d+$", "", log)
         starts = [event["params"] for event in events if event["event"] == "start"]
-        ends = [event["seconds"] for event in events if event["event"] == "end"]
+        ends = [event.get("seconds", 0.0) for event in events if event["event"] == "end"]
         if starts and starts[-1] and step != PREFLIGHT:
             settings.setdefault(step, starts[-1])
         if ends:

@@ -133,6 +133,12 @@ def test_what_cannot_be_made_tiny_is_said_to_be_untried(
     assert trial("encoder", "bert", tokenizer, {}).startswith("gradients of this type were not tried")
 
 
+def test_tables_that_a_network_keeps_beside_its_weights_count(tokenizer: Any) -> None:
+    config = AutoConfig.for_model("gpt2", n_layer=1, vocab_size=400, n_positions=10**5)
+    words = try_gradients(ModelConfig(base_model="mine"), "causal", config, tokenizer)
+    assert words.startswith("gradients of this type were not tried")
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -4,10 +4,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from gradsift.pipelines.cli.command_line import main
 
 CommandLine = Callable[..., tuple[int, str, str]]
 
@@ -33,6 +36,18 @@ def test_a_whole_installation_with_a_real_server_and_a_real_bucket(
         "can be written, read and deleted",
     ):
         assert words in output
+
+
+def test_a_terminal_without_the_characters_that_are_printed_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = TextIOWrapper(BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "argv", ["gradsift", "doctor", "--output", str(tmp_path / "été")])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    terminal.seek(0)
+    assert r"\u2713 run root" in terminal.read()
 
 
 def test_the_run_root_is_left_as_it_was(doctor: CommandLine, tmp_path: Path) -> None:

@@ -37,16 +37,32 @@ def test_a_folder_of_no_run(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
 
 
-@pytest.mark.parametrize("goal", ["file/below", "folder", "fifo", "x" * 300, "loop/x"])
+@pytest.mark.parametrize("goal", ["file/below", "folder", "fifo", "x" * 300, "loop/x", ".", "/"])
 def test_a_compiled_pipeline_into_nowhere(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, goal: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    code, errors = run(monkeypatch, capsys, "compile", "--to", str(tmp_path / goal))
+    code, errors = run(monkeypatch, capsys, "compile", "--to", goal)
     assert code == 2
     assert errors.startswith("Error: Cannot write ")
     assert errors.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "file", "folder", "loop"]
+
+
+@pytest.mark.parametrize("place", ["fifo", "s3://bucket/study", "s3://[", "two\nlines"])
+def test_a_folder_that_no_study_can_have(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fifo").mkdir()
+    os.mkfifo(tmp_path / "fifo" / "lock")
+    (tmp_path / "two\nlines").touch()
+    code, errors = run(monkeypatch, capsys, "fidelity", "--output", place)
+    assert code == 2
+    assert errors.startswith("Error: ")
+    assert errors.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "two\nlines"]

@@ -129,6 +129,21 @@ def test_a_token_comes_from_the_environment(
     assert gradsift("submit")[::2] == (0, "")
 
 
+@pytest.mark.parametrize("token", ["two\nlines", "5€", "\udcff"])
+def test_a_token_that_no_request_can_carry_is_refused(
+    token: str, gradsift: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_bytes(token.encode(errors="surrogateescape"))
+    for name, value, where in (
+        ("GRADSIFT_KFP_TOKEN", token, "GRADSIFT_KFP_TOKEN"),
+        ("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"), f"The file {tmp_path}/token"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            error = f"Error: {where} holds characters that no token has: expected one line of ASCII.\n"
+            assert gradsift("submit") == (2, "", error)
+
+
 def test_many_users_need_a_namespace(kfp_api: KfpApi, kfp_host: str, gradsift: CommandLine) -> None:
     kfp_api.multi_user = True
     assert gradsift("submit") == (

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from doubles.fake_clock import Clock
 
-from gradsift.components.shared.errors import GpuMemoryError, StorageError, StorageOutageError
+from gradsift.components.shared.errors import GpuMemoryError, InputError, StorageError, StorageOutageError
 from gradsift.components.shared.process import outages
 from gradsift.components.shared.process.outages import outage_timeout, wait_out, wait_through_outages
 
@@ -77,6 +77,13 @@ def test_nothing_else_is_repeated(clock: Clock, error: Exception) -> None:
         wait_out(StorageOutageError, ask, 1800)
     assert caught.value is error
     assert len(requests) == 1
+
+
+@pytest.mark.parametrize("seconds", ["soon", "", "nan", "inf", "-1"])
+def test_a_time_that_is_none_is_refused(seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(outages.VARIABLE, seconds)
+    with pytest.raises(InputError, match=f"^{outages.VARIABLE} is '{seconds}': expected a number of seconds"):
+        outage_timeout()
 
 
 def test_only_a_step_waits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.storage import s3
 from gradsift.components.shared.storage.addresses import checked_key, is_remote, join_uri
-from gradsift.components.shared.storage.local import LocalStorage, atomic_file
+from gradsift.components.shared.storage.local import LocalStorage, atomic_file, open_to_append
 from gradsift.components.shared.storage.storage import Storage, open_storage
 
 TRAVERSALS = [
@@ -174,6 +174,11 @@ def test_a_download_that_fails_keeps_the_old_file(storage: Storage, tmp_path: Pa
         "s3://bucket/../x",
         "s3://b/p?x=1",
         "s3://b/p#x",
+        "s3://[",
+        "http://[x",
+        "s3://b:port/p",
+        "s3://a bucket/p",
+        "s3://" + 300 * "b",
     ],
 )
 def test_an_unusable_address_is_refused(uri: str) -> None:
@@ -240,6 +245,19 @@ def test_missing_credentials_are_reported(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     with pytest.raises(StorageError, match="Unable to locate credentials"):
+        open_storage(s3_root).read("file")
+
+
+def test_a_file_of_credentials_that_cannot_be_read_is_named(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "none"))
+    with pytest.raises(
+        StorageError, match=f"Cannot read {s3_root}/file: the AWS settings cannot .*{tmp_path}"
+    ):
         open_storage(s3_root).read("file")
 
 
@@ -365,6 +383,33 @@ def test_a_name_that_the_system_refuses_is_reported(tmp_path: Path) -> None:
             action("a" * 300)
 
 
+def test_what_is_no_regular_file_is_neither_read_nor_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    storage = LocalStorage(tmp_path)
+    for name in ("fifo", "zero"):
+        with pytest.raises(StorageError, match=f"^Cannot read {tmp_path}/{name}: it is no regular file"):
+            storage.read(name)
+    with pytest.raises(StorageError, match=f"^Cannot write {tmp_path}/fifo: no such device or address"):
+        open_to_append(tmp_path / "fifo")
+
+
+def test_a_file_is_appended_to_in_a_folder_that_is_made(tmp_path: Path) -> None:
+    for _ in range(2):
+        with open_to_append(tmp_path / "folder" / "file") as file:
+            file.write(b"x")
+    assert (tmp_path / "folder" / "file").read_bytes() == b"xx"
+
+
+@pytest.mark.parametrize("goal", [".", "/", "a/" * 1500 + "a"])
+def test_a_path_that_can_be_no_file_is_refused(
+    goal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match=r"^Cannot write "), atomic_file(Path(goal)):
+        pass
+
+
 def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir()
     program = textwrap.dedent(
@@ -379,6 +424,7 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path: 
             os.chdir(root)
             os.seteuid(65534)
             root = Path(".")
+        assert LocalStorage(root).keys("open/") == []
         LocalStorage(root).keys()
         """
     )
