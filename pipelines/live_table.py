@@ -1,5 +1,6 @@
 """The live table of a run: one line a step with its state, time, progress and key numbers."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -176,7 +177,8 @@ def _fine_tuning_runs(events: Mapping[str, list[dict[str, Any]]], purpose: str, 
     last = max((state.started + state.seconds for state in ended), default=plan.started)
     merged = StepState("running", started=plan.started, seconds=last - plan.started)
     merged.numbers["runs"] = sum(state.numbers.get("runs", 0) for state in ended)
-    total = int(plan.numbers.get("groups", 0))
+    groups_planned = plan.numbers.get("groups", 0.0)
+    total = int(groups_planned) if math.isfinite(groups_planned) else 0
     merged.progress = {"done": len(ended), "total": total, "unit": "groups", "time": last}
     if total == 1:
         merged.progress = next((state.progress for state in groups.values()), {})

@@ -5,6 +5,7 @@ import json
 import resource
 import shutil
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.shared.artifacts.step_output import fetch
@@ -19,9 +21,14 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
 from gradsift.components.shared.documents.json_document import load_json_object
 from gradsift.components.shared.errors import GradsiftError, RunFailedError, TrainingError
+from gradsift.components.shared.models.model_files import open_config
+from gradsift.components.shared.models.model_kind import check_model_settings, kind_of
 from gradsift.components.shared.parameters.data import DataPreparationConfig
+from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings, known_parameters
+from gradsift.components.shared.tracking.event_log import read_events
 from gradsift.pipelines.kubeflow.schedules import read_schedules
+from gradsift.pipelines.live_table import read_states, render, summary_lines
 from gradsift.pipelines.parameters import read_parameters
 
 MAX_BYTES = 2 * 2**30
@@ -123,6 +130,40 @@ PARAMETERS: dict[str, Any] = {
     "platform_tolerations": [{"key": "x"}],
 }
 NAMES = st.sampled_from(sorted(known_parameters()))
+EVENTS: list[dict[str, Any]] = [
+    {
+        "time": 1.0,
+        "event": "start",
+        "params": {"confirm_runs": 3, "calibrate_runs": 0, "promote_model_name": "m"},
+        "run_name": "n",
+    },
+    {"time": 2.0, "event": "progress", "done": 1, "total": 5, "unit": "rows"},
+    {"time": 3.0, "event": "metric", "values": {"test_loss": 0.5, "runs": 3.0, "groups": 1.0}, "step": 1},
+    {
+        "time": 4.0,
+        "event": "artifact",
+        "uri": "/x",
+        "digest": "d",
+        "name": "report.html",
+        "artifact_path": "",
+    },
+    {"time": 5.0, "event": "end", "status": "failed", "seconds": 3.0, "error": "e", "input_error": True},
+]
+CONFIG: dict[str, Any] = {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "vocab_size": 30,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 16,
+    "pad_token_id": 0,
+    "num_labels": 2,
+    "num_experts": None,
+    "dtype": "float32",
+}
+LOGS = ("pipeline", "preflight", "calibration-plan", "calibration-0", "freshness", "evaluation")
 ROW = {"id": "r", "text": "some text", "text_pair": "more", "label": 1}
 
 
@@ -318,3 +359,21 @@ def test_any_parameters_of_a_form(parameters: dict[str, Any]) -> None:
 def test_any_json_object(content: bytes) -> None:
     found = taken(lambda: load_json_object(content, "file.json"), "file.json")
     assert found is None or isinstance(found, dict)
+
+
+@FUZZED
+@given(lines=altered(EVENTS), count=st.integers(1, len(EVENTS)))
+def test_any_line_of_a_log(lines: Any, count: int) -> None:
+    lines = lines[:count] if isinstance(lines, list) else [lines]
+    content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    states = read_states({name: read_events(content) for name in LOGS})
+    Console(file=StringIO()).print(render(states, 0.0), *summary_lines(states))
+
+
+@FUZZED
+@given(fields=altered(CONFIG))
+def test_any_configuration_of_a_model(tmp_path: Path, fields: Any) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    config = taken(lambda: open_config(tmp_path, "m"), "base model 'm'")
+    if config is not None and taken(lambda: kind_of(tmp_path, "m"), "base model 'm'") == "encoder":
+        taken(lambda: check_model_settings(ModelConfig(base_model="m", max_length=8), "encoder", config), "m")

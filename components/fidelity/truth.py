@@ -14,11 +14,13 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.shared.records.results import invalid_file
+from gradsift.components.shared.storage.bounded_reading import read_local_file
 from gradsift.components.shared.storage.local import atomic_file
 
 DECISIVE = ("learning_rate", "batch_size", "sampling_exponent", "weight_decay")
 """Fields of a recipe, beside the steps, that decide what a run learns."""
 
+MAX_TRUTH_BYTES = 2**28
 MIN_SUBSETS = 8
 
 
@@ -26,14 +28,12 @@ def read_truth(path: Path) -> FineTuningRuns:
     """Read a truth file.
 
     Raises:
-        InputError: the file is missing, is not valid, has few subsets, or lacks a seed of
-            a subset.
+        InputError: the file is too large, is not valid, has few subsets, or lacks a seed of a subset.
+        StorageError: it cannot be read.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The truth file {path} cannot be read: expected a JSON file.") from error
-    except ValueError as error:
+        content: Any = json.loads(read_local_file(path, MAX_TRUTH_BYTES))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"The truth file {path} is not JSON: expected one of --save-truth.") from error
     try:
         for run in content["runs"]:

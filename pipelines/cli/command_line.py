@@ -326,7 +326,9 @@ def main() -> None:
     protect_process()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # for a terminal without the characters that we print
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # for a terminal without the characters that we print
     try:
         app()
     except GradsiftError as error:

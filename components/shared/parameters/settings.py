@@ -21,6 +21,7 @@ KINDS = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "string_type": "a text",
+    "string_unicode": "valid Unicode",
     "list_type": "a list",
     "dict_type": "a mapping",
     "string_too_short": "a text that is not empty",

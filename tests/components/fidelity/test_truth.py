@@ -1,6 +1,7 @@
 """Truth files, whether they fit a study, and the ranks of the default estimate by those of three targets."""
 
 import json
+import os
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from gradsift.components.fidelity.truth import check_fits, read_truth, subsets_of, write_truth
-from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.metrics.lds import spearman
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
@@ -61,8 +62,10 @@ def test_none_and_all_come_first_whatever_the_order_of_the_runs(content: Any, tm
 
 
 def test_what_is_no_truth_is_refused_in_one_sentence(content: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read: expected a JSON file"):
-        read_truth(tmp_path / "none.json")
+    os.mkfifo(tmp_path / "fifo")
+    for name, fault in (("none.json", "it does not exist"), ("fifo", "it is no regular file")):
+        with pytest.raises(StorageError, match=rf"^Cannot read {tmp_path}/{name}: {fault}\.$"):
+            read_truth(tmp_path / name)
     (tmp_path / "text.json").write_text("loss: 1")
     with pytest.raises(InputError, match="is not JSON"):
         read_truth(tmp_path / "text.json")

@@ -134,7 +134,13 @@ def test_what_cannot_be_made_tiny_is_said_to_be_untried(
 
 
 def test_tables_that_a_network_keeps_beside_its_weights_count(tokenizer: Any) -> None:
-    config = AutoConfig.for_model("gpt2", n_layer=1, vocab_size=400, n_positions=10**5)
+    config = AutoConfig.for_model(
+        "gpt_neo",
+        num_layers=1,
+        attention_types=[[["global"], 1]],
+        vocab_size=400,
+        max_position_embeddings=20_000,
+    )
     words = try_gradients(ModelConfig(base_model="mine"), "causal", config, tokenizer)
     assert words.startswith("gradients of this type were not tried")
 

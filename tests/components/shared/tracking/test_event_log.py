@@ -19,7 +19,7 @@ def test_a_log_cut_anywhere_reads_as_its_whole_events(
     path = tmp_path_factory.mktemp("log") / "log.jsonl"
     path.touch()
     for value in values:
-        append_event(path, "metric", values=value)
+        append_event(path, "note", values=value)
     content = path.read_bytes()
     assert [event["values"] for event in read_events(content)] == values
     cut = int(part * len(content))
@@ -39,6 +39,13 @@ def test_a_log_cut_anywhere_reads_as_its_whole_events(
         b'{"time": 1, "event": 5}',
         b'{"time": 1, "event": "start"}',
         b'{"time": 1, "event": "metric", "values": 3}',
+        b'{"time": 1, "event": "metric", "values": {"loss": "x"}}',
+        b'{"time": NaN, "event": "metric", "values": {"loss": 1}}',
+        b'{"time": 1e999, "event": "metric", "values": {"loss": 1}}',
+        b'{"time": 1, "event": "metric", "values": {"loss": 1}, "step": "x"}',
+        b'{"time": 1, "event": "progress", "done": 1}',
+        b'{"time": 1, "event": "end", "status": "odd", "seconds": 1}',
+        b'{"time": 1, "event": "end", "status": "failed", "seconds": 1, "error": 5}',
         b'{"time": 1, "event": "model", "uri": "a"}',
         b"\xff\xfe",
         b"[" * 100_000,
