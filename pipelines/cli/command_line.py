@@ -318,6 +318,13 @@ def _root(output: str) -> str:
     return output if is_remote(output) else str(Path(output).absolute())
 
 
+def _check_current_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise InputError("The current folder is gone: expected the command to be run in another.") from error
+
+
 def main() -> None:
     """Run the command line.
 
@@ -330,6 +337,7 @@ def main() -> None:
                 errors="backslashreplace"
             )  # for a terminal without the characters that we print
     try:
+        _check_current_folder()
         app()
     except GradsiftError as error:
         Console(stderr=True, soft_wrap=True).print(

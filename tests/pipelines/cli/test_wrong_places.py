@@ -66,3 +66,16 @@ def test_a_folder_that_no_study_can_have(
     assert errors.startswith("Error: ")
     assert errors.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "two\nlines"]
+
+
+def test_a_current_folder_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, errors = run(monkeypatch, capsys, "doctor", "--output", "run")
+    assert (code, errors) == (
+        2,
+        "Error: The current folder is gone: expected the command to be run in another.\n",
+    )

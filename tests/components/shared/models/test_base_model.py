@@ -131,3 +131,22 @@ def test_a_model_of_the_hub_is_looked_up_but_not_downloaded(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.startswith(said), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "fault"),
+    [
+        ({"HF_ENDPOINT": "http://[x"}, "The Hugging Face hub cannot be asked, as a variable HF_"),
+        ({"HF_TOKEN": "5€", "HF_HUB_OFFLINE": "0"}, "The base model 'owner/model' was not found"),
+    ],
+)
+def test_variables_that_the_hub_cannot_use_are_reported(variable: dict[str, str], fault: str) -> None:
+    program = (
+        "from gradsift.components.shared.models.base_model import check_base_model\n"
+        "check_base_model('owner/model')"
+    )
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", **variable}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert f"InputError: {fault}" in done.stderr.splitlines()[-1]
