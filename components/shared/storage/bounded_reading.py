@@ -4,8 +4,8 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.storage.addresses import checked_key, join_uri
@@ -14,7 +14,7 @@ from gradsift.components.shared.storage.storage import Storage
 
 
 @contextmanager
-def opened_file(storage: Storage, key: str, max_bytes: int) -> Iterator[BinaryIO]:
+def opened_file(storage: Storage, key: str, max_bytes: int) -> Iterator[BufferedReader]:
     """Open one file of a storage for reading; one in an object store is downloaded to the local disk first.
 
     Args:
@@ -59,7 +59,7 @@ def read_local_file(path: Path, max_bytes: int) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path, where: str, max_bytes: int) -> Iterator[BinaryIO]:
+def _opened(path: Path, where: str, max_bytes: int) -> Iterator[BufferedReader]:
     try:
         file = opened(path)
     except ValueError:

@@ -7,6 +7,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -154,7 +155,7 @@ def _copy(source: Path, path: Path) -> None:
         shutil.copyfileobj(file, copy)
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BufferedReader:
     """Return a local file, open for reading.
 
     Raises:

@@ -30,7 +30,7 @@ from gradsift.components.shared.storage.storage import open_storage
 
 FOLDER = "tracking"
 PIPELINE = "pipeline"
-OUTPUT = {"uri": str, "digest": str}
+OUTPUT: dict[str, type | UnionType] = {"uri": str, "digest": str}
 NUMBER = int | float
 FIELDS: dict[str, dict[str, type | UnionType]] = {
     "start": {"params": dict},
@@ -89,7 +89,9 @@ def _is_event(found: Any) -> TypeGuard[dict[str, Any]]:
 
 
 def _fits(value: Any, form: type | UnionType) -> bool:
-    return isinstance(value, form) and (form not in (int, NUMBER) or abs(value) <= MAX_NUMBER)
+    if form in (int, NUMBER) and isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
+        return False
+    return isinstance(value, form)
 
 
 def read_events(content: bytes) -> list[dict[str, Any]]:
