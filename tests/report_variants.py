@@ -119,8 +119,44 @@ def written() -> dict[str, Any]:
     return content
 
 
+def with_kernel_report() -> dict[str, Any]:
+    """Fine-tuned from the pretrained weights, on sst2 by the default recipe: derivatives at two points."""
+
+    def tangent(point: str, r2: list[float], correlation: float, slope: float, loss: float) -> dict[str, Any]:
+        return {
+            "point": point,
+            "r2": r2,
+            "correlation": correlation,
+            "slope": slope,
+            "answered": {"loss": loss, "accuracy": 0.775},
+            "verdict": "holds in direction",
+        }
+
+    kernel = {
+        "rows": 200,
+        "val_rows": 481,
+        "relative_step": 0.00586,
+        "start": {"loss": 0.6311, "accuracy": 0.645},
+        "fine_tuned": {"loss": 0.6313, "accuracy": 0.76},
+        "tangents": [
+            tangent("base", [0.95, 0.85, 0.73, 0.65], 0.85, 1.83, 0.4859),
+            tangent("meta", [0.79, 0.68, 0.58, 0.51], 0.82, 2.4, 0.4964),
+        ],
+    }
+    return usual() | {"kernel": kernel}
+
+
 def rendered(content: dict[str, Any]) -> str:
     return render_report(ReportContent(**content))
 
 
-VARIANTS = [usual, without_gain, bare, sixty_tasks, explained, explained_sixty_tasks, written]
+VARIANTS = [
+    usual,
+    without_gain,
+    bare,
+    sixty_tasks,
+    explained,
+    explained_sixty_tasks,
+    written,
+    with_kernel_report,
+]

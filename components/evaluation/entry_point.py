@@ -25,12 +25,13 @@ def evaluate(
     config, root = EvaluationConfig(**settings["config"]), settings["output_uri"]
     outputs = read_outputs(inputs, root)
     data, selection, model = (outputs[name] for name in ("data", "selection", "fine_tuned_model"))
+    meta_model = outputs["meta_model"] if config.kernel_rows else None
     outputs["evaluation"] = output = run_step(
         step.STEP,
         settings,
         config.model_dump(),
         lambda tracker: step.evaluate(
-            config, data, selection, model, read_groups(comparisons, root), root, tracker
+            config, data, selection, model, read_groups(comparisons, root), root, tracker, meta_model
         ),
         evaluation,
     )

@@ -26,6 +26,7 @@ from gradsift.components.shared.metrics.held_out_metrics import (
 )
 from gradsift.components.shared.metrics.scores import LabelScores, Metrics, RowScores, Scores, scores_of
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
+from gradsift.components.shared.parameters.training import Start
 from gradsift.components.shared.records.evaluation_results import (
     LOSS,
     Confusion,
@@ -35,6 +36,7 @@ from gradsift.components.shared.records.evaluation_results import (
     SeedRun,
 )
 from gradsift.components.shared.records.fine_tuning_runs import RunGroup, run_inputs
+from gradsift.components.shared.records.kernel_report import KernelReport
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.tracking.event_log import run_id
@@ -55,10 +57,11 @@ def evaluate(
     groups: Sequence[RunGroup],
     root_uri: str,
     tracker: StepTracker,
+    meta_model: StepOutput | None = None,
 ) -> StepOutput:
     """Compare the runs of the chosen subset with the others on the test split, and write the report.
 
-    Nothing is trained and no model is loaded: the runs have answered the test inputs.
+    Nothing is trained, and models are loaded for the kernel report alone: the runs have answered the test inputs.
 
     Args:
         config: how intervals are made.
@@ -68,21 +71,24 @@ def evaluate(
         groups: the runs of all comparisons, finished by now.
         root_uri: the run root.
         tracker: gets metrics and the report.
+        meta_model: theta*, where a kernel report is to be made; None where it is not.
 
     Returns:
-        A folder with `evaluation.json` and `report.html`.
+        A folder with `evaluation.json`, `report.html` and, where it is made, `kernel_report.json`.
 
     Raises:
         InputError: the model was not fine-tuned on the selection, or a comparison has no runs.
         NotFoundError: a run is not finished.
     """
-    inputs = {
-        "config": config.model_dump(),
+    inputs: dict[str, Any] = {
+        "config": config.model_dump(exclude={"kernel_rows"}),
         "data": data.digest,
         "estimates": estimates.digest,
         "model": model.digest,
         "runs": [run_inputs(group.settings, run) for group in groups for run in group.runs],
     }
+    if meta_model is not None:
+        inputs |= {"kernel_rows": config.kernel_rows, "meta_model": meta_model.digest}
 
     def work(output: Path) -> dict[str, Any]:
         prepared = PreparedData(fetch(data))
@@ -90,14 +96,20 @@ def evaluate(
         _check_trained_on(training_result(model)["tasks"], selection, model)
         evaluation = _evaluate(config, prepared, selection, read_answered_runs(groups, root_uri))
         evaluation.write(output)
-        content = _report_content(prepared, selection, evaluation, model, root_uri)
+        kernel = None
+        if meta_model is not None:
+            kernel = _kernel_report(config, prepared, model, meta_model, evaluation.start, tracker)
+            kernel.write(output)
+        content = _report_content(prepared, selection, evaluation, kernel, model, root_uri)
         with atomic_file(output / REPORT) as path:
             path.write_text(render_report(content), encoding="utf-8")
-        return _metadata(evaluation)
+        return _metadata(evaluation) | ({} if kernel is None else kernel.metrics)
 
     result = produce(root_uri, STEP, inputs, work)
     tracker.artifact(result, REPORT)
     tracker.artifact(result, Evaluation.FILE)
+    if meta_model is not None:
+        tracker.artifact(result, KernelReport.FILE)
     tracker.artifact(estimates, Selection.FILE)
     return result
 
@@ -189,14 +201,36 @@ def rank_correlation(models: list[EvaluatedModel]) -> float | None:
     return float(spearmanr(estimated, true).statistic)
 
 
+def _kernel_report(
+    config: EvaluationConfig,
+    data: PreparedData,
+    model: StepOutput,
+    meta_model: StepOutput,
+    start: Start,
+    tracker: StepTracker,
+) -> KernelReport:
+    from gradsift.components.evaluation.kernel.measurement import measure
+
+    def report(done: int, total: int) -> None:
+        tracker.progress(done, total, "rows")
+
+    return measure(config, data, model, meta_model, start, report)
+
+
 def _report_content(
-    data: PreparedData, selection: Selection, evaluation: Evaluation, model: StepOutput, root_uri: str
+    data: PreparedData,
+    selection: Selection,
+    evaluation: Evaluation,
+    kernel: KernelReport | None,
+    model: StepOutput,
+    root_uri: str,
 ) -> ReportContent:
     settings, seconds = run_settings(root_uri, run_id())
     packages = ("gradsift", "kfp", "torch", "transformers", "deepspeed", "numpy", "mlflow")
     return ReportContent(
         selection=selection,
         evaluation=evaluation,
+        kernel=kernel,
         statistics=json.loads((data.folder / "statistics.json").read_text()),
         settings=settings,
         versions={name: version(name) for name in packages},

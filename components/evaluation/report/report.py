@@ -14,10 +14,12 @@ from gradsift.components.evaluation.report.charts import axis_over
 from gradsift.components.evaluation.report.estimates import compared_runs, points_of
 from gradsift.components.evaluation.report.report_explanations import ends_of, explanations_of
 from gradsift.components.evaluation.report.report_health import health_of
+from gradsift.components.evaluation.report.report_kernel import agreement_words, kernel_of
 from gradsift.components.evaluation.report.scatter import scatter
 from gradsift.components.evaluation.report.task_map_chart import cluster_key
 from gradsift.components.shared.metrics.lds import rank_agreement
 from gradsift.components.shared.records.evaluation_results import LOSS, Confusion, Evaluation, Interval
+from gradsift.components.shared.records.kernel_report import KernelReport
 from gradsift.components.shared.records.metric_names import metric_words
 from gradsift.components.shared.records.selection_results import Selection
 
@@ -56,6 +58,7 @@ FILTERS = (
     report_words.trust_words,
     report_words.member_words,
     report_words.cost_words,
+    agreement_words,
 )
 
 
@@ -85,6 +88,7 @@ class ReportContent(BaseModel):
     Attributes:
         selection: what the estimation step chose.
         evaluation: what that bought.
+        kernel: whether fine-tuning kept to first order, where that was measured.
         statistics: one entry per task on its data, as in `statistics.json` of the prepared data: `task`,
             `role`, `rows` (by split), `labels` (by name), `words` (`median`, `p95`), `removed` (by split and
             reason), `cut` (by split, None for an encoder), `corruption`, `licence`, and of rows that have them
@@ -100,6 +104,7 @@ class ReportContent(BaseModel):
 
     selection: Selection
     evaluation: Evaluation
+    kernel: KernelReport | None = None
     statistics: list[dict[str, Any]]
     settings: dict[str, dict[str, Any]]
     versions: dict[str, str]
@@ -130,6 +135,7 @@ def render_report(content: ReportContent) -> str:
         **_choice(content),
         **explanations_of(content.selection),
         **health_of(content.selection),
+        **kernel_of(content.kernel),
         **_methods(content.selection),
         **_measured(content.evaluation),
         **_estimated_and_true(content),

@@ -32,9 +32,18 @@ class ComparisonConfig(Settings):
 
 
 class EvaluationConfig(Settings):
-    """How the intervals of held-out metrics are made."""
+    """How the intervals of held-out metrics are made, and whether a kernel report is."""
 
     GROUP: ClassVar[str] = "evaluate"
 
     bootstrap: int = Field(2000, ge=1, le=10**6, description="bootstrap samples behind every interval.")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the bootstrap.")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="seed of the bootstrap and of the kernel report's rows."
+    )
+    kernel_rows: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="validation rows of the kernel report, which says whether fine-tuning kept to first order, as "
+        "the estimates assume; 200 suffice. 0 makes no such report.",
+    )

@@ -25,7 +25,13 @@ from gradsift.components.shared.parameters.evaluation import ComparisonConfig, E
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.evaluation_results import Evaluation
-from gradsift.components.shared.records.fine_tuning_runs import GroupSettings, RunGroup
+from gradsift.components.shared.records.fine_tuning_runs import (
+    FineTuningRun,
+    GroupSettings,
+    RunGroup,
+    finished_record,
+)
+from gradsift.components.shared.records.kernel_report import KernelReport
 from gradsift.components.shared.tracking.event_log import run_id
 from gradsift.components.shared.tracking.run_record import step_events
 from gradsift.components.shared.tracking.tracking import track_step
@@ -49,11 +55,10 @@ class Run:
     selection: StepOutput
     groups: list[RunGroup]
 
-    def evaluate(self) -> StepOutput:
-        with track_step(STEP, str(self.root), CONFIG.model_dump()) as tracker:
-            return evaluate(
-                CONFIG, self.data, self.selection, self.model, self.groups, str(self.root), tracker
-            )
+    def evaluate(self, config: EvaluationConfig = CONFIG, meta_model: StepOutput | None = None) -> StepOutput:
+        with track_step(STEP, str(self.root), config.model_dump()) as tracker:
+            inputs = (self.data, self.selection, self.model, self.groups)
+            return evaluate(config, *inputs, str(self.root), tracker, meta_model)
 
 
 @pytest.fixture(scope="module", params=["llama", pytest.param("t5", marks=pytest.mark.slow)])
@@ -199,3 +204,45 @@ def test_progress_counts_the_rows_written_by_every_run_that_is_trained(run: Run)
 
 def test_a_second_evaluation_finds_the_first(run: Run, finished: StepOutput) -> None:
     assert run.evaluate() == replace(finished, reused=True)
+
+
+def test_a_kernel_report_compares_the_step_that_was_taken_with_its_derivatives(
+    run: Run, finished: StepOutput, evaluation: Evaluation
+) -> None:
+    """The final model stands in for theta*."""
+    config = CONFIG.model_copy(update={"kernel_rows": 5})
+    output = run.evaluate(config, meta_model=run.model)
+    folder = fetch(output)
+    report = KernelReport.read(folder)
+    assert (report.rows, report.val_rows) == (5, 6)
+    assert [tangent.point for tangent in report.tangents] == ["base", "meta"]
+    assert report.at_start.r2[-1] > 0.9, "two small steps are nearly linear"
+    assert report.start.loss != report.fine_tuned.loss
+    assert output.metadata == finished.metadata | report.metrics
+    assert set(report.metrics) >= {"linearisation_r2", "linear_loss"}
+    assert max(map(len, report.metrics)) <= 25, "Kubeflow cuts longer names"
+    assert Evaluation.read(folder) == evaluation
+    page = (folder / REPORT).read_text()
+    assert 'id="first-order"' in page
+    assert "holds" in page
+    assert run.evaluate(config, meta_model=run.model) == replace(output, reused=True)
+
+
+def test_more_rows_than_there_are_takes_all_and_agrees_with_the_runs_record(run: Run) -> None:
+    config = CONFIG.model_copy(update={"kernel_rows": 200})
+    report = KernelReport.read(fetch(run.evaluate(config, meta_model=run.model)))
+    assert (report.rows, report.val_rows) == (6, 6)
+    [tuned] = [
+        FineTuningRun.read(fetch(finished_record(group.settings, planned, str(run.root))))
+        for group in run.groups
+        for planned in group.runs
+        if planned.steps and planned.subset == SUBSETS["selected"]
+    ]
+    assert report.fine_tuned.loss == pytest.approx(tuned.val_loss, rel=1e-4)
+    assert report.fine_tuned.accuracy == pytest.approx(tuned.val_accuracy)
+
+
+def test_no_kernel_report_is_made_unless_it_is_asked_for(finished: StepOutput) -> None:
+    folder = fetch(finished)
+    assert not (folder / KernelReport.FILE).exists()
+    assert "first-order" not in (folder / REPORT).read_text()

@@ -14,6 +14,7 @@ from report_variants import (
     rendered,
     sixty_tasks,
     usual,
+    with_kernel_report,
     without_gain,
     written,
 )
@@ -285,6 +286,43 @@ def test_health_names_what_looks_sick_first() -> None:
     for row in clean["selection"]["health"]:
         row["findings"] = []
     assert f"None of the {len(TASKS)} sources" in page(clean).text("health")
+
+
+def test_the_kernel_report_says_whether_fine_tuning_kept_to_first_order() -> None:
+    shown = page(with_kernel_report())
+    text = shown.text("first-order")
+    assert "200 of the 481 validation rows" in text
+    assert "Holds in directionR² 0.65, correlation 0.85" in text
+    assert "the ranks of the estimates may be trusted, their values only once calibrated" in text
+    assert (
+        "By derivatives at the meta-trained weights, which the estimates use, the assumption holds in" in text
+    )
+    assert shown.row("first-order", "100.0%") == ["0.65", "0.51"]
+    assert shown.row("first-order", "Base model, not fine-tuned") == ["0.6311", "64.5%"]
+    assert shown.row("first-order", "Linear in the step, derivatives at the pretrained") == [
+        "0.4859",
+        "77.5%",
+    ]
+    assert shown.row("first-order", "Fine-tuned") == ["0.6313", "76.0%"]
+
+
+def test_the_kernel_report_says_what_to_do_where_first_order_fails() -> None:
+    content = with_kernel_report()
+    content["kernel"]["tangents"] = [
+        content["kernel"]["tangents"][0]
+        | {"r2": [0.9, 0.4, 0.1, -0.5], "correlation": None, "slope": None, "verdict": "fails"}
+    ]
+    shown = page(content)
+    text = shown.text("first-order")
+    assert "FailsR² -0.50 " in text
+    assert "shorten it, start it at the meta-trained weights, or rely on calibration runs" in text
+    assert "Slope" not in text
+    assert ("p", {"class": "remark bad"}) in shown.tags
+
+
+def test_a_run_without_a_kernel_report_has_no_part_for_it() -> None:
+    assert "first-order" not in page().rows
+    assert "first-order" not in rendered(usual())
 
 
 def test_calibration_shows_its_errors_beside_that_of_the_mean() -> None:
