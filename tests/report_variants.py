@@ -142,6 +142,7 @@ def with_kernel_report() -> dict[str, Any]:
             tangent("base", [0.95, 0.85, 0.73, 0.65], 0.85, 1.83, 0.4859),
             tangent("meta", [0.79, 0.68, 0.58, 0.51], 0.82, 2.4, 0.4964),
         ],
+        "features": {"cosine": 0.79, "change": 7.5, "growth": 8.1, "projection_cosine": 0.97},
     }
     return usual() | {"kernel": kernel}
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradsift.components.evaluation import step
+from gradsift.components.evaluation.kernel.expansion import Expansion
 from gradsift.components.shared.artifacts.run_outputs import read_outputs, write_outputs
 from gradsift.components.shared.artifacts.step_output import copy_file, fetch
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
@@ -25,13 +26,13 @@ def evaluate(
     config, root = EvaluationConfig(**settings["config"]), settings["output_uri"]
     outputs = read_outputs(inputs, root)
     data, selection, model = (outputs[name] for name in ("data", "selection", "fine_tuned_model"))
-    meta_model = outputs["meta_model"] if config.kernel_rows else None
+    expansion = Expansion(outputs["meta_model"], outputs["gradients"]) if config.kernel_rows else None
     outputs["evaluation"] = output = run_step(
         step.STEP,
         settings,
         config.model_dump(),
         lambda tracker: step.evaluate(
-            config, data, selection, model, read_groups(comparisons, root), root, tracker, meta_model
+            config, data, selection, model, read_groups(comparisons, root), root, tracker, expansion
         ),
         evaluation,
     )

@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 from gradsift.components.evaluation.answers.answered_runs import AnsweredRun, AnsweredRuns, read_answered_runs
 from gradsift.components.evaluation.answers.samples import draw_samples
+from gradsift.components.evaluation.kernel.expansion import Expansion
 from gradsift.components.evaluation.report.doubts import cautions, objections
 from gradsift.components.evaluation.report.report import ReportContent, RunFacts, render_report
 from gradsift.components.evaluation.report.verdict import judge
@@ -57,7 +58,7 @@ def evaluate(
     groups: Sequence[RunGroup],
     root_uri: str,
     tracker: StepTracker,
-    meta_model: StepOutput | None = None,
+    expansion: Expansion | None = None,
 ) -> StepOutput:
     """Compare the runs of the chosen subset with the others on the test split, and write the report.
 
@@ -71,7 +72,7 @@ def evaluate(
         groups: the runs of all comparisons, finished by now.
         root_uri: the run root.
         tracker: gets metrics and the report.
-        meta_model: theta*, where a kernel report is to be made; None where it is not.
+        expansion: what the estimates expand around, where a kernel report is to be made; None where it is not.
 
     Returns:
         A folder with `evaluation.json`, `report.html` and, where it is made, `kernel_report.json`.
@@ -79,6 +80,7 @@ def evaluate(
     Raises:
         InputError: the model was not fine-tuned on the selection, or a comparison has no runs.
         NotFoundError: a run is not finished.
+        GradientStoreError: a kernel report is to be made, and the gradient store is unfinished or altered.
     """
     inputs: dict[str, Any] = {
         "config": config.model_dump(exclude={"kernel_rows"}),
@@ -87,8 +89,9 @@ def evaluate(
         "model": model.digest,
         "runs": [run_inputs(group.settings, run) for group in groups for run in group.runs],
     }
-    if meta_model is not None:
-        inputs |= {"kernel_rows": config.kernel_rows, "meta_model": meta_model.digest}
+    if expansion is not None:
+        digests = [expansion.model.digest, expansion.gradients.digest]
+        inputs |= {"kernel_rows": config.kernel_rows, "expansion": digests}
 
     def work(output: Path) -> dict[str, Any]:
         prepared = PreparedData(fetch(data))
@@ -97,8 +100,8 @@ def evaluate(
         evaluation = _evaluate(config, prepared, selection, read_answered_runs(groups, root_uri))
         evaluation.write(output)
         kernel = None
-        if meta_model is not None:
-            kernel = _kernel_report(config, prepared, model, meta_model, evaluation.start, tracker)
+        if expansion is not None:
+            kernel = _kernel_report(config, prepared, model, expansion, evaluation.start, tracker)
             kernel.write(output)
         content = _report_content(prepared, selection, evaluation, kernel, model, root_uri)
         with atomic_file(output / REPORT) as path:
@@ -108,7 +111,7 @@ def evaluate(
     result = produce(root_uri, STEP, inputs, work)
     tracker.artifact(result, REPORT)
     tracker.artifact(result, Evaluation.FILE)
-    if meta_model is not None:
+    if expansion is not None:
         tracker.artifact(result, KernelReport.FILE)
     tracker.artifact(estimates, Selection.FILE)
     return result
@@ -205,7 +208,7 @@ def _kernel_report(
     config: EvaluationConfig,
     data: PreparedData,
     model: StepOutput,
-    meta_model: StepOutput,
+    expansion: Expansion,
     start: Start,
     tracker: StepTracker,
 ) -> KernelReport:
@@ -214,7 +217,7 @@ def _kernel_report(
     def report(done: int, total: int) -> None:
         tracker.progress(done, total, "rows")
 
-    return measure(config, data, model, meta_model, start, report)
+    return measure(config, data, model, expansion, start, report)
 
 
 def _report_content(

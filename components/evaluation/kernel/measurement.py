@@ -5,9 +5,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from gradsift.components.evaluation.kernel.expansion import Expansion
+from gradsift.components.evaluation.kernel.fixed_features import features_of, margin_gradients
 from gradsift.components.evaluation.kernel.linearisation import Step, Weights, linearise
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.gradients.per_example import GradientSketcher
 from gradsift.components.shared.models.base_model import find_known_base_model
 from gradsift.components.shared.models.model_loading import before_training, open_model
 from gradsift.components.shared.models.task_model import READ_BATCH, Batch, TaskModel, by_length
@@ -30,7 +34,7 @@ def measure(
     config: EvaluationConfig,
     data: PreparedData,
     model: StepOutput,
-    meta_model: StepOutput,
+    expansion: Expansion,
     start: Start,
     report: Callable[[int, int], None],
 ) -> KernelReport:
@@ -40,26 +44,39 @@ def measure(
         config: how many rows, and the seed that draws them.
         data: the prepared data.
         model: the final model.
-        meta_model: theta*, at which the estimates take their gradients.
+        expansion: what the estimates expand around.
         start: the weights that fine-tuning started from.
-        report: called with the number of rows done and that of all rows.
+        report: called with the number of rows done and that of all rows, each of which is read three times.
 
     Raises:
         InputError: the base model is not found, or is another one than before; or the models do not fit into the
             GPU's memory.
+        GradientStoreError: the gradient store is unfinished or altered.
         GpuMemoryError: other processes hold the GPU's memory.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     use_given_cores()
+    rows = _drawn_rows(config, data)
+    done = 0
+
+    def counted() -> Iterator[Batch]:
+        nonlocal done
+        for batch in batches:
+            yield batch
+            done += len(batch["label"])
+            report(done, 3 * len(rows))
+
     with gpu_memory_errors(device, NO_ROOM):
         tuned = open_model(fetch(model)).to(device)
         tuned.freeze_untrained(_model_config(model).train_embeddings)
-        points: dict[Start, Weights] = {"meta": _parameters(open_model(fetch(meta_model)).to(device))}
+        points: dict[Start, Weights] = {"meta": _parameters(open_model(fetch(expansion.model)).to(device))}
         if start == "base":
             points = {"base": _parameters(_untrained(data, model).to(device)), **points}
         step = Step(tuned, points[start])
-        rows = _drawn_rows(config, data)
-        found = linearise(step, points, _batches(tuned, data, rows, report))
+        batches = _batches(tuned, data, rows)
+        found = linearise(step, points, counted())
+        sketcher = _sketcher(tuned, step, expansion.gradients)
+        before, after = (margin_gradients(step, share, sketcher, counted()) for share in (0.0, 1.0))
     return KernelReport(
         rows=len(rows),
         val_rows=data.task(data.target).rows["val"],
@@ -67,6 +84,7 @@ def measure(
         start=found.start.answered,
         fine_tuned=found.along[-1].answered,
         tangents=found.tangents(),
+        features=features_of(before, after),
     )
 
 
@@ -91,12 +109,13 @@ def _drawn_rows(config: EvaluationConfig, data: PreparedData) -> list[int]:
     return sorted(order[: config.kernel_rows].tolist())
 
 
-def _batches(
-    model: TaskModel, data: PreparedData, rows: list[int], report: Callable[[int, int], None]
-) -> Iterator[Batch]:
+def _batches(model: TaskModel, data: PreparedData, rows: list[int]) -> list[Batch]:
     examples = model.encode(data.split(data.target, "val").select(rows), data.target)
-    done = 0
-    for batch in by_length(examples, READ_BATCH):
-        yield model.batch([examples[row] for row in batch])
-        done += len(batch)
-        report(done, len(rows))
+    return [model.batch([examples[row] for row in batch]) for batch in by_length(examples, READ_BATCH)]
+
+
+def _sketcher(model: TaskModel, step: Step, gradients: StepOutput) -> GradientSketcher:
+    """Return a sketcher of what the step trained, by the projection of the gradient store; it freezes the model."""
+    header = GradientStore(gradients.uri, gradients.digest).header
+    width, seed = header.projection["width"], header.projection["seed"]
+    return GradientSketcher(model, list(step.start), header.dimension, width, seed)

@@ -8,6 +8,7 @@ from gradsift.components.shared.parameters.training import Start
 from gradsift.components.shared.records.kernel_report import (
     FRACTIONS,
     HOLDS,
+    Features,
     FirstOrder,
     KernelReport,
     Tangent,
@@ -34,7 +35,11 @@ def kernel_of(report: KernelReport | None) -> dict[str, Any]:
     return {
         "kernel": report,
         "first_order": first,
-        "first_order_words": [ADVICE[first.verdict], *map(_other_point, others)],
+        "first_order_words": [
+            ADVICE[first.verdict],
+            *map(_other_point, others),
+            _features_words(report.features),
+        ],
         "first_order_tone": {"holds": "good", "holds in direction": "", "fails": "bad"}[first.verdict],
         "first_order_threshold": HOLDS,
         "points": POINTS,
@@ -51,6 +56,14 @@ def agreement_words(tangent: Tangent) -> str:
     words = f"R² {correlation(tangent.r2[-1])}"
     return (
         words if tangent.correlation is None else f"{words}, correlation {correlation(tangent.correlation)}"
+    )
+
+
+def _features_words(features: Features) -> str:
+    stayed = "stayed" if features.fixed else "did not stay"
+    return (
+        f"The features {stayed} fixed: the rows' kernels before and after have a cosine of "
+        f"{correlation(features.cosine)}, and the trace grew by a factor of {correlation(features.growth)}."
     )
 
 

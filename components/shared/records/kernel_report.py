@@ -46,6 +46,28 @@ class Tangent(Record):
     verdict: FirstOrder
 
 
+class Features(Record):
+    """Kernels of the rows before and after fine-tuning: K = M M^T, with M the projected gradients of the margins.
+
+    Attributes:
+        cosine: sum K_0 K_1 / (|K_0| |K_1|) with Frobenius norms, 1 where the kernels differ by a factor.
+        change: |K_1 - K_0| / |K_0|.
+        growth: tr K_1 / tr K_0.
+        projection_cosine: of K_0 by the first half of the projection's columns with K_0 by the second: 1 where
+            projecting costs nothing.
+    """
+
+    cosine: FiniteFloat
+    change: NonNegative
+    growth: NonNegative
+    projection_cosine: FiniteFloat
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the kernel stayed, by a threshold of our own."""
+        return self.change <= 1 - HOLDS
+
+
 class KernelReport(ResultFile):
     """`kernel_report.json`: how far the final model's fine-tuning kept to first order.
 
@@ -57,6 +79,7 @@ class KernelReport(ResultFile):
         start: what the model answers that fine-tuning starts from.
         fine_tuned: what the fine-tuned model answers.
         tangents: derivatives at the start, and at theta* where that is another point.
+        features: whether the rows' gradients stayed.
     """
 
     FILE: ClassVar[str] = "kernel_report.json"
@@ -67,6 +90,7 @@ class KernelReport(ResultFile):
     start: Answered
     fine_tuned: Answered
     tangents: list[Tangent]
+    features: Features
 
     @property
     def at_start(self) -> Tangent:
@@ -76,7 +100,12 @@ class KernelReport(ResultFile):
     @property
     def metrics(self) -> dict[str, float]:
         """Its numbers for MLflow and Kubeflow."""
-        return {"linearisation_r2": self.at_start.r2[-1], "linear_loss": self.at_start.answered.loss}
+        return {
+            "linearisation_r2": self.at_start.r2[-1],
+            "linear_loss": self.at_start.answered.loss,
+            "kernel_cosine": self.features.cosine,
+            "kernel_growth": self.features.growth,
+        }
 
 
 def first_order(r2: float, correlation: float | None) -> FirstOrder:

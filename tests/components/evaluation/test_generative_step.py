@@ -8,9 +8,11 @@ import pytest
 import torch
 from forked_training import forked_training
 from selection_output import produce_selection
+from synthetic_store import write_store
 from tiny_language_models import make_base, produce_prepared_data
 from torch.nn import functional
 
+from gradsift.components.evaluation.kernel.expansion import Expansion
 from gradsift.components.evaluation.step import REPORT, STEP, evaluate
 from gradsift.components.fine_tuning.final_model import fine_tune_target
 from gradsift.components.fine_tuning.plan import plan_comparisons
@@ -55,10 +57,18 @@ class Run:
     selection: StepOutput
     groups: list[RunGroup]
 
-    def evaluate(self, config: EvaluationConfig = CONFIG, meta_model: StepOutput | None = None) -> StepOutput:
+    def evaluate(self, kernel_rows: int = 0) -> StepOutput:
+        """Where a kernel report is asked for, the final model stands in for theta*."""
+        config = CONFIG.model_copy(update={"kernel_rows": kernel_rows})
+        store = f"{self.root}/store"
+        expansion = None
+        if kernel_rows:
+            projection = {"kind": "mixed blocks, fold", "seed": 1, "width": 512}
+            digest = write_store(store, dimension=64, projection=projection)
+            expansion = Expansion(self.model, StepOutput(store, digest, {}))
         with track_step(STEP, str(self.root), config.model_dump()) as tracker:
             inputs = (self.data, self.selection, self.model, self.groups)
-            return evaluate(config, *inputs, str(self.root), tracker, meta_model)
+            return evaluate(config, *inputs, str(self.root), tracker, expansion)
 
 
 @pytest.fixture(scope="module", params=["llama", pytest.param("t5", marks=pytest.mark.slow)])
@@ -209,9 +219,7 @@ def test_a_second_evaluation_finds_the_first(run: Run, finished: StepOutput) -> 
 def test_a_kernel_report_compares_the_step_that_was_taken_with_its_derivatives(
     run: Run, finished: StepOutput, evaluation: Evaluation
 ) -> None:
-    """The final model stands in for theta*."""
-    config = CONFIG.model_copy(update={"kernel_rows": 5})
-    output = run.evaluate(config, meta_model=run.model)
+    output = run.evaluate(kernel_rows=5)
     folder = fetch(output)
     report = KernelReport.read(folder)
     assert (report.rows, report.val_rows) == (5, 6)
@@ -219,18 +227,19 @@ def test_a_kernel_report_compares_the_step_that_was_taken_with_its_derivatives(
     assert report.at_start.r2[-1] > 0.9, "two small steps are nearly linear"
     assert report.start.loss != report.fine_tuned.loss
     assert output.metadata == finished.metadata | report.metrics
-    assert set(report.metrics) >= {"linearisation_r2", "linear_loss"}
+    assert set(report.metrics) == {"linearisation_r2", "linear_loss", "kernel_cosine", "kernel_growth"}
+    assert report.features.cosine > 0.9
+    assert report.features.projection_cosine > 0.5
     assert max(map(len, report.metrics)) <= 25, "Kubeflow cuts longer names"
     assert Evaluation.read(folder) == evaluation
     page = (folder / REPORT).read_text()
     assert 'id="first-order"' in page
     assert "holds" in page
-    assert run.evaluate(config, meta_model=run.model) == replace(output, reused=True)
+    assert run.evaluate(kernel_rows=5) == replace(output, reused=True)
 
 
 def test_more_rows_than_there_are_takes_all_and_agrees_with_the_runs_record(run: Run) -> None:
-    config = CONFIG.model_copy(update={"kernel_rows": 200})
-    report = KernelReport.read(fetch(run.evaluate(config, meta_model=run.model)))
+    report = KernelReport.read(fetch(run.evaluate(kernel_rows=200)))
     assert (report.rows, report.val_rows) == (6, 6)
     [tuned] = [
         FineTuningRun.read(fetch(finished_record(group.settings, planned, str(run.root))))

@@ -297,6 +297,8 @@ def test_the_kernel_report_says_whether_fine_tuning_kept_to_first_order() -> Non
     assert (
         "By derivatives at the meta-trained weights, which the estimates use, the assumption holds in" in text
     )
+    assert "The features did not stay fixed: the rows' kernels before and after have a cosine of 0.79" in text
+    assert "the trace grew by a factor of 8.10" in text
     assert shown.row("first-order", "100.0%") == ["0.65", "0.51"]
     assert shown.row("first-order", "Base model, not fine-tuned") == ["0.6311", "64.5%"]
     assert shown.row("first-order", "Linear in the step, derivatives at the pretrained") == [
