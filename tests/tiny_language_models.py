@@ -225,11 +225,15 @@ def make_tokenizer(padding: bool = True, chat: bool = False) -> Any:
     return made
 
 
-def make_base(folder: Path, name: str, padding: bool = True, chat: bool = False) -> Path:
+def make_base(
+    folder: Path, name: str, padding: bool = True, chat: bool = False, layers: int | None = None
+) -> Path:
     """Save a model of random weights and its tokenizer as a Hugging Face folder."""
     tokenizer = make_tokenizer(padding, chat)
     ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
     config = CONFIGS[name](vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **ids)
+    if layers is not None:
+        config.num_hidden_layers = layers
     form = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -16,6 +16,7 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import BaseModel
+from gradsift.components.shared.models.blocks import Block, blocks_of
 from gradsift.components.shared.models.model_files import open_tokenizer
 from gradsift.components.shared.models.model_weights import load_weights
 from gradsift.components.shared.models.precision import autocast, fast_attention
@@ -183,6 +184,10 @@ class EncoderClassifier(TaskModel):
         """Exclude the encoder's input embeddings (token, position, type and their norm) from training."""
         for parameter in self.embeddings().parameters():
             parameter.requires_grad_(False)
+
+    def blocks(self) -> list[Block]:
+        """Return all parameters in blocks; the head is the linear one."""
+        return blocks_of(self, self.embeddings().parameters(), self.classifier.parameters())
 
     @property
     def shared(self) -> nn.Module:

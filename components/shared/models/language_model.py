@@ -14,6 +14,7 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import BaseModel, find_base_model
+from gradsift.components.shared.models.blocks import Block, blocks_of
 from gradsift.components.shared.models.labels import NO_ANSWER, last_answer
 from gradsift.components.shared.models.lora import add_adapter, load_adapter, save_adapter
 from gradsift.components.shared.models.model_kind import LANGUAGE_MODEL, kind_of, max_tokens_of
@@ -172,9 +173,16 @@ class LanguageModel(TaskModel):
         """
         if self.settings.adapter:
             return
-        tables = [module for module in self.lm.modules() if isinstance(module, nn.Embedding)]
-        for module in (*tables, self.lm.get_output_embeddings()):
+        for module in (*self._tables(), self.lm.get_output_embeddings()):
             module.requires_grad_(False)
+
+    def blocks(self) -> list[Block]:
+        """Return all parameters in blocks; the head is the final norm and the output layer."""
+        tables = [each for table in self._tables() for each in table.parameters()]
+        return blocks_of(self, tables, self.lm.get_output_embeddings().parameters())
+
+    def _tables(self) -> list[nn.Embedding]:
+        return [module for module in self.lm.modules() if isinstance(module, nn.Embedding)]
 
     @property
     def task_names(self) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from gradsift.components.shared.models.answers import Answers
+from gradsift.components.shared.models.blocks import Block
 from gradsift.components.shared.models.labels import last_answer
 from gradsift.components.shared.models.precision import autocast
 from gradsift.components.shared.models.reached_weights import unreached_weights
@@ -87,6 +88,10 @@ class TaskModel(nn.Module, ABC):
     @abstractmethod
     def freeze_embeddings(self) -> None:
         """Exclude embedding tables from training."""
+
+    @abstractmethod
+    def blocks(self) -> list[Block]:
+        """Return all parameters in blocks: embeddings, the layers in the order of the forward pass, and the head."""
 
     def freeze_untrained(self, train_embeddings: bool) -> None:
         """Exclude what no text reaches from training, and embedding tables unless they are to be trained."""

@@ -17,6 +17,7 @@ from gradsift.components.shared.parameters.settings import (
 Precision = Literal["auto", "bf16", "float32"]
 Start = Literal["base", "meta"]
 Offload = Literal["none", "optimizer", "parameters"]
+Scope = Literal["all", "early", "middle", "late", "embeddings", "head"]
 
 LARGE_MODEL = 10**9
 """Parameters from which on gradient checkpointing is on by itself."""
