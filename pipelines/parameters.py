@@ -111,7 +111,7 @@ def _typed(name: str, value: Any) -> Any:
         return _parsed(parameter, json.dumps(value))
     if type(value) is not kind:
         raise _wrong_type(parameter, json.dumps(value))
-    return value
+    return _items(parameter, value) if kind is list else value
 
 
 def _parsed(parameter: Parameter, text: str) -> Any:
@@ -124,9 +124,21 @@ def _parsed(parameter: Parameter, text: str) -> Any:
         value = None
     if kind is list and not isinstance(value, list):
         value = [part.strip() for part in text.split(",") if part.strip()]
+    if kind is list:
+        value = _items(parameter, value)
     if type(value) is not kind:
         raise _wrong_type(parameter, text)
     return value
+
+
+def _items(parameter: Parameter, values: list[Any]) -> list[Any]:
+    """Return a list's values, the texts as numbers where it is a list of numbers and they are."""
+    if not parameter.is_of_numbers:
+        return values
+    try:
+        return [float(each) if isinstance(each, str) else each for each in values]
+    except ValueError:
+        return values
 
 
 def _wrong_type(parameter: Parameter, text: str) -> InputError:

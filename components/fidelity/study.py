@@ -22,6 +22,7 @@ from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.model_kind import kind_of
 from gradsift.components.shared.models.untrained_model import answers_untrained
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.components.shared.parameters.training import Start, TrainingRecipe
@@ -112,9 +113,10 @@ def run_study(
     """
     root = str(folder)
     settings = PipelineSettings.of(parameters)
-    model, extraction = settings.model, settings.extraction
+    model, scopes = settings.model, settings.fine_tuning_layers.scopes
+    extraction = GradientExtractionConfig.of(settings.extraction, scopes)
     meta_recipe = TrainingRecipe.of(settings.training, settings.meta_training)
-    recipe = TrainingRecipe.of(settings.training, settings.fine_tuning)
+    recipe = settings.run_recipe
     start = truth.start if truth else study.starts[0]
     estimation = SubsetEstimationConfig.of(settings.estimation, recipe, meta_recipe, start)
 

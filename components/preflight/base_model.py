@@ -1,5 +1,6 @@
 """Whether a base model can be used as the settings say, as far as can be checked without its weights."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from gradsift.components.preflight.gradient_trial import try_gradients
@@ -14,12 +15,17 @@ from gradsift.components.shared.models.model_files import (
 from gradsift.components.shared.models.model_kind import check_model_settings, kind_of
 from gradsift.components.shared.models.prompt_format import PromptFormat
 from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import Scope
 
 
-def check_model(model: ModelConfig) -> str:
+def check_model(model: ModelConfig, scopes: Sequence[Scope] = ("all",)) -> str:
     """Say where a base model will come from; check its configuration and tokenizer, and gradients at a tiny size.
 
     Where the packaged MiniLM is not installed on this machine, its files are taken to be sound.
+
+    Args:
+        model: its settings.
+        scopes: the layers that are to be trained.
 
     Raises:
         InputError: there is no such model, a file of it is faulty, or it is not what the settings ask of it.
@@ -41,5 +47,5 @@ def check_model(model: ModelConfig) -> str:
                 f"The chat template of the base model {name!r} writes {unknown[0]!r}, a token that the model has "
                 "no embedding for: expected prompt_form 'plain' for this base model."
             )
-    gradients = try_gradients(model, kind, config, tokenizer)
+    gradients = try_gradients(model, kind, config, tokenizer, scopes)
     return f"{found}, {'an' if kind == 'encoder' else 'a'} {kind} model; {gradients}"

@@ -1,7 +1,7 @@
 """Takes the gradients of two rows on random weights of a base model's architecture, at a tiny size."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,9 @@ from gradsift.components.shared.models.library_errors import library_errors
 from gradsift.components.shared.models.model_kind import ModelKind
 from gradsift.components.shared.models.pretrained_language_model import check_usable
 from gradsift.components.shared.models.task_model import Example, TaskModel
+from gradsift.components.shared.models.tune_scope import parameters_in
 from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import Scope
 
 TEXTS = ("a few words", "this row has more words than the other one")
 LABELS = {"trial": ["yes", "no"]}
@@ -48,7 +50,11 @@ MAX_LENGTH = 64
 
 
 def try_gradients(
-    model: ModelConfig, kind: ModelKind, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
+    model: ModelConfig,
+    kind: ModelKind,
+    config: PreTrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    scopes: Sequence[Scope] = ("all",),
 ) -> str:
     """Compare the gradients of two rows with those of plain backward passes.
 
@@ -57,12 +63,14 @@ def try_gradients(
         kind: what the base model is.
         config: its configuration.
         tokenizer: its tokenizer.
+        scopes: the layers that are to be trained.
 
     Returns:
         What was found, in words; an architecture that cannot be made tiny is not tried.
 
     Raises:
-        InputError: the gradients of rows cannot be taken apart or come out wrong, or adapters cannot be put on.
+        InputError: the gradients of rows cannot be taken apart or come out wrong, adapters cannot be put on, or
+            a scope cannot be trained.
     """
     model = model.resolved(MAX_LENGTH)
     of_type = f"The base model {model.base_model!r} is of type {config.model_type!r}"
@@ -74,9 +82,13 @@ def try_gradients(
         if kind == "causal":
             check_usable(network, model.base_model, encoder_decoder=False)
         trial = _trial_model(network, model, kind, tokenizer)
+        with library_errors(f"{of_type}, and the library fails"):
+            trial.freeze_untrained(model.train_embeddings)
+        for scope in scopes:
+            parameters_in(trial, scope, model.train_embeddings)
         try:
             with library_errors("The library fails"):
-                _check_gradients(trial, model)
+                _check_gradients(trial)
         except GradsiftError as error:
             raise InputError(
                 f"{of_type}, expected one of the families that the README lists, as gradients of others may fail: "
@@ -155,8 +167,7 @@ def _trial_model(
     return trial.eval()
 
 
-def _check_gradients(trial: TaskModel, model: ModelConfig) -> None:
-    trial.freeze_untrained(model.train_embeddings)
+def _check_gradients(trial: TaskModel) -> None:
     names = [name for name, parameter in trial.named_parameters() if parameter.requires_grad]
     sketcher = GradientSketcher(trial, names, dimension=8, width=SKETCH_WIDTH, seed=0)
     examples = trial.examples_of(TEXTS)

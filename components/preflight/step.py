@@ -31,6 +31,7 @@ from gradsift.components.shared.parameters.pipeline_settings import (
     values_of,
 )
 from gradsift.components.shared.parameters.settings import SettingsError
+from gradsift.components.shared.parameters.training import FineTuningLayers
 from gradsift.components.shared.process.lifeline import hold_lifeline
 from gradsift.components.shared.process.protection import protect_process
 from gradsift.components.shared.storage.addresses import is_remote
@@ -90,6 +91,8 @@ def examine(parameters: Mapping[str, Any]) -> list[Finding]:
     with suppress(SettingsError):
         model = ModelConfig(**values_of(ModelConfig, parameters))
         checks["base model"] = lambda: check_model(model)
+        layers = FineTuningLayers(**values_of(FineTuningLayers, parameters))
+        checks["base model"] = lambda: check_model(model, layers.scopes)
     return [*_check_parameters(parameters), *make_checks(checks)]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from gradsift.components.shared.artifacts.step_output import digest_of
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.components.shared.parameters.training import TrainingRecipe
 
@@ -22,16 +23,15 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
     """
     common = {"output_uri": settings.run.output_uri}
     model = settings.model.changes()
-    run_recipe, meta_recipe = (
-        TrainingRecipe.of(settings.training, schedule)
-        for schedule in (settings.fine_tuning, settings.meta_training)
-    )
+    run_recipe = settings.run_recipe
+    meta_recipe = TrainingRecipe.of(settings.training, settings.meta_training)
     fine_tuning = {"model": model, "recipe": run_recipe.changes()}
     meta_training = {"model": model, "recipe": meta_recipe.changes()}
     hardware = _hardware(settings, settings.training.nodes)
     estimation = SubsetEstimationConfig.of(
         settings.estimation, run_recipe, meta_recipe, settings.fine_tuning_start.start
     )
+    extraction = GradientExtractionConfig.of(settings.extraction, settings.fine_tuning_layers.scopes)
     limits = {name: value for name, value in settings.estimation.changes().items() if name in LIMITS}
     asked = {
         name: model[name] for name in ("base_model", "head", "max_length", "prompt_form") if name in model
@@ -47,7 +47,7 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
         "meta_training": {**common, **meta_training, **hardware},
         "gradient_extraction": {
             **common,
-            "config": settings.extraction.changes(),
+            "config": extraction.changes(),
             **_hardware(settings, settings.extraction.pods),
         },
         "subset_estimation": {
@@ -96,9 +96,10 @@ def pods(settings: PipelineSettings) -> dict[str, str]:
 
 def settings_digest(settings: PipelineSettings) -> str:
     """Return a digest of gradsift's version and of the settings that decide what comes out of the same data."""
-    deciding = {
+    groups = {
         name: group.model_dump() for name, group in vars(settings).items() if name not in WITHOUT_EFFECT
     }
+    deciding = {name: values for name, values in groups.items() if values}
     for name in ("processes", "pods"):
         del deciding["extraction"][name]
     return digest_of([version("gradsift"), deciding])

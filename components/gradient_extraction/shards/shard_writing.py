@@ -20,6 +20,7 @@ from gradsift.components.shared.models.model_loading import before_training, ope
 from gradsift.components.shared.models.precision import resolve_precision
 from gradsift.components.shared.models.task_model import TaskModel
 from gradsift.components.shared.models.threads import use_given_cores
+from gradsift.components.shared.models.tune_scope import parameters_in
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.process.gpus import gpu_memory_errors
 from gradsift.components.shared.process.outages import wait_out
@@ -98,8 +99,11 @@ def _write_share(
 ) -> tuple[StoreHeader, dict[ShardPlan, ShardRecord]]:
     data = data_without_test(job.data)
     plans = shards_of_part(data, job.config.shard_rows, job.part)[process :: job.processes]
-    model, parameters = _model(job.model, job.config, device)
+    model = open_model(fetch(job.model)).to(device)
+    train_embeddings = job.model.metadata["train_embeddings"]
+    model.freeze_untrained(train_embeddings)
     start = _starting_point(job, model, data)
+    parameters = _parameters(model, job.config, train_embeddings)
     header = _header(job, data.task(data.target), model, parameters, start)
     extractor = GradientExtractor(model, parameters, job.config, start)
     checked = False
@@ -127,16 +131,12 @@ def _device(process: int, processes: int) -> torch.device:
     return torch.device("cpu")
 
 
-def _model(
-    output: StepOutput, config: GradientExtractionConfig, device: torch.device
-) -> tuple[TaskModel, list[str]]:
-    """Return the model and the names of the parameters whose gradient is wanted."""
-    model = open_model(fetch(output)).to(device)
-    model.freeze_untrained(output.metadata["train_embeddings"])
+def _parameters(model: TaskModel, config: GradientExtractionConfig, train_embeddings: bool) -> list[str]:
+    """Return the names of the parameters whose gradient is wanted."""
     module = model.shared if config.parameters == "shared" else model
-    chosen = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
-    names = [name for name, parameter in model.named_parameters() if id(parameter) in chosen]
-    return model, names
+    inside = {id(parameter) for parameter in parameters_in(model, config.scope, train_embeddings)}
+    chosen = {id(each) for each in module.parameters() if each.requires_grad} & inside
+    return [name for name, parameter in model.named_parameters() if id(parameter) in chosen]
 
 
 def _starting_point(job: ExtractionJob, model: TaskModel, data: PreparedData) -> StartingPoint | None:

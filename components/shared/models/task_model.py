@@ -91,7 +91,7 @@ class TaskModel(nn.Module, ABC):
 
     @abstractmethod
     def blocks(self) -> list[Block]:
-        """Return all parameters in blocks: embeddings, the layers in the order of the forward pass, and the head."""
+        """Return all parameters in blocks: embeddings, the layers in the order of the forward pass, the head."""
 
     def freeze_untrained(self, train_embeddings: bool) -> None:
         """Exclude what no text reaches from training, and embedding tables unless they are to be trained."""

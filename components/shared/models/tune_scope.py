@@ -37,7 +37,9 @@ def set_trained(model: TaskModel, scope: Scope, train_embeddings: bool) -> tuple
 
 
 def parameters_in(model: TaskModel, scope: Scope, train_embeddings: bool) -> list[nn.Parameter]:
-    """Return the parameters of a scope, frozen ones among them: a third of the layers each, the middle takes the rest.
+    """Return the parameters of a scope, frozen ones among them.
+
+    Early, middle and late layers are a third each; what is left over goes to the middle.
 
     Args:
         model: the model, what no text reaches being frozen.

@@ -1,15 +1,15 @@
 """How gradients are projected and stored."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
 from gradsift.components.shared.parameters.settings import MAX_SEED, Settings
-from gradsift.components.shared.parameters.training import Precision
+from gradsift.components.shared.parameters.training import Precision, Scope
 
 
-class GradientExtractionConfig(Settings):
+class ExtractionSettings(Settings):
     """How gradients are projected and stored."""
 
     GROUP: ClassVar[str] = "extract"
@@ -93,3 +93,18 @@ class GradientExtractionConfig(Settings):
                 f"Parameter extract_projection_width is {self.projection_width}: expected at least "
                 f"extract_dimension ({self.dimension})."
             )
+
+
+class GradientExtractionConfig(ExtractionSettings):
+    """The extraction's settings, with what follows from those of fine-tuning."""
+
+    scope: Scope = Field(
+        "all",
+        exclude_if=lambda scope: scope == "all",
+        description="the layers whose gradients are stored: those that the runs train.",
+    )
+
+    @classmethod
+    def of(cls, settings: ExtractionSettings, scopes: list[Scope]) -> Self:
+        """Return the settings with the scope of the runs; where there are several, with all layers."""
+        return cls(**settings.model_dump(), scope=scopes[0] if len(scopes) == 1 else "all")

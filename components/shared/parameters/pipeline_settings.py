@@ -14,17 +14,19 @@ from gradsift.components.shared.parameters.confirmation import ConfirmationConfi
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig, EvaluationConfig
-from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
+from gradsift.components.shared.parameters.extraction import ExtractionSettings
 from gradsift.components.shared.parameters.kubernetes import PlatformConfig, ResourcesConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.parameters.run import RunSettings
 from gradsift.components.shared.parameters.settings import MAX_SEED, Settings, SettingsError, form_name
 from gradsift.components.shared.parameters.training import (
+    FineTuningLayers,
     FineTuningSettings,
     FineTuningStart,
     MetaTrainingSettings,
     ParallelRunsSettings,
+    TrainingRecipe,
     TrainingSettings,
 )
 
@@ -42,12 +44,13 @@ class PipelineSettings:
     training: TrainingSettings
     parallel_runs: ParallelRunsSettings
     meta_training: MetaTrainingSettings
-    extraction: GradientExtractionConfig
+    extraction: ExtractionSettings
     calibration: CalibrationConfig
     confirmation: ConfirmationConfig
     estimation: EstimationSettings
     fine_tuning: FineTuningSettings
     fine_tuning_start: FineTuningStart
+    fine_tuning_layers: FineTuningLayers
     comparison: ComparisonConfig
     evaluation: EvaluationConfig
     promotion: PromotionConfig
@@ -73,6 +76,14 @@ class PipelineSettings:
         if problems:
             raise SettingsError(problems)
         return settings
+
+    @property
+    def run_recipe(self) -> TrainingRecipe:
+        """The recipe of fine-tuning runs, with the first of the scopes and rates."""
+        layers = self.fine_tuning_layers
+        recipe = TrainingRecipe.of(self.training, self.fine_tuning)
+        rate = layers.rates[0] if layers.rates else recipe.learning_rate
+        return recipe.model_copy(update={"scope": layers.scopes[0], "learning_rate": rate})
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,11 @@ class Parameter:
         """The values that it may have, if it is a choice between a few."""
         annotation = self.info.annotation
         return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+    @property
+    def is_of_numbers(self) -> bool:
+        """Whether it is a list of numbers."""
+        return any(float in get_args(each) for each in get_args(self.info.annotation))
 
     @property
     def in_form(self) -> bool:
@@ -193,6 +209,7 @@ def _rules(settings: PipelineSettings) -> Iterator[str]:
             f"Parameter model_head is {settings.model.head!r}: expected 'label_embedding' where "
             "extract_base_weights is true, as another head means nothing before it is trained."
         )
+    yield from _layer_rules(settings)
     for group in (settings.calibration, settings.comparison):
         last = settings.fine_tuning.seed + group.seeds - 1
         if last > MAX_SEED:
@@ -212,3 +229,21 @@ def _rules(settings: PipelineSettings) -> Iterator[str]:
     nodes = settings.training.nodes
     if nodes > 1 and not settings.training.processes:
         yield from settings.training.batch_problems(nodes * max(1, settings.resources.gpus))
+
+
+def _layer_rules(settings: PipelineSettings) -> Iterator[str]:
+    """Yield a sentence for each scope that a linear head rules out."""
+    scopes = settings.fine_tuning_layers.scopes
+    if settings.model.head != "linear":
+        return
+    without_head = [scope for scope in scopes if scope not in ("all", "head")]
+    if without_head and settings.fine_tuning_start.start == "base":
+        yield (
+            f"Parameter fine_tune_scopes holds {without_head[0]!r}: expected all or head, or fine_tune_start "
+            "'meta', as the head 'linear' is zero before it is trained and gives other layers no gradient."
+        )
+    if scopes == ["head"] and settings.extraction.parameters == "shared":
+        yield (
+            "Parameter extract_parameters is 'shared': expected 'trained' where fine_tune_scopes is 'head', as not "
+            "all tasks share a head."
+        )

@@ -1,8 +1,8 @@
 """What a group of settings is: immutable, checked when it is made, with one sentence for each wrong value."""
 
 import inspect
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -23,6 +23,7 @@ KINDS = {
     "string_type": "a text",
     "string_unicode": "valid Unicode",
     "list_type": "a list",
+    "too_short": "a list that is not empty",
     "dict_type": "a mapping",
     "string_too_short": "a text that is not empty",
 }
@@ -133,16 +134,17 @@ def with_whole_numbers(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def repeated(name: str, values: list[str]) -> Iterator[str]:
-    """Yield a sentence for each value that a list holds more than once."""
+def repeated(name: str, values: Sequence[Any], what: str = "task") -> Iterator[str]:
+    """Yield a sentence for each value that a list of tasks, or of what it says, holds more than once."""
     for value in dict.fromkeys(each for each in values if values.count(each) > 1):
-        yield f"Parameter {name} holds {value!r} more than once: expected each task once."
+        yield f"Parameter {name} holds {value!r} more than once: expected each {what} once."
 
 
 def _expected(field: FieldInfo, error: Mapping[str, Any]) -> str:
     kind, limits = error["type"], error.get("ctx", {})
     if kind == "literal_error":
-        return f"one of {', '.join(map(str, get_args(field.annotation)))}"
+        [choice] = get_args(field.annotation) if get_origin(field.annotation) is list else [field.annotation]
+        return f"one of {', '.join(map(str, get_args(choice)))}"
     bounds = {
         name: getattr(each, name) for each in field.metadata for name in ("ge", "le") if hasattr(each, name)
     }

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from gradsift.components.shared.parameters.settings import (
     Settings,
     SettingsError,
     form_field,
+    repeated,
 )
 
 Precision = Literal["auto", "bf16", "float32"]
@@ -177,10 +178,43 @@ class FineTuningStart(Settings):
     )
 
 
+class FineTuningLayers(Settings):
+    """Which layers fine-tuning trains, and how fast: one way, or several that validation rows decide among."""
+
+    GROUP: ClassVar[str] = "fine_tune"
+
+    scopes: list[Scope] = Field(
+        ["all"],
+        min_length=1,
+        exclude_if=lambda scopes: scopes == ["all"],
+        description="which layers are trained, the others frozen: `all`; `early`, `middle` or `late`, a third "
+        "of them each; `embeddings`; or `head`, a language model's output layer and final norm. Where there are "
+        "several, each of them is tried on the chosen sources, and validation rows decide; runs before that "
+        "take the first.",
+    )
+    rates: list[Annotated[float, Field(gt=0, le=10)]] = Field(
+        [],
+        exclude_if=lambda rates: not rates,
+        description="peak learning rates that are tried with every scope, as a part of the layers may want "
+        "another rate than all; runs before that take the first. Empty takes `fine_tune_learning_rate`.",
+    )
+
+    def rules(self) -> Iterator[str]:
+        """Yield a sentence for each rule between fields that is broken."""
+        yield from repeated("fine_tune_scopes", self.scopes, "scope")
+        yield from repeated("fine_tune_rates", self.rates, "rate")
+
+
 class TrainingRecipe(TrainingSettings, ScheduleSettings):
-    """One training: how long, how fast and on what hardware layout."""
+    """One training: how long, how fast, on what hardware layout, and of which layers."""
 
     GROUP: ClassVar[str] = ""
+
+    scope: Scope = Field(
+        "all",
+        exclude_if=lambda scope: scope == "all",
+        description="which layers are trained (see `tune_scope`).",
+    )
 
     def check_batch(self, processes: int) -> None:
         """Raise SettingsError where that many processes cannot share a batch evenly."""

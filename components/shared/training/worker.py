@@ -30,6 +30,7 @@ from gradsift.components.shared.models.model_answers import held_out_answers, va
 from gradsift.components.shared.models.model_loading import from_base, open_model
 from gradsift.components.shared.models.precision import resolve_precision
 from gradsift.components.shared.models.task_model import TaskModel
+from gradsift.components.shared.models.tune_scope import set_trained
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.process import outages
 from gradsift.components.shared.process.gpus import gpu_memory_errors, is_out_of_memory, others_hold_memory
@@ -161,7 +162,7 @@ def train_one(
     unset_hf_deepspeed_config()  # else, after a job under ZeRO-3, the next one's weights load in pieces
     transformers.set_seed(recipe.seed)
     model = from_base(job.model, data) if job.start is None else open_model(job.start)
-    model.freeze_untrained(job.model.train_embeddings)
+    trained, of_all = set_trained(model, recipe.scope, job.model.train_embeddings)
     sharding = _prepare_memory(model, recipe)
     job = _fitted(job, model)
     steps = _steps(job)
@@ -193,14 +194,17 @@ def train_one(
             f"The training loss of {job.folder.name} is not finite: expected a smaller learning rate than "
             f"{recipe.learning_rate}."
         )
-    trained: TaskModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    tuned: TaskModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if job.keep_model:
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if trainer.is_world_process_zero():
-            trained.save(job.folder, state)
-    _measure(job, trained.eval(), data, started, written)
+            tuned.save(job.folder, state)
+    _measure(job, tuned.eval(), data, started, written)
     curve = loss_curve(trainer.state.log_history, int(trainer.args.logging_steps), steps)
-    _finish(job, sharding, steps, rows, tokens, curve, progress)
+    counts = tokens._asdict()
+    if recipe.scope != "all":
+        counts |= {"trained_parameters": trained, "parameters_of_all": of_all}
+    _finish(job, sharding, steps, rows, counts, curve, progress)
     if trainer.args.local_process_index == 0:
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
@@ -214,7 +218,7 @@ def measure_untrained(job: TrainingJob, written: WrittenRows, progress: Training
     unset_hf_deepspeed_config()
     model = from_base(job.model, data) if job.start is None else open_model(job.start)
     _measure(job, model.eval().to(_device()), data, started, written)
-    _finish(job, Sharding(0, "none"), 0, {}, ComputedTokens(0, 0), [], progress)
+    _finish(job, Sharding(0, "none"), 0, {}, ComputedTokens(0, 0)._asdict(), [], progress)
 
 
 def _measure(
@@ -317,11 +321,14 @@ def _finish(
     sharding: Sharding,
     steps: int,
     rows: Mapping[str, int],
-    tokens: ComputedTokens,
+    counts: Mapping[str, int],
     losses: Sequence[tuple[int, float]],
     progress: TrainingProgress | None,
 ) -> None:
-    """Write down how the model was trained, which marks the job as finished."""
+    """Write down how the model was trained, which marks the job as finished.
+
+    `counts` are its tokens and, where a part of the layers was trained, the part's parameters.
+    """
     if not is_first_process():
         return
     processes = int(os.environ["WORLD_SIZE"])
@@ -330,7 +337,7 @@ def _finish(
         "rows": dict(rows),
         "optimizer_steps": steps,
         "examples": steps * job.recipe.batch_size,
-        **tokens._asdict(),
+        **counts,
         "model": job.model.model_dump(),
         "recipe": job.recipe.model_dump(),
         "precision": resolve_precision(job.recipe.precision),

@@ -129,6 +129,26 @@ def test_base_margins_and_the_step_are_those_of_the_model_before_training(
     assert store.header.squared_step_norm == pytest.approx(0.05**2 * weights, rel=1e-4)
 
 
+def test_gradients_are_of_a_scope_and_base_margins_of_the_whole_model(
+    data: StepOutput, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Meta-training trains all layers, whichever of them fine-tuning trains."""
+    trained = trained_model(tmp_path, tiny_encoder, data, 0.05, "linear")
+    of_all = CONFIG.model_copy(update={"parameters": "trained"})
+    outputs = [
+        extract(data, trained, tmp_path, config)
+        for config in (of_all, of_all.model_copy(update={"scope": "head"}))
+    ]
+    whole, head = (GradientStore(output.uri) for output in outputs)
+    assert (
+        set(head.header.parameters) == {"classifier.weight", "classifier.bias"} < set(whole.header.parameters)
+    )
+    assert head.header.squared_step_norm == whole.header.squared_step_norm
+    for one, other in zip(head.read("sst2", "val"), whole.read("sst2", "val"), strict=True):
+        np.testing.assert_array_equal(one.base_margin, other.base_margin)
+        assert (one.gradient != other.gradient).any()
+
+
 def test_another_base_model_than_meta_training_started_from_is_an_error(
     data: StepOutput, tiny_encoder: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from gradsift.components.preflight.gradient_trial import MAX_LAYERS, MAX_WIDTHS,
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.model_kind import ModelKind
 from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.training import Scope
 
 RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
 FAMILIES: dict[str, tuple[ModelKind, str, dict[str, Any]]] = {
@@ -177,3 +178,25 @@ def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(tokenizer: Any) -> 
 
 def test_weights_of_half_precision_are_tried(tokenizer: Any) -> None:
     assert "right" in trial("causal", "qwen2", tokenizer, {"dtype": "bfloat16"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_type", "settings", "scope", "expected"),
+    [
+        ("encoder", "bert", {}, "late", "'all', as the base model has 2 layers of its own, fewer than 3."),
+        ("encoder", "bert", {}, "head", "some of all, early, middle, late, embeddings, as the head"),
+        ("causal", "gpt2", {"lora_rank": 2}, "embeddings", "all, early, middle or late, as adapters are"),
+        ("causal", "gpt2", {}, "head", "model_train_embeddings true, or another scope, as the output layer"),
+    ],
+)
+def test_a_scope_that_cannot_be_trained_is_refused(
+    tokenizer: Any,
+    kind: ModelKind,
+    model_type: str,
+    settings: dict[str, Any],
+    scope: Scope,
+    expected: str,
+) -> None:
+    config = AutoConfig.for_model(model_type, num_hidden_layers=2, pad_token_id=4, vocab_size=len(tokenizer))
+    with pytest.raises(InputError, match=f"^Parameter fine_tune_scopes holds '{scope}': expected {expected}"):
+        try_gradients(ModelConfig(base_model="mine", **settings), kind, config, tokenizer, [scope])

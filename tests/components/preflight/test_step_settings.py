@@ -7,6 +7,7 @@ import pytest
 
 from gradsift.components.preflight.step_settings import pods, settings_digest, step_settings
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.components.shared.parameters.training import TrainingRecipe
 
@@ -42,6 +43,27 @@ def test_a_parameter_reaches_the_steps_that_read_it() -> None:
     assert resolved["fine_tuning"]["start"] == {"start": "meta"}
     assert resolved["fine_tuning"]["groups"] == {"parallel_runs": 2}
     assert resolved["data_preparation"]["digest"] == resolved["promotion"]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("scopes", "rates", "of_runs", "rate", "of_gradients"),
+    [
+        (["late"], [], "late", 5e-5, "late"),
+        (["all"], [1e-4], "all", 1e-4, "all"),
+        (["middle", "late"], [2e-4, 1e-4], "middle", 2e-4, "all"),
+    ],
+)
+def test_runs_train_the_first_scope_at_the_first_rate_and_gradients_are_of_a_single_scope(
+    scopes: list[str], rates: list[float], of_runs: str, rate: float, of_gradients: str
+) -> None:
+    parameters = {"fine_tune_scopes": scopes, "fine_tune_rates": rates}
+    resolved = step_settings(PipelineSettings.of(parameters))
+    recipe = TrainingRecipe(**resolved["fine_tuning"]["recipe"])
+    assert (recipe.scope, recipe.learning_rate) == (of_runs, rate)
+    assert SubsetEstimationConfig(**resolved["subset_estimation"]["config"]).fine_tuning == recipe
+    extraction = GradientExtractionConfig(**resolved["gradient_extraction"]["config"])
+    assert extraction.scope == of_gradients
+    assert TrainingRecipe(**resolved["meta_training"]["recipe"]).scope == "all"
 
 
 LARGE, SMALL = ("64", "512Gi", "8"), ("2", "8Gi", "0")
@@ -80,6 +102,8 @@ def test_pods_are_large_where_they_compute_with_a_model_themselves(
         ("meta_seed", 1, True),
         ("fine_tune_steps", 41, True),
         ("fine_tune_start", "meta", True),
+        ("fine_tune_scopes", ["late"], True),
+        ("fine_tune_scopes", ["all"], False),
         ("train_batch_size", 64, True),
         ("base_model", "other", True),
         ("model_max_length", 64, True),

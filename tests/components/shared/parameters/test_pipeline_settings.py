@@ -83,6 +83,18 @@ def test_every_parameter_is_described_and_every_number_bounded() -> None:
             "Parameter extract_projection_width is 399: expected at least extract_dimension (400).",
         ),
         ("extract_pods", 10**9, "Parameter extract_pods is 1000000000: expected 1,000 or less."),
+        (
+            "fine_tune_scopes",
+            ["all", "lats"],
+            "Parameter fine_tune_scopes[1] is 'lats': expected one of all, early, middle, late, embeddings, head.",
+        ),
+        ("fine_tune_scopes", [], "Parameter fine_tune_scopes is []: expected a list that is not empty."),
+        (
+            "fine_tune_scopes",
+            ["late", "late"],
+            "Parameter fine_tune_scopes holds 'late' more than once: expected each scope once.",
+        ),
+        ("fine_tune_rates", [0], "Parameter fine_tune_rates[0] is 0: expected a number above 0."),
         ("extract_dtype", "int8", "Parameter extract_dtype is 'int8': expected one of float16, float32."),
         ("calibrate_runs", 3, "Parameter calibrate_runs is 3: expected 0, or 4 or more."),
         ("confirm_runs", 2, "Parameter confirm_runs is 2: expected 0, or 3 or more."),
@@ -149,6 +161,14 @@ def test_an_impossible_value_is_named_as_the_pipeline_names_it(name: str, value:
         (
             {"extract_pods": 2, "output_uri": "/runs"},
             "Parameter extract_pods is 2: expected 1, as output_uri is a local path",
+        ),
+        (
+            {"fine_tune_scopes": ["all", "late"], "model_head": "linear"},
+            "Parameter fine_tune_scopes holds 'late': expected all or head, or fine_tune_start 'meta', as the head",
+        ),
+        (
+            {"fine_tune_scopes": ["head"], "model_head": "linear"},
+            "Parameter extract_parameters is 'shared': expected 'trained' where fine_tune_scopes is 'head', as",
         ),
         (
             {"train_nodes": 3, "gpus": 2, "train_batch_size": 32},

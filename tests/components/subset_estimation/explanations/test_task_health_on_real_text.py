@@ -16,6 +16,7 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.data.suites import suite_folder
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.selection_results import TaskHealth
@@ -47,12 +48,13 @@ def suite_of_three_versions(folder: Path) -> Path:
 def test_shuffled_and_flipped_copies_are_told_from_the_clean_sources(tmp_path: Path) -> None:
     suite, root = suite_of_three_versions(tmp_path / "suite"), str(tmp_path / "root")
     settings = PipelineSettings.of({"suite": str(suite), "target": "sst2"})
+    extraction = GradientExtractionConfig.of(settings.extraction, settings.fine_tuning_layers.scopes)
     meta_recipe = TrainingRecipe.of(settings.training, settings.meta_training)
     recipe = TrainingRecipe.of(settings.training, settings.fine_tuning)
     data = prepare_data(settings.data, root, settings.model)
     with track_step("health", root, {}) as tracker:
         meta = meta_train(settings.model, meta_recipe, data, root, tracker)
-        gradients = extract_gradients(settings.extraction, data, meta, root, tracker)
+        gradients = extract_gradients(extraction, data, meta, root, tracker)
     store = GradientStore(gradients.uri, gradients.digest)
     statistics = read_statistics(store)
     config = SubsetEstimationConfig.of(settings.estimation, recipe, meta_recipe, "base")
