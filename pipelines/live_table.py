@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradsift.components.shared.parameters.pipeline_settings import defaults
-from gradsift.components.shared.records.planning import CALIBRATION, COMPARISONS, FINALISTS
+from gradsift.components.shared.records.planning import CALIBRATION, COMPARISONS, FINALISTS, SCOPE_SWEEP
 from gradsift.components.shared.tracking.event_log import PIPELINE
 from gradsift.components.shared.tracking.run_record import PREFLIGHT
 
@@ -37,6 +37,7 @@ NAMES = {
     CALIBRATION: "fine-tune first",
     FINALISTS: "fine-tune finalists",
     CHOICE: "choose",
+    SCOPE_SWEEP: "choose layers",
     COMPARISONS: "fine-tune others",
     "true_losses_base": "fine-tune truly",
     "true_losses_meta": "... from theta*",
@@ -108,11 +109,13 @@ class StepState:
 def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) -> dict[str, StepState]:
     """Return the state of every step, from the events recorded since a unix time.
 
-    Runs before the choice and promotion are steps of their own only in a run that asks for them. In one that has
-    found nothing new, the steps after that are left out.
+    Runs before the choice, a choice of layers and promotion are steps of their own only in a run that asks for
+    them. In one that has found nothing new, the steps after that are left out.
     """
     confirms = _parameter(events, "confirm_runs", defaults()["confirm_runs"]) > 0
     calibrates = confirms or _parameter(events, "calibrate_runs", 0) > 0
+    scopes, rates = (_parameter(events, f"fine_tune_{name}", []) for name in ("scopes", "rates"))
+    sweeps = len(scopes) > 1 or len(rates) > 1
     registers = bool(_parameter(events, "promote_model_name", ""))
     states = {}
     for step in STEPS:
@@ -123,6 +126,8 @@ def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) 
             if finalists.status != "waiting" or CHOICE not in events:  # there may be no more subsets
                 states[FINALISTS] = finalists
             states[CHOICE] = state_of(events.get(CHOICE, []), since)
+        if step == "target_finetuning" and sweeps:
+            states[SCOPE_SWEEP] = state_of(events.get(SCOPE_SWEEP, []), since)
         if step == "evaluation":
             states[COMPARISONS] = _fine_tuning_runs(events, COMPARISONS, since)
         states[step] = state_of(events.get(step, []), since)

@@ -9,6 +9,7 @@ from gradsift.components.shared.artifacts.run_outputs import read_outputs, write
 from gradsift.components.shared.artifacts.step_output import copy_file, fetch
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
 from gradsift.components.shared.records.evaluation_results import Evaluation
+from gradsift.components.shared.records.planning import SCOPE_SWEEP
 from gradsift.components.shared.records.run_plans import read_groups
 from gradsift.components.shared.tracking.step_run import run_step
 
@@ -32,7 +33,15 @@ def evaluate(
         settings,
         config.model_dump(),
         lambda tracker: step.evaluate(
-            config, data, selection, model, read_groups(comparisons, root), root, tracker, expansion
+            config,
+            data,
+            selection,
+            model,
+            read_groups(comparisons, root),
+            root,
+            tracker,
+            expansion,
+            outputs.get(SCOPE_SWEEP),
         ),
         evaluation,
     )

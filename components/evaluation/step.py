@@ -30,6 +30,7 @@ from gradsift.components.shared.parameters.evaluation import EvaluationConfig
 from gradsift.components.shared.parameters.training import Start
 from gradsift.components.shared.records.evaluation_results import (
     LOSS,
+    AllLayers,
     Confusion,
     EvaluatedModel,
     Evaluation,
@@ -38,6 +39,7 @@ from gradsift.components.shared.records.evaluation_results import (
 )
 from gradsift.components.shared.records.fine_tuning_runs import RunGroup, run_inputs
 from gradsift.components.shared.records.kernel_report import KernelReport
+from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.tracking.event_log import run_id
@@ -48,6 +50,7 @@ from gradsift.components.shared.training.trained_model import training_result
 STEP = "evaluation"
 REPORT = "report.html"
 CHOSEN = "selected"
+ALL_LAYERS = "all_layers"
 
 
 def evaluate(
@@ -59,6 +62,7 @@ def evaluate(
     root_uri: str,
     tracker: StepTracker,
     expansion: Expansion | None = None,
+    sweep: StepOutput | None = None,
 ) -> StepOutput:
     """Compare the runs of the chosen subset with the others on the test split, and write the report.
 
@@ -73,6 +77,7 @@ def evaluate(
         root_uri: the run root.
         tracker: gets metrics and the report.
         expansion: what the estimates expand around, where a kernel report is to be made; None where it is not.
+        sweep: which layers were tried, if several were.
 
     Returns:
         A folder with `evaluation.json`, `report.html` and, where it is made, `kernel_report.json`.
@@ -88,6 +93,7 @@ def evaluate(
         "estimates": estimates.digest,
         "model": model.digest,
         "runs": [run_inputs(group.settings, run) for group in groups for run in group.runs],
+        **({} if sweep is None else {"sweep": sweep.digest}),
     }
     if expansion is not None:
         digests = [expansion.model.digest, expansion.gradients.digest]
@@ -103,7 +109,8 @@ def evaluate(
         if expansion is not None:
             kernel = _kernel_report(config, prepared, model, expansion, evaluation.start, tracker)
             kernel.write(output)
-        content = _report_content(prepared, selection, evaluation, kernel, model, root_uri)
+        tried = None if sweep is None else ScopeSweep.read(fetch(sweep))
+        content = _report_content(prepared, selection, evaluation, kernel, tried, model, root_uri)
         with atomic_file(output / REPORT) as path:
             path.write_text(render_report(content), encoding="utf-8")
         return _metadata(evaluation) | ({} if kernel is None else kernel.metrics)
@@ -158,6 +165,29 @@ def _evaluate(
         verdict=judge(differences, len(runs[CHOSEN]), objections(models[CHOSEN], differences, len(rows))),
         cautions=cautions(list(models.values()), data.task(data.target).rows["val"]),
         difference_to=differences,
+        all_layers=_all_layers(config, selection, answered, rows, models[CHOSEN], sampled[CHOSEN]),
+    )
+
+
+def _all_layers(
+    config: EvaluationConfig,
+    selection: Selection,
+    answered: AnsweredRuns,
+    rows: Any,
+    chosen: EvaluatedModel,
+    chosen_sampled: Metrics,
+) -> AllLayers | None:
+    """Return what all layers give on the chosen subset, where the chosen model trains a part of them."""
+    runs = answered.with_all_layers
+    if not runs:
+        return None
+    scores = [scores_of(run.answers, rows) for run in runs]
+    sampled = bootstrap_metrics(scores, config.bootstrap, config.seed)
+    model = _evaluated_model(CHOSEN, selection, runs, scores, sampled)
+    return AllLayers(
+        scope=answered.settings.recipe["scope"],
+        model=model.model_copy(update={"name": ALL_LAYERS}),
+        difference=difference(ALL_LAYERS, chosen.test, model.test, chosen_sampled, sampled),
     )
 
 
@@ -225,6 +255,7 @@ def _report_content(
     selection: Selection,
     evaluation: Evaluation,
     kernel: KernelReport | None,
+    sweep: ScopeSweep | None,
     model: StepOutput,
     root_uri: str,
 ) -> ReportContent:
@@ -234,6 +265,7 @@ def _report_content(
         selection=selection,
         evaluation=evaluation,
         kernel=kernel,
+        sweep=sweep,
         statistics=json.loads((data.folder / "statistics.json").read_text()),
         settings=settings,
         versions={name: version(name) for name in packages},
@@ -258,7 +290,10 @@ def _metadata(evaluation: Evaluation) -> dict[str, Any]:
     for name, found in evaluation.chosen.test.items():
         values[f"test_{name}"] = found.mean
     metric = evaluation.primary
-    for each in evaluation.difference_to:
+    differences = list(evaluation.difference_to)
+    if evaluation.all_layers is not None:
+        differences.append(evaluation.all_layers.difference)
+    for each in differences:
         values[f"gain_over_{each.name}"] = each.test[metric].mean
         values[f"loss_minus_{each.name}"] = each.test[LOSS].mean
     if evaluation.spearman is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedData
@@ -79,7 +80,9 @@ def confirm_selection(
     }
 
     def work(folder: Path) -> dict[str, Any]:
-        confirmation = _confirm(selection, prepared, [_read(record) for record in records], limits, recipe)
+        confirmation = _confirm(
+            selection, prepared, [read_trained(record) for record in records], limits, recipe
+        )
         confirmed = selection.confirmed(confirmation, _reason(selection, confirmation))
         confirmed.write(folder)
         write_mixture(folder, data, confirmed.selected)
@@ -103,7 +106,8 @@ def delete_candidates(settings: GroupSettings, runs: Sequence[PlannedRun], root_
         delete_below(storage, run_key(settings, run))
 
 
-def _read(record: StepOutput) -> Trained:
+def read_trained(record: StepOutput) -> Trained:
+    """Return a run by its record."""
     folder = fetch(record, [FineTuningRun.FILE, ValidationAnswers.FILE])
     return Trained(FineTuningRun.read(folder), ValidationAnswers.read(folder)[0].loss)
 
@@ -123,7 +127,7 @@ def _confirm(
             subset=each.run.subset,
             estimated_loss=finalist.estimated_loss,
             true_loss=each.run.val_loss,
-            excess=Interval.normal(*_difference(each, chosen)),
+            excess=Interval.normal(*paired_difference(each, chosen)),
             train_rows=each.run.train_rows,
             permitted=may_be,
             chosen=each is chosen,
@@ -146,15 +150,21 @@ def _confirm(
 
 def _choose(trained: Sequence[Trained]) -> Trained:
     best = min(trained, key=lambda each: each.run.val_loss)
-    as_good = [each for each in trained if _difference(each, best)[0] <= _difference(each, best)[1]]
+    as_good = [
+        each for each in trained if paired_difference(each, best)[0] <= paired_difference(each, best)[1]
+    ]
     return min(as_good, key=lambda each: (each.run.train_rows, each.run.val_loss))
 
 
-def _difference(one: Trained, other: Trained) -> tuple[float, float]:
+def paired_difference(one: Trained, other: Trained) -> tuple[float, float]:
     """Return the mean over validation rows of the difference of two runs' losses, and its standard error."""
-    difference = one.losses.astype(np.float64) - other.losses
-    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
-    return float(difference.mean()), float(error)
+    return mean_and_error(one.losses.astype(np.float64) - other.losses)
+
+
+def mean_and_error(values: npt.NDArray[np.floating]) -> tuple[float, float]:
+    """Return the mean of values [n] and its standard error."""
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    return float(values.mean(dtype=np.float64)), float(error)
 
 
 def _reason(selection: Selection, confirmation: Confirmation) -> str:

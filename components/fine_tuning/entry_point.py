@@ -1,9 +1,9 @@
 """Fine-tuning runs as tasks of the pipeline: the run's outputs and settings in, an artifact and plans out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradsift.components.fine_tuning import choice, final_model, plan, step
+from gradsift.components.fine_tuning import choice, final_model, plan, scope_sweep, step
 from gradsift.components.shared.artifacts.run_outputs import read_outputs, write_outputs
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
@@ -12,6 +12,7 @@ from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import (
+    FineTuningLayers,
     FineTuningStart,
     ParallelRunsSettings,
     TrainingRecipe,
@@ -19,11 +20,13 @@ from gradsift.components.shared.parameters.training import (
 from gradsift.components.shared.records.fine_tuning_runs import (
     CANDIDATES,
     GroupSettings,
+    PlannedRun,
     RunGroup,
     base_digests,
 )
-from gradsift.components.shared.records.planning import COMPARISONS, FINALISTS
+from gradsift.components.shared.records.planning import COMPARISONS, FINALISTS, SCOPE_SWEEP
 from gradsift.components.shared.records.run_plans import read_group, write_groups
+from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import SECOND_ROUND, Selection
 from gradsift.components.shared.tracking.step_run import begin_step, record_output, run_step
 from gradsift.components.shared.training.training import Launcher
@@ -50,19 +53,30 @@ def fine_tune_target(
     prepared, base = PreparedData(fetch(data)), base_digests(outputs["meta_model"])
     group = GroupSettings.of(data, prepared, base, config, recipe, meta)
     outputs["selection"] = selection = _confirm(estimates, data, group, recipe, settings)
+    chosen = Selection.read(fetch(selection, [Selection.FILE]))
+    candidates = choice.finalist_runs(chosen, prepared, recipe)
+    layers = FineTuningLayers(**settings["layers"])
+    tried = scope_sweep.sweep_runs(layers, recipe, PlannedRun.of(prepared, chosen.selected, recipe))
+    if len(tried) > 1:
+        outputs[SCOPE_SWEEP] = sweep = _sweep(tried, group, data, settings)
+        candidates += tried
+        best = ScopeSweep.read(fetch(sweep)).chosen.layers
+        recipe = recipe.model_copy(update=best.model_dump())
+    tuned = GroupSettings.of(data, prepared, base, config, recipe, meta)
     outputs["fine_tuned_model"] = model = run_step(
         final_model.STEP,
         settings,
         {**config.model_dump(), **recipe.model_dump()},
-        lambda tracker: final_model.fine_tune_target(group, recipe, data, selection, root, tracker, launcher),
+        lambda tracker: final_model.fine_tune_target(tuned, recipe, data, selection, root, tracker, launcher),
         fine_tuned_model,
     )
-    chosen = Selection.read(fetch(selection, [Selection.FILE]))
-    choice.delete_candidates(group, choice.finalist_runs(chosen, prepared, recipe), root)
+    choice.delete_candidates(group, candidates, root)
     comparisons = ComparisonConfig(**settings["comparisons"])
     with begin_step(f"{COMPARISONS}-plan", settings, comparisons.model_dump()) as tracker:
         parallel_runs = ParallelRunsSettings(**settings["groups"]).parallel_runs
-        groups = plan.plan_comparisons(comparisons, data, selection, model, root, parallel_runs, meta)
+        groups = plan.plan_comparisons(
+            comparisons, data, selection, model, root, parallel_runs, meta, outputs.get(SCOPE_SWEEP)
+        )
         tracker.metrics({"groups": len(groups)})
         return write_outputs(outputs, root), write_groups(groups, root)
 
@@ -85,6 +99,20 @@ def _confirm(
         _train(FINALISTS, second, data, settings, launcher)
     with begin_step(choice.STEP, settings, limits.model_dump()) as tracker:
         output = choice.confirm_selection(estimates, data, group, recipe, limits, root)
+        record_output(output, tracker)
+    return output
+
+
+def _sweep(
+    tried: Sequence[PlannedRun], group: GroupSettings, data: StepOutput, settings: Mapping[str, Any]
+) -> StepOutput:
+    """Train the chosen subset with every scope at every rate, and return which of them is chosen."""
+    root, launcher = settings["output_uri"], launcher_on(settings.get("node_resources", {}))
+    runs = RunGroup(purpose=SCOPE_SWEEP, number=0, settings=group, runs=tried, weights=CANDIDATES)
+    with begin_step(SCOPE_SWEEP, settings, {"runs": len(tried)}) as tracker:
+        step.train_runs(runs, data, root, tracker, launch=launcher)
+        output = scope_sweep.choose_layers(group, tried, root)
+        tracker.artifact(output, ScopeSweep.FILE)
         record_output(output, tracker)
     return output
 

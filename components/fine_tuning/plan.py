@@ -7,10 +7,12 @@ from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.fine_tuning_runs import (
     GroupSettings,
+    Layers,
     RunGroup,
     base_digests,
 )
 from gradsift.components.shared.records.planning import COMPARISONS, comparison_runs, group_runs
+from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.shared.training.trained_model import training_result
 
@@ -23,11 +25,14 @@ def plan_comparisons(
     root_uri: str,
     parallel_runs: int = 1,
     meta: StepOutput | None = None,
+    sweep: StepOutput | None = None,
 ) -> list[RunGroup]:
     """Return the runs on every subset of the selection's comparisons, and the model that they start from.
 
     Every run takes the chosen model's recipe and number of optimizer steps; seeds count up from its seed, so that
-    the chosen model is the first run of `selected`. A base model whose head has to be trained first is left out.
+    the chosen model is the first run of `selected`. Where that trains a part of the layers, there are also runs on
+    its subset with all of them, at the best rate that the sweep found for these if it tried them. A base model
+    whose head has to be trained first is left out.
 
     Args:
         config: how many seeds.
@@ -37,6 +42,7 @@ def plan_comparisons(
         root_uri: the run root, a local path or an `s3://` address.
         parallel_runs: the largest number of groups.
         meta: theta*, where runs start from it.
+        sweep: which layers were tried, if several were.
     """
     prepared = PreparedData(fetch(data))
     comparisons = Selection.read(fetch(estimates, [Selection.FILE])).comparisons
@@ -46,5 +52,15 @@ def plan_comparisons(
         data, prepared, base_digests(model), ModelConfig(**trained["model"]), recipe, meta
     )
     untrained = meta is not None or model.metadata["answers_untrained"]
-    runs = comparison_runs(prepared, list(comparisons.values()), recipe, config, untrained)
+    all_layers = None if recipe.scope == "all" else _all_layers(recipe, sweep)
+    runs = comparison_runs(prepared, list(comparisons.values()), recipe, config, untrained, all_layers)
     return group_runs(COMPARISONS, settings, runs, root_uri, parallel_runs)
+
+
+def _all_layers(recipe: TrainingRecipe, sweep: StepOutput | None) -> Layers:
+    """Return all layers, at their best rate of the sweep where it tried them, else at the recipe's."""
+    rate = recipe.learning_rate
+    if sweep is not None:
+        reference = ScopeSweep.read(fetch(sweep)).reference
+        rate = reference.learning_rate if reference.scope == "all" else rate
+    return Layers(scope="all", learning_rate=rate)

@@ -17,7 +17,6 @@ from gradsift.components.shared.models.base_model import BaseModel, find_base_mo
 from gradsift.components.shared.models.model_kind import kind_of
 from gradsift.components.shared.models.untrained_model import answers_untrained
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.fine_tuning_runs import (
     MODELS,
     RUNS,
@@ -30,6 +29,7 @@ from gradsift.components.shared.records.fine_tuning_runs import (
     find_record,
     run_inputs,
     run_key,
+    run_recipe,
 )
 from gradsift.components.shared.records.run_answers import HeldOutAnswers, ValidationAnswers
 from gradsift.components.shared.storage.addresses import is_remote, join_uri
@@ -102,7 +102,7 @@ def _job(group: RunGroup, run: PlannedRun, data: StepOutput, root_uri: str) -> T
         data=fetch(data),
         tasks=[settings.target, *run.subset] if run.steps else [],
         model=ModelConfig(**settings.model),
-        recipe=TrainingRecipe(**settings.recipe, steps=run.steps, seed=run.seed),
+        recipe=run_recipe(settings, run),
         start=_start(settings),
         keep_model=bool(group.weights),
         measured=measured,

@@ -62,6 +62,7 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
             **common,
             **fine_tuning,
             "start": settings.fine_tuning_start.changes(),
+            "layers": settings.fine_tuning_layers.changes(),
             **hardware,
             "groups": settings.parallel_runs.changes(),
             "limits": limits,

@@ -8,6 +8,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.records.fine_tuning_runs import (
     FineTuningRun,
     GroupSettings,
+    Layers,
     RunGroup,
     finished_record,
 )
@@ -16,10 +17,11 @@ from gradsift.components.shared.records.run_answers import HeldOutAnswers
 
 @dataclass(frozen=True)
 class AnsweredRun:
-    """One run."""
+    """One run; `layers` are in place of those that the other runs train."""
 
     record: FineTuningRun
     answers: HeldOutAnswers
+    layers: Layers | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -45,13 +47,22 @@ class AnsweredRuns:
         Raises:
             InputError: there are none.
         """
-        found = [run for run in self.runs if run.is_trained and set(run.record.subset) == set(subset)]
+        found = [
+            run
+            for run in self.runs
+            if run.is_trained and run.layers is None and set(run.record.subset) == set(subset)
+        ]
         if not found:
             raise InputError(
                 f"No fine-tuning run is on the target and {', '.join(subset) or 'no other task'}: expected one run "
                 "or more for each subset that is compared."
             )
         return sorted(found, key=lambda run: run.record.seed)
+
+    @property
+    def with_all_layers(self) -> list[AnsweredRun]:
+        """The runs with all layers, by their seeds, where the others train a part of them; else none."""
+        return sorted((run for run in self.runs if run.layers), key=lambda run: run.record.seed)
 
     @property
     def untrained(self) -> AnsweredRun | None:
@@ -74,5 +85,5 @@ def read_answered_runs(groups: Sequence[RunGroup], root_uri: str) -> AnsweredRun
         for run in group.runs:
             output = finished_record(group.settings, run, root_uri)
             folder = fetch(output, [FineTuningRun.FILE, HeldOutAnswers.FILE])
-            runs.append(AnsweredRun(FineTuningRun.read(folder), HeldOutAnswers.read(folder)))
+            runs.append(AnsweredRun(FineTuningRun.read(folder), HeldOutAnswers.read(folder), run.layers))
     return AnsweredRuns(groups[0].settings, runs)

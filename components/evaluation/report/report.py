@@ -15,12 +15,14 @@ from gradsift.components.evaluation.report.estimates import compared_runs, point
 from gradsift.components.evaluation.report.report_explanations import ends_of, explanations_of
 from gradsift.components.evaluation.report.report_health import health_of
 from gradsift.components.evaluation.report.report_kernel import agreement_words, kernel_of
+from gradsift.components.evaluation.report.report_layers import layer_words, layers_of
 from gradsift.components.evaluation.report.scatter import scatter
 from gradsift.components.evaluation.report.task_map_chart import cluster_key
 from gradsift.components.shared.metrics.lds import rank_agreement
 from gradsift.components.shared.records.evaluation_results import LOSS, Confusion, Evaluation, Interval
 from gradsift.components.shared.records.kernel_report import KernelReport
 from gradsift.components.shared.records.metric_names import metric_words
+from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import Selection
 
 FOLDER = Path(__file__).parent
@@ -59,6 +61,7 @@ FILTERS = (
     report_words.member_words,
     report_words.cost_words,
     agreement_words,
+    layer_words,
 )
 
 
@@ -98,6 +101,7 @@ class ReportContent(BaseModel):
         versions: library -> version.
         seconds: step -> how long it took.
         run: which run it was.
+        sweep: which layers were tried, if several were.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -110,6 +114,7 @@ class ReportContent(BaseModel):
     versions: dict[str, str]
     seconds: dict[str, float]
     run: RunFacts
+    sweep: ScopeSweep | None = None
 
 
 def render_report(content: ReportContent) -> str:
@@ -136,6 +141,7 @@ def render_report(content: ReportContent) -> str:
         **explanations_of(content.selection),
         **health_of(content.selection),
         **kernel_of(content.kernel),
+        **layers_of(content.evaluation, content.sweep),
         **_methods(content.selection),
         **_measured(content.evaluation),
         **_estimated_and_true(content),
@@ -176,8 +182,9 @@ def _measured(evaluation: Evaluation) -> dict[str, Any]:
     """Test metrics and differences, those that are drawn with their axes, and the confusion matrix."""
     differences = evaluation.difference_to
     share = evaluation.primary
-    shares = [end for model in evaluation.models for end in _bounds(model.test[share])]
-    shares += [run.test[share] for model in evaluation.models for run in model.runs]
+    models = [*evaluation.models, *([evaluation.all_layers.model] if evaluation.all_layers else [])]
+    shares = [end for model in models for end in _bounds(model.test[share])]
+    shares += [run.test[share] for model in models for run in model.runs]
     return {
         "evaluation": evaluation,
         "starting_model": report_words.starting_model(evaluation.start),

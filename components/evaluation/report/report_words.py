@@ -21,6 +21,7 @@ from gradsift.components.shared.records.selection_results import Calibration, Co
 NAMES = {
     "selected": "Chosen sources",
     "all": "All sources",
+    "all_layers": "Chosen sources, all layers",
     "target_only": "Target only",
     "random": "Random sources",
     "forward_stepwise": "Forward stepwise",

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, model_validator
 
-from gradsift.components.shared.parameters.training import Start
+from gradsift.components.shared.parameters.training import Scope, Start
 from gradsift.components.shared.records.metric_names import primary_metric
 from gradsift.components.shared.records.results import NonNegative, Record, ResultFile
 
@@ -110,6 +110,20 @@ class Difference(Record):
     test: dict[str, Interval]
 
 
+class AllLayers(Record):
+    """All layers trained on the chosen subset, where the compared models train a part of them.
+
+    Attributes:
+        scope: the part that they train.
+        model: the subset's model with all layers, called `all_layers`.
+        difference: the chosen model against it.
+    """
+
+    scope: Scope
+    model: EvaluatedModel
+    difference: Difference
+
+
 class Evaluation(ResultFile):
     """`evaluation.json`: what the selection bought on held-out data.
 
@@ -130,6 +144,7 @@ class Evaluation(ResultFile):
         verdict: whether the selection helped.
         cautions: what a reader must know before the numbers.
         difference_to: the chosen model against each other one.
+        all_layers: what training all layers gives, where a part of them was trained.
     """
 
     FILE: ClassVar[str] = "evaluation.json"
@@ -150,6 +165,7 @@ class Evaluation(ResultFile):
     verdict: Verdict
     cautions: list[str] = []
     difference_to: list[Difference]
+    all_layers: AllLayers | None = Field(None, exclude_if=lambda found: found is None)
 
     @model_validator(mode="after")
     def _has_the_chosen_model(self) -> Self:

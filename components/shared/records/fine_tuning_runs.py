@@ -14,7 +14,7 @@ from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, 
 from gradsift.components.shared.data.prepared_data import PreparedData, TaskIndex
 from gradsift.components.shared.errors import NotFoundError
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.parameters.training import Start, TrainingRecipe
+from gradsift.components.shared.parameters.training import Scope, Start, TrainingRecipe
 from gradsift.components.shared.records.results import NonNegative, Record, ResultFile, Share
 from gradsift.components.shared.storage.addresses import join_uri
 
@@ -123,7 +123,6 @@ class GroupSettings(Record):
             meta: theta*, where runs start from it; None where they start from the base model.
             test_answers: whether a run answers the test inputs too.
         """
-        own = ("epochs", "steps", "seed")
         return cls(
             suite=prepared.suite,
             target=prepared.target,
@@ -132,9 +131,21 @@ class GroupSettings(Record):
             weights=base if meta is None else [meta.digest],
             meta_uri=None if meta is None else meta.uri,
             model=model.model_dump(),
-            recipe={name: value for name, value in recipe.model_dump().items() if name not in own},
+            recipe=_shared_recipe(recipe),
             test_answers=test_answers,
         )
+
+
+class Layers(Record):
+    """Which layers are trained, and how fast.
+
+    Attributes:
+        scope: the layers (see `tune_scope`).
+        learning_rate: peak of the learning rate.
+    """
+
+    scope: Scope
+    learning_rate: Annotated[FiniteFloat, Field(gt=0)]
 
 
 class PlannedRun(Record):
@@ -144,11 +155,13 @@ class PlannedRun(Record):
         subset: the auxiliary tasks, in the suite's order.
         seed: seed of the training.
         steps: optimizer steps; 0 measures the weights that runs start from.
+        layers: in place of those that the group's recipe names.
     """
 
     subset: list[str]
     seed: NonNegativeInt
     steps: NonNegativeInt
+    layers: Layers | None = Field(None, exclude_if=lambda layers: layers is None)
 
     @classmethod
     def of(cls, data: TaskIndex, subset: Sequence[str], recipe: TrainingRecipe) -> "PlannedRun":
@@ -182,11 +195,23 @@ def base_digests(model: StepOutput) -> list[str]:
     return [model.metadata["base_model_digest"], model.metadata["tokenizer_digest"]]
 
 
+def run_recipe(settings: GroupSettings, run: PlannedRun) -> TrainingRecipe:
+    """Return the whole recipe of a run."""
+    layers = {} if run.layers is None else run.layers.model_dump()
+    return TrainingRecipe(**{**settings.recipe, **layers}, steps=run.steps, seed=run.seed)
+
+
 def run_inputs(settings: GroupSettings, run: PlannedRun) -> dict[str, Any]:
-    """Return everything that decides a run, JSON values."""
+    """Return everything that decides a run, JSON values: the same, whichever group it is planned in."""
     model = {name: value for name, value in settings.model.items() if name != "base_model"}
-    common = settings.model_dump(exclude={"suite", "target", "meta_uri"}) | {"model": model}
-    return {**common, **run.model_dump()}
+    own = {"model": model, "recipe": _shared_recipe(run_recipe(settings, run))}
+    common = settings.model_dump(exclude={"suite", "target", "meta_uri"}) | own
+    return {**common, **run.model_dump(exclude={"layers"})}
+
+
+def _shared_recipe(recipe: TrainingRecipe) -> dict[str, Any]:
+    """Return the fields of a recipe that no `PlannedRun` has."""
+    return recipe.model_dump(exclude={"epochs", "steps", "seed"})
 
 
 def run_key(settings: GroupSettings, run: PlannedRun) -> str:

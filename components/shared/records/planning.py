@@ -10,11 +10,19 @@ from gradsift.components.shared.parameters.calibration import CalibrationConfig,
 from gradsift.components.shared.parameters.confirmation import ConfirmationConfig
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.records.fine_tuning_runs import GroupSettings, PlannedRun, RunGroup, Weights
+from gradsift.components.shared.records.fine_tuning_runs import (
+    GroupSettings,
+    Layers,
+    PlannedRun,
+    RunGroup,
+    Weights,
+)
 from gradsift.components.shared.storage.addresses import is_remote
 
 CALIBRATION, FINALISTS, COMPARISONS = "calibration", "finalists", "comparisons"
 """What runs are for: the first and the second round before the choice, and what the choice is compared by."""
+SCOPE_SWEEP = "scope_sweep"
+"""What runs are for between them: which layers are trained on the chosen sources."""
 
 Promising = Callable[[Sequence[Sequence[str]], int], list[list[str]]]
 """Names at most so many subsets that promise most, given those that are trained at the same time or before."""
@@ -94,10 +102,24 @@ def comparison_runs(
     recipe: TrainingRecipe,
     config: ComparisonConfig,
     untrained: bool,
+    all_layers: Layers | None = None,
 ) -> list[PlannedRun]:
-    """Return the runs on every subset that is compared, and the model that they start from if `untrained`."""
-    seeds = config.seeds_for(len({frozenset(subset) for subset in subsets}))
+    """Return the runs on every subset that is compared.
+
+    Args:
+        data: the tasks.
+        subsets: the subsets, the chosen one first.
+        recipe: how the runs are trained.
+        config: how many seeds.
+        untrained: whether the model that they start from is compared too.
+        all_layers: how all layers are trained on the chosen subset, where the recipe trains a part of them.
+    """
+    seeds = config.seeds_for(len({frozenset(subset) for subset in subsets}) + (all_layers is not None))
     runs = runs_of(data, subsets, recipe, seeds)
+    if all_layers is not None:
+        runs += [
+            run.model_copy(update={"layers": all_layers}) for run in runs_of(data, subsets[:1], recipe, seeds)
+        ]
     return [*runs, PlannedRun(subset=[], seed=0, steps=0)] if untrained else runs
 
 

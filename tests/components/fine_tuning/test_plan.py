@@ -7,11 +7,13 @@ from final_model_output import produce_final_model
 from selection_output import produce_selection
 
 from gradsift.components.fine_tuning.plan import plan_comparisons
-from gradsift.components.shared.artifacts.step_output import StepOutput
+from gradsift.components.shared.artifacts.step_output import StepOutput, produce
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.records.fine_tuning_runs import RunGroup, run_key
+from gradsift.components.shared.records.evaluation_results import Interval
+from gradsift.components.shared.records.fine_tuning_runs import Layers, RunGroup, run_key, run_recipe
+from gradsift.components.shared.records.scope_sweep import ScopeSweep, TriedLayers
 
 S3 = "s3://bucket/run"
 RECIPE = TrainingRecipe(steps=2, seed=5)
@@ -62,3 +64,40 @@ def test_a_base_model_that_cannot_answer_is_left_out(
     estimates = produce_selection(tmp_path, "sst2", SUBSETS, dict.fromkeys(SUBSETS, 0.5))
     [group] = plan_comparisons(ComparisonConfig(seeds=1), prepared_data, estimates, model, str(tmp_path))
     assert [run.steps for run in group.runs] == [2, 2, 2]
+
+
+def test_where_a_part_of_the_layers_is_trained_the_chosen_subset_is_compared_with_all_of_them(
+    prepared_data: StepOutput, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """At the rate that the sweep found best for all layers, which is not that of the part."""
+    config = ModelConfig(base_model=str(tiny_encoder))
+    recipe = RECIPE.model_copy(update={"scope": "late", "learning_rate": 1e-3})
+    model = produce_final_model(tmp_path, ["sst2", "mr"], config, recipe)
+    estimates = produce_selection(tmp_path, "sst2", SUBSETS, dict.fromkeys(SUBSETS, 0.5))
+    best = Layers(scope="all", learning_rate=2e-4)
+    exact = Interval(mean=0.0, low=0.0, high=0.0)
+    tried = [
+        TriedLayers(
+            layers=layers,
+            trained_parameters=1,
+            seconds=1.0,
+            val_loss=0.5,
+            standard_error=0.1,
+            difference=exact,
+            chosen=layers is not best,
+        )
+        for layers in (best, Layers(scope="late", learning_rate=1e-3))
+    ]
+    found = ScopeSweep(tried=tried, reference=best, reason="")
+    sweep = produce(
+        str(tmp_path), "fine_tuning", {}, lambda folder: found.write(folder) or {}, "scope_sweeps"
+    )
+    for given, rate in ((sweep, 2e-4), (None, 1e-3)):
+        [group] = plan_comparisons(
+            ComparisonConfig(seeds=2, max_runs=8), prepared_data, estimates, model, str(tmp_path), sweep=given
+        )
+        assert run_recipe(group.settings, group.runs[0]).scope == "late"
+        with_all = [run for run in group.runs if run.layers]
+        assert [(run.subset, run.seed) for run in with_all] == [(["mr"], 5), (["mr"], 6)]
+        assert all(run.layers == Layers(scope="all", learning_rate=rate) for run in with_all)
+        assert len(group.runs) == 9
