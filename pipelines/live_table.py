@@ -160,7 +160,7 @@ def _parameter(events: Mapping[str, list[dict[str, Any]]], name: str, default: A
     log = events.get(PIPELINE) or events.get(PREFLIGHT, [])
     starts = [event for event in log if event["event"] == "start"]
     found = starts[-1]["params"].get(name) if starts else None
-    return found if isinstance(found, int | float if isinstance(default, int) else str) else default
+    return found if isinstance(found, int | float if isinstance(default, int) else type(default)) else default
 
 
 def _begun_parts(events: Mapping[str, list[dict[str, Any]]], step: str, since: float) -> dict[str, StepState]:

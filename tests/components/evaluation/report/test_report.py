@@ -13,6 +13,7 @@ from report_variants import (
     explained_sixty_tasks,
     rendered,
     sixty_tasks,
+    surgical,
     usual,
     with_kernel_report,
     without_gain,
@@ -325,6 +326,37 @@ def test_the_kernel_report_says_what_to_do_where_first_order_fails() -> None:
 def test_a_run_without_a_kernel_report_has_no_part_for_it() -> None:
     assert "first-order" not in page().rows
     assert "first-order" not in rendered(usual())
+
+
+def test_layers_that_were_tried_stand_beside_all_of_them() -> None:
+    shown = page(surgical())
+    text = shown.text("layers")
+    assert "The late layers alone are trained: validation loss 0.4012." in text
+    assert "Training the late layers alone helped on the test rows. Against all layers, the accuracy" in text
+    assert "changes by +3.0 points (+1.0 to +5.0), the loss by -0.0600 nats" in text
+    assert shown.row("layers", "Late layers, rate 0.001") == [
+        "5,300,000",
+        "12.5 s",
+        "0.4012± 0.0200",
+        "-0.0500-0.0700 to -0.0300",
+    ]
+    assert shown.row("layers", "All layers, rate 0.0001") == ["10,600,000", "12.5 s", "0.4512± 0.0200"]
+    assert shown.row("metrics", "Chosen sources, all layers")
+    assert "layers" not in page().texts
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ((-0.01, 0.01, 0.03), "did not clearly help on the test rows."),
+        ((0.01, 0.02, 0.03), "did not help on the test rows: all layers are better there."),
+    ],
+)
+def test_a_part_of_the_layers_that_does_not_pay_is_reported(ends: tuple[float, ...], words: str) -> None:
+    content = surgical() | {"sweep": None}
+    loss = dict(zip(("low", "mean", "high"), ends, strict=True))
+    content["evaluation"]["all_layers"]["difference"]["test"]["loss"] = loss
+    assert f"Training the late layers alone {words}" in page(content).text("layers")
 
 
 def test_calibration_shows_its_errors_beside_that_of_the_mean() -> None:
