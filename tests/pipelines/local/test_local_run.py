@@ -15,9 +15,11 @@ import pytest
 from kfp import components, local
 from planned_run import assert_as_planned, plan_of
 from planted_code import code_that_ran, plant_code
+from transformers import AutoTokenizer, BertConfig, BertModel
 
 from gradsift.components.shared.parameters.pipeline_settings import form_of
 from gradsift.components.shared.records.evaluation_results import Evaluation
+from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.tracking.run_record import step_events
@@ -311,3 +313,50 @@ def _wait_until_nothing_runs(root: Path) -> None:
             return
         time.sleep(0.5)
     raise AssertionError("a step of the killed run still works")
+
+
+@pytest.mark.slow
+def test_a_run_may_choose_which_layers_it_trains(tiny_encoder: Path, tmp_path: Path) -> None:
+    encoder, root = tmp_path / "encoder", tmp_path / "out"
+    AutoTokenizer.from_pretrained(tiny_encoder).save_pretrained(encoder)
+    BertModel(BertConfig.from_pretrained(tiny_encoder, num_hidden_layers=3)).save_pretrained(encoder)
+    layers = {"fine_tune_scopes": ["early", "late"], "fine_tune_rates": [1e-4, 1e-3], "confirm_runs": 0}
+    done = call(command(root, encoder, **layers))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "choose layers" in done.stdout
+    [sweep_file] = root.glob("scope_sweeps/*/scope_sweep.json")
+    sweep = ScopeSweep.read(sweep_file.parent)
+    assert len(sweep.tried) == 4
+    chosen = sweep.chosen
+    [model] = root.glob("fine_tuned_models/*")
+    training = json.loads((model / "training.json").read_text())
+    assert (training["recipe"]["scope"], training["recipe"]["learning_rate"]) == (
+        chosen.layers.scope,
+        chosen.layers.learning_rate,
+    )
+    assert 3 * training["trained_parameters"] == training["parameters_of_all"]
+    assert not list(root.glob("candidate_models/*/model.safetensors"))
+    [evaluation_file] = root.glob("evaluation/*/evaluation.json")
+    evaluation = Evaluation.read(evaluation_file.parent)
+    assert evaluation.all_layers is not None
+    assert evaluation.all_layers.scope == chosen.layers.scope
+    report = (root / "report.html").read_text()
+    assert "Which layers were trained, and why" in report
+    assert sweep.reason in report
+    again = call(command(root, encoder, **layers))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("reused") == len(STEPS)
+    assert again.stdout.count("choose layers") == 1
+
+
+@pytest.mark.slow
+def test_a_part_of_layers_that_the_model_lacks_is_refused_before_anything_runs(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    done = call(command(tmp_path / "out", tiny_encoder, fine_tune_scopes=["all", "late"]))
+    assert done.returncode == 2
+    assert (
+        "Parameter fine_tune_scopes holds 'late': expected 'all', as the base model has 2 layers"
+        in " ".join((done.stdout + done.stderr).split())
+    )
+    assert not list((tmp_path / "out").glob("data_preparation/*"))

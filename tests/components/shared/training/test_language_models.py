@@ -205,6 +205,37 @@ def test_every_stage_offload_and_family_trains_the_same(
 
 
 @pytest.mark.slow
+def test_every_sharding_trains_the_same_part_of_the_layers_and_nothing_else(
+    data: Path, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    """Of T5's two encoder and two decoder layers, the last is late."""
+    recipe = RECIPE.model_copy(update={"steps": 3, "scope": "late"})
+    jobs: dict[tuple[int, int, str], TrainingJob] = {}
+    for processes in (1, 2):
+        for stage, kind in product((0, 3), ("full", "lora")):
+            own = recipe.model_copy(update={"processes": processes, "zero_stage": stage})
+            folder = tmp_path / f"{processes}-{stage}-{kind}"
+            jobs[processes, stage, kind] = job(
+                folder, data, bases["t5"], own, **(LORA if kind == "lora" else {})
+            )
+        run([each for (count, *_), each in jobs.items() if count == processes], tmp_path / str(processes))
+    base = load_file(bases["t5"] / "model.safetensors")
+    for (_, _, kind), each in jobs.items():
+        [weights] = (load_file(path) for path in each.folder.glob("*.safetensors"))
+        [alone] = (load_file(path) for path in jobs[1, 0, kind].folder.glob("*.safetensors"))
+        torch.testing.assert_close(weights, alone, atol=1e-3, rtol=0)
+        if kind == "lora":  # an adapter does nothing where its second matrix is still zero
+            moved = {name for name, each in weights.items() if "lora_B" in name and each.any()}
+            assert all("decoder.block.1" in name for name in moved)
+        else:
+            moved = {name for name, each in weights.items() if not torch.equal(each, base[name])}
+            assert moved == {name for name in base if name.startswith("decoder.block.1.")}
+        assert moved
+        result = json.loads((each.folder / RESULT).read_text())
+        assert 0 < result["trained_parameters"] < result["parameters_of_all"] / 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "processes", "stage"),
     [
