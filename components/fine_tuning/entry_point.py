@@ -1,6 +1,6 @@
 """Fine-tuning runs as tasks of the pipeline: the run's outputs and settings in, an artifact and plans out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from gradsift.components.fine_tuning import choice, final_model, plan, scope_sweep, step
@@ -104,7 +104,7 @@ def _confirm(
 
 
 def _sweep(
-    tried: Sequence[PlannedRun], group: GroupSettings, data: StepOutput, settings: Mapping[str, Any]
+    tried: list[PlannedRun], group: GroupSettings, data: StepOutput, settings: Mapping[str, Any]
 ) -> StepOutput:
     """Train the chosen subset with every scope at every rate, and return which of them is chosen."""
     root, launcher = settings["output_uri"], launcher_on(settings.get("node_resources", {}))

@@ -162,7 +162,7 @@ def train_one(
     unset_hf_deepspeed_config()  # else, after a job under ZeRO-3, the next one's weights load in pieces
     transformers.set_seed(recipe.seed)
     model = from_base(job.model, data) if job.start is None else open_model(job.start)
-    trained, of_all = set_trained(model, recipe.scope, job.model.train_embeddings)
+    sizes = set_trained(model, recipe.scope, job.model.train_embeddings)
     sharding = _prepare_memory(model, recipe)
     job = _fitted(job, model)
     steps = _steps(job)
@@ -194,16 +194,16 @@ def train_one(
             f"The training loss of {job.folder.name} is not finite: expected a smaller learning rate than "
             f"{recipe.learning_rate}."
         )
-    tuned: TaskModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    trained: TaskModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if job.keep_model:
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if trainer.is_world_process_zero():
-            tuned.save(job.folder, state)
-    _measure(job, tuned.eval(), data, started, written)
+            trained.save(job.folder, state)
+    _measure(job, trained.eval(), data, started, written)
     curve = loss_curve(trainer.state.log_history, int(trainer.args.logging_steps), steps)
     counts = tokens._asdict()
     if recipe.scope != "all":
-        counts |= {"trained_parameters": trained, "parameters_of_all": of_all}
+        counts |= dict(zip(("trained_parameters", "parameters_of_all"), sizes, strict=True))
     _finish(job, sharding, steps, rows, counts, curve, progress)
     if trainer.args.local_process_index == 0:
         shutil.rmtree(checkpoints, ignore_errors=True)
