@@ -111,7 +111,7 @@ def _typed(name: str, value: Any) -> Any:
         return _parsed(parameter, json.dumps(value))
     if type(value) is not kind:
         raise _wrong_type(parameter, json.dumps(value))
-    return _items(parameter, value) if kind is list else value
+    return _items(parameter, value) if isinstance(value, list) else value
 
 
 def _parsed(parameter: Parameter, text: str) -> Any:
@@ -124,7 +124,7 @@ def _parsed(parameter: Parameter, text: str) -> Any:
         value = None
     if kind is list and not isinstance(value, list):
         value = [part.strip() for part in text.split(",") if part.strip()]
-    if kind is list:
+    if isinstance(value, list):
         value = _items(parameter, value)
     if type(value) is not kind:
         raise _wrong_type(parameter, text)

@@ -165,7 +165,7 @@ class Evaluation(ResultFile):
     verdict: Verdict
     cautions: list[str] = []
     difference_to: list[Difference]
-    all_layers: AllLayers | None = Field(None, exclude_if=lambda found: found is None)
+    all_layers: AllLayers | None = Field(default=None, exclude_if=lambda found: found is None)
 
     @model_validator(mode="after")
     def _has_the_chosen_model(self) -> Self:

@@ -161,7 +161,7 @@ class PlannedRun(Record):
     subset: list[str]
     seed: NonNegativeInt
     steps: NonNegativeInt
-    layers: Layers | None = Field(None, exclude_if=lambda layers: layers is None)
+    layers: Layers | None = Field(default=None, exclude_if=lambda layers: layers is None)
 
     @classmethod
     def of(cls, data: TaskIndex, subset: Sequence[str], recipe: TrainingRecipe) -> "PlannedRun":
