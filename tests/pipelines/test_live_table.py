@@ -1,5 +1,6 @@
 """The live table, drawn from recorded events."""
 
+import pytest
 from rich.console import Console
 
 from gradsift.pipelines.live_table import found_nothing_new, read_states, render, summary_lines
@@ -118,6 +119,22 @@ def test_a_run_that_confirms_its_choice_has_two_rounds_and_the_choice() -> None:
         "choice",
         "target_finetuning",
     ]
+
+
+@pytest.mark.parametrize(
+    ("params", "chooses"),
+    [
+        ({"fine_tune_scopes": ["all"], "fine_tune_rates": []}, False),
+        ({"fine_tune_scopes": ["late"], "fine_tune_rates": [1e-4]}, False),
+        ({"fine_tune_scopes": ["all", "late"], "fine_tune_rates": []}, True),
+        ({"fine_tune_scopes": ["all"], "fine_tune_rates": [1e-4, 1e-3]}, True),
+    ],
+)
+def test_a_choice_of_layers_is_a_line_where_there_is_one(params: dict[str, object], chooses: bool) -> None:
+    states = list(read_states({**EVENTS, "preflight": [{**EVENTS["preflight"][0], "params": params}]}))
+    assert ("scope_sweep" in states) is chooses
+    if chooses:
+        assert states.index("scope_sweep") == states.index("target_finetuning") - 1
 
 
 def test_calibration_runs_until_its_last_group_has_ended() -> None:

@@ -30,6 +30,8 @@ def test_settings_take_the_type_of_the_default() -> None:
         "base_model": "some/name=odd",
     }
     assert parse_settings(["sources=mr, trec"]) == {"sources": ["mr", "trec"]}
+    for text in ("5e-5, 1e-4", "[5e-5, 1e-4]"):
+        assert parse_settings([f"fine_tune_rates={text}"]) == {"fine_tune_rates": [5e-5, 1e-4]}
 
 
 @pytest.mark.parametrize(
@@ -62,9 +64,9 @@ def test_an_option_and_a_setting_do_not_give_the_same_parameter() -> None:
 
 def test_options_and_settings_go_before_a_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("target: trec\nmeta_seed: 5\nfine_tune_learning_rate: 5e-5\nsources: [mr]\n")
+    file.write_text("target: trec\nmeta_seed: 5\nfine_tune_rates: [5e-5, 1]\nsources: [mr]\n")
     given = given_parameters({"target": "mr"}, file, ["meta_seed=6"])
-    assert given == {"target": "mr", "meta_seed": 6, "fine_tune_learning_rate": 5e-5, "sources": ["mr"]}
+    assert given == {"target": "mr", "meta_seed": 6, "fine_tune_rates": [5e-5, 1], "sources": ["mr"]}
 
 
 def test_the_file_of_the_second_demo_is_sound() -> None:
