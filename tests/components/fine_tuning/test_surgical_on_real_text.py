@@ -37,6 +37,7 @@ from gradsift.components.shared.training.trained_model import produce_trained_mo
 DEMO = Path(suite_folder.__file__).parent / "demo_suite"
 MODEL = ModelConfig(max_length=32)
 ROWS = 96
+PRECISELY = {"train_precision": "float32", "train_processes": 1}
 SCOPES: list[Scope] = ["all", "early", "late"]
 RATE = 2e-4
 """Four times the default: in 40 steps at that, no scope unlearns what the labels meant."""
@@ -64,7 +65,7 @@ def sweep_on(folder: Path, flipped: bool, seed: int) -> tuple[Scope, dict[Scope,
     root = str(folder / "root")
     suite = suite_of(folder / "suite", flipped)
     data = prepare_data(DataPreparationConfig(suite=str(suite), target="sst2"), root)
-    prepared, settings = PreparedData(fetch(data)), PipelineSettings.of({})
+    prepared, settings = PreparedData(fetch(data)), PipelineSettings.of(PRECISELY)
     recipe = settings.run_recipe.model_copy(update={"seed": seed})
     with track_step("surgical", root, {}) as tracker:
         source_recipe = TrainingRecipe.of(settings.training, settings.meta_training)

@@ -100,6 +100,13 @@ def test_tasks_that_data_will_be_cut_into_are_not_known_yet(tmp_path: Path) -> N
     )
 
 
+def test_layers_that_the_base_model_does_not_have(tmp_path: Path, tiny_encoder: Path) -> None:
+    expected = (
+        "Parameter fine_tune_scopes holds 'late': expected 'all', as the base model has 2 layers of its own"
+    )
+    assert expected in problem(tmp_path, base_model=str(tiny_encoder), fine_tune_scopes=["all", "late"])
+
+
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     said = problem(
         tmp_path,
