@@ -24,7 +24,11 @@ from gradsift.components.shared.parameters.estimation import SubsetEstimationCon
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.subset_estimation.estimators.calibrated_estimator import open_candidates
 from gradsift.components.subset_estimation.estimators.calibration import left_out, relative_error
-from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator, open_simulated
+from gradsift.components.subset_estimation.estimators.loss_estimator import (
+    can_blend,
+    open_estimator,
+    open_simulated,
+)
 from gradsift.components.subset_estimation.estimators.ridge import ridge_of
 from gradsift.components.subset_estimation.selection.baselines import SCORES, BaselineInputs
 from gradsift.components.subset_estimation.selection.constraints import Constraints
@@ -70,6 +74,10 @@ def judge(
     """
     with threadpool_limits(1, "blas"):
         judged = [each for name, store in stores.items() for each in _judged(config, name, store, subsets)]
+        if len(stores) > 1 and can_blend(config, stores["meta"]):
+            blended = open_simulated(config, stores["meta"], stores["base"])
+            members = blended.member_losses(blended.statistics.masks(subsets))
+            judged.append(Judged("simulated", "estimator", "both", members))
     return [_against(true, judged, subsets, calibration_runs) for true in truths]
 
 

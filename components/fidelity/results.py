@@ -17,7 +17,7 @@ class MethodFidelity(Record):
         method: its name.
         kind: `estimator`, `baseline`, or `calibration`: what calibration runs choose among the estimators, judged
             on the other subsets.
-        expansion: weights at which the gradients were taken, `meta` or `base`; None where the runs choose.
+        expansion: weights at which the gradients were taken, `meta`, `base` or `both`; None where the runs choose.
         ridge: of an estimator.
         lds: Spearman's rank correlation with the true losses, where defined.
         lds_low: lower end of its 95% bootstrap interval over subsets.

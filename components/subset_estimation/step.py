@@ -17,7 +17,7 @@ from gradsift.components.shared.models.mixture import write_mixture
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.shared.records.selection_results import FIRST_ROUND, SECOND_ROUND, Selection
-from gradsift.components.subset_estimation.estimators.calibrated_estimator import open_calibrated
+from gradsift.components.subset_estimation.estimators.calibrated_estimator import BASE, META, open_calibrated
 from gradsift.components.subset_estimation.estimators.calibration import MIN_CALIBRATION_RUNS
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
 from gradsift.components.subset_estimation.explanations.explanations import explain
@@ -30,8 +30,6 @@ from gradsift.components.subset_estimation.statistics.task_statistics import Boo
 STEP = "subset_estimation"
 ESTIMATES = "estimates.parquet"
 PROMISING = "promising_subsets"
-META, BASE = "meta", "base"
-"""Names of the expansion points, theta* and the pretrained weights."""
 
 
 def estimate_subsets(
@@ -48,7 +46,7 @@ def estimate_subsets(
     Args:
         config: the settings.
         gradients: the gradient store, as its step returned it; its metadata may name the `suite`, and a second
-            store at the pretrained weights, which calibration may choose.
+            store at the pretrained weights, which `simulated` blends in and calibration may choose.
         root_uri: the run root, a local path or an `s3://` address.
         origin: digests that the store's header must have, for example `data_digest`, where they are known.
         data: the prepared data, whose chosen rows are written for other trainers; None writes none.
@@ -96,15 +94,15 @@ def _estimate(
     folder: Path,
 ) -> Selection:
     started = time.monotonic()
-    store = GradientStore(gradients.uri, gradients.digest)
+    stores = _stores(gradients)
+    store = stores[META]
     # One thread is faster for matrices this small, and gives the same bytes on any number of cores.
     with threadpool_limits(1, "blas"), tqdm(desc="Estimating", unit=" subsets", disable=None) as progress:
         calibrated = None
         if calibration is not None and _can_calibrate(config, calibration):
-            stores = {META: store, **_base_store(gradients)}
             calibrated = open_calibrated(config, stores, calibration)
             config, store = calibrated.config, stores[calibrated.expansion]
-        estimator = calibrated.estimator if calibrated else open_estimator(config, store)
+        estimator = calibrated.estimator if calibrated else open_estimator(config, store, stores.get(BASE))
         ledger = EstimateLedger(estimator, progress)
         choices = make_choices(config, ledger, store)
         if calibrated:
@@ -141,11 +139,12 @@ def promising_subsets(
     """
 
     def work(_: Path) -> dict[str, Any]:
-        store = GradientStore(gradients.uri, gradients.digest)
+        stores = _stores(gradients)
         with threadpool_limits(1, "blas"), tqdm(desc="Estimating", unit=" subsets", disable=None) as progress:
-            ledger = EstimateLedger(open_estimator(config, store), progress)
+            estimator = open_estimator(config, stores[META], stores.get(BASE))
+            ledger = EstimateLedger(estimator, progress)
             search(config, ledger)
-            found = next_subsets(ledger, config, ledger.estimator.statistics.masks(trained), None, count)
+            found = next_subsets(ledger, config, estimator.statistics.masks(trained), None, count)
         return {"subsets": [ledger.names(mask) for mask in found]}
 
     inputs = {
@@ -154,6 +153,8 @@ def promising_subsets(
         "trained": [list(subset) for subset in trained],
         "count": count,
     }
+    if "base_digest" in gradients.metadata:
+        inputs["base_store"] = gradients.metadata["base_digest"]
     subsets: list[list[str]] = produce(root_uri, STEP, inputs, work, PROMISING).metadata["subsets"]
     return subsets
 
@@ -180,12 +181,13 @@ def _finalists(
     return {FIRST_ROUND: first, SECOND_ROUND: second}
 
 
-def _base_store(gradients: StepOutput) -> dict[str, GradientStore]:
-    """Return the store at the pretrained weights, where extraction wrote one too."""
+def _stores(gradients: StepOutput) -> dict[str, GradientStore]:
+    """Return the store at theta* and, where extraction wrote one too, that at the pretrained weights."""
+    stores = {META: GradientStore(gradients.uri, gradients.digest)}
     metadata = gradients.metadata
-    if "base_uri" not in metadata:
-        return {}
-    return {BASE: GradientStore(metadata["base_uri"], metadata["base_digest"])}
+    if "base_uri" in metadata:
+        stores[BASE] = GradientStore(metadata["base_uri"], metadata["base_digest"])
+    return stores
 
 
 def _metadata(selection: Selection) -> dict[str, Any]:

@@ -183,10 +183,18 @@ def trust_words(agreement: RankAgreement | None) -> str:
 
 
 def member_words(member: str) -> str:
-    """Write a member of the mixture of estimates: `rate x0.25` is a training length, `ridge 3` a ridge."""
-    if member.startswith("ridge "):
-        return member.replace("ridge ", "Ridge regression, c = ")
-    return f"Simulated run, {member.removeprefix('rate x')} times the matched length"
+    """Write a member of the mixture of estimates.
+
+    `rate x0.25` is a training length and `ridge 3` a ridge; `, alpha 0.75` follows where gradients are blended.
+    """
+    rule, _, alpha = member.partition(", alpha ")
+    if rule.startswith("ridge "):
+        words = rule.replace("ridge ", "Ridge regression, c = ")
+    else:
+        words = f"Simulated run, {rule.removeprefix('rate x')} times the matched length"
+    if not alpha:
+        return words
+    return f"{words}; gradients {float(alpha):.0%} at theta*, the rest at the base weights"
 
 
 def cost_words(cost: Cost, selection: Selection, seconds: Mapping[str, float]) -> str:

@@ -60,8 +60,8 @@ class ExtractionSettings(Settings):
     )
     base_weights: bool = Field(
         False,
-        description="write a second store at the pretrained weights, for calibration runs to choose from; "
-        "twice the time.",
+        description="write a second store at the pretrained weights, which `simulated` blends in and calibration "
+        "runs may choose for the other estimators; twice the time.",
     )
     precision: Precision = Field(
         "auto", description="`auto` is bf16 where the hardware multiplies it fast, else float32."

@@ -35,8 +35,8 @@ from gradsift.components.subset_estimation.statistics.task_statistics import Boo
 
 logger = logging.getLogger(__name__)
 
-META = "meta"
-"""Name of the store at theta*."""
+META, BASE = "meta", "base"
+"""Names of the expansion points, theta* and the base weights."""
 
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
 """The ridges c that the runs choose among, beside the configured one."""
@@ -87,7 +87,7 @@ def open_calibrated(
     subsets = _runs_by_subset(true)
     losses = np.array([np.mean([run.val_loss for run in runs]) for runs in subsets.values()])
     if config.estimator == "simulated":
-        return _corrected_mixture(config, stores[META], true.target, subsets, losses)
+        return _corrected_mixture(config, stores, true.target, subsets, losses)
     candidates, estimates = [], []
     for expansion, store in stores.items():
         for own, estimator in open_candidates(config, store):
@@ -105,12 +105,12 @@ def open_calibrated(
 
 def _corrected_mixture(
     config: SubsetEstimationConfig,
-    store: GradientStore,
+    stores: Mapping[str, GradientStore],
     target: str,
     subsets: dict[frozenset[str], list[FineTuningRun]],
     losses: FloatArray,
 ) -> CalibratedEstimator:
-    estimator = open_simulated(config, store)
+    estimator = open_simulated(config, stores[META], stores.get(BASE))
     masks = _masks(estimator, target, subsets)
     members = estimator.member_losses(masks)
     estimates = members.mean(axis=0)

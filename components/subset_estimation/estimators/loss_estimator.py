@@ -12,7 +12,7 @@ from gradsift.components.subset_estimation.estimators.calibration import Line
 from gradsift.components.subset_estimation.estimators.gauss_newton import GaussNewton
 from gradsift.components.subset_estimation.estimators.learning_rates import learning_rates
 from gradsift.components.subset_estimation.estimators.logistic import Logistic
-from gradsift.components.subset_estimation.estimators.mixture import MEMBERS, RIDGES, Mixture
+from gradsift.components.subset_estimation.estimators.mixture import RIDGES, Members, Mixture
 from gradsift.components.subset_estimation.estimators.mixture_fit import MixtureFit
 from gradsift.components.subset_estimation.estimators.ridge import Ridge, ridge_of
 from gradsift.components.subset_estimation.estimators.uncertainty import DECIMALS, Losses
@@ -23,7 +23,7 @@ from gradsift.components.subset_estimation.estimators.validation_loss import (
 )
 from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.run_start import RunStart
-from gradsift.components.subset_estimation.statistics.start_reading import read_run_start
+from gradsift.components.subset_estimation.statistics.start_reading import Blend, read_run_start
 from gradsift.components.subset_estimation.statistics.store_reading import read_statistics, read_train_rows
 from gradsift.components.subset_estimation.statistics.task_statistics import (
     BoolArray,
@@ -34,6 +34,8 @@ from gradsift.components.subset_estimation.statistics.task_statistics import (
 from gradsift.components.subset_estimation.statistics.threads import in_threads, slices
 
 SUBSET_BATCH = 64
+ALPHAS = (0.75, 0.5)
+"""Shares of theta* in blended features, beside theta* alone."""
 
 
 class Solver(Protocol):
@@ -114,7 +116,7 @@ class SimulatedEstimator(LossEstimator):
     @property
     def members(self) -> dict[str, float]:
         """Weight of each member; they sum to 1."""
-        return dict(zip(MEMBERS, self.mixtures[0].shares.tolist(), strict=True))
+        return dict(zip(self.mixtures[0].names, self.mixtures[0].shares.tolist(), strict=True))
 
     def member_losses(self, masks: BoolArray) -> FloatArray:
         """Return each member's estimates, [J, m], for subsets [m, n], on the scale of the linear model."""
@@ -155,15 +157,22 @@ class SolvedProjection:
         return [weights[part] for part in slices(len(weights), SUBSET_BATCH)]
 
 
-def open_estimator(config: SubsetEstimationConfig, store: GradientStore) -> LossEstimator:
+def open_estimator(
+    config: SubsetEstimationConfig, store: GradientStore, base: GradientStore | None = None
+) -> LossEstimator:
     """Read what the configured estimator needs of the store.
+
+    Args:
+        config: the settings.
+        store: the store at theta*.
+        base: the store of the same rows at the base weights, which `simulated` blends in where there is one.
 
     Raises:
         GradientStoreError: the store cannot be used (see `read_statistics`, `read_train_rows` and
             `open_simulated`).
     """
     if config.estimator == "simulated":
-        return open_simulated(config, store)
+        return open_simulated(config, store, base)
     statistics = read_statistics(store)
     train = read_train_rows(store) if config.estimator == "logistic" else None
     return solved_estimator(config, statistics, train)
@@ -186,36 +195,58 @@ def solved_estimator(
     return LossEstimator(statistics, projection(statistics, train, ridge), blocks)
 
 
-def open_simulated(config: SubsetEstimationConfig, store: GradientStore) -> SimulatedEstimator:
-    """Read what the mixture of simulated runs needs of the store.
+def open_simulated(
+    config: SubsetEstimationConfig, store: GradientStore, base: GradientStore | None = None
+) -> SimulatedEstimator:
+    """Read what the mixture of simulated runs needs of the store, and of `base` where they can be blended.
 
     Raises:
-        GradientStoreError: the store cannot be used (see `read_statistics` and `simulated_estimator`).
+        GradientStoreError: the store cannot be used (see `read_statistics` and `simulated_estimator`), or `base`
+            cannot be blended with it.
     """
     statistics = read_statistics(store)
-    return simulated_estimator(config, statistics, read_run_start(store, statistics, config.start))
+    blends: list[Blend | None] = [None]
+    if base is not None and can_blend(config, store):
+        blends += [Blend(base, alpha) for alpha in ALPHAS]
+    starts = [read_run_start(store, statistics, config.start, blend) for blend in blends]
+    return simulated_estimator(config, statistics, starts)
+
+
+def can_blend(config: SubsetEstimationConfig, store: GradientStore) -> bool:
+    """Say whether gradients at the base weights have a use in `simulated`.
+
+    They do where runs start there. Free text is left out: its curvature is that of sampled answers, which differ
+    between the two stores.
+    """
+    return config.start == "base" and store.header.answer != "text"
 
 
 def simulated_estimator(
-    config: SubsetEstimationConfig, statistics: TaskStatistics, start: RunStart
+    config: SubsetEstimationConfig, statistics: TaskStatistics, starts: Sequence[RunStart]
 ) -> SimulatedEstimator:
     """Return the mixture of simulated fine-tuning runs and ridge regressions from one start.
+
+    Args:
+        config: the settings.
+        statistics: names and rows of the tasks, and the curvature that ridges are counted in.
+        starts: the start with one set of features or several.
 
     Raises:
         GradientStoreError: meta-training changed no margin, so that nothing is known of how far training goes.
     """
-    blocks = statistics.blocks
-    rates = learning_rates(start, config.fine_tuning, config.meta_training)
+    blocks, recipe = statistics.blocks, config.fine_tuning
+    rates = [learning_rates(start, recipe, config.meta_training) for start in starts]
     ridges = [ridge_of(config.model_copy(update={"ridge": ridge}), statistics) for ridge in RIDGES]
     narrow = [ridge.of_block(blocks) for ridge in ridges]
-    return SimulatedEstimator(
-        statistics,
-        Mixture(statistics, start, config.fine_tuning, rates, ridges),
-        [
-            Mixture(statistics, start.block(index), config.fine_tuning, rates * blocks, narrow)
-            for index in _blocks(statistics)
-        ],
-    )
+    pairs = list(zip(starts, rates, strict=True))
+    whole = Mixture([Members(statistics, start, recipe, own, ridges) for start, own in pairs])
+    by_block = [
+        Mixture(
+            [Members(statistics, start.block(index), recipe, own * blocks, narrow) for start, own in pairs]
+        )
+        for index in _blocks(statistics)
+    ]
+    return SimulatedEstimator(statistics, whole, by_block)
 
 
 def _blocks(statistics: TaskStatistics) -> range:

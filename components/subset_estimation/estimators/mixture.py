@@ -1,7 +1,9 @@
 """The mixture of estimates: simulated runs at several learning rates, and ridge regressions, from one start.
 
-All members have the same margins at the start and the same features, so a member is a rule for the weights, and its
-estimate is the loss of the validation rows at them. Without runs the mixture is the plain mean of its members.
+All members have the same margins at the start. A member is a rule for the weights and a choice of features, and its
+estimate is the loss of the validation rows at these weights. Features are gradients at theta* alone or, where a
+second store exists, also blends with those at the base weights. Without runs the mixture is the plain mean of its
+members.
 """
 
 from collections.abc import Sequence
@@ -31,16 +33,17 @@ SUBSET_BATCH = 32
 RIDGES = (1.0, 3.0)
 """Ridges of the members, in units of the mean curvature of a train row at theta* (see `ridge`)."""
 MEMBERS = (*(f"rate x{factor:g}" for factor in FACTORS), *(f"ridge {ridge:g}" for ridge in RIDGES))
+"""The members of one set of features."""
 
 
-class Mixture:
-    """Estimates losses of subsets by all members and mixes them.
+class Members:
+    """Estimates losses of subsets by every member that has one set of features.
 
     Where free text is the answer, every member is taken by its quadratic form, and where labels are, the ridges.
 
     Attributes:
         evaluation: the validation rows at the start.
-        shares: [J], the weight of each member; they sum to 1.
+        names: [J], what the members are called.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class Mixture:
             ridges: the ridges in these columns.
         """
         self.evaluation: Evaluation = evaluation_at(start)
-        self.shares = np.full(len(MEMBERS), 1 / len(MEMBERS))
+        self.names = MEMBERS if start.alpha == 1 else [f"{name}, alpha {start.alpha:g}" for name in MEMBERS]
         self._statistics, self._start, self._ridges = statistics, start, ridges
         self._run = RunRates(recipe, start.counts)
         self._quadratic = QuadraticForm(start, self._run, rates, ridges)
@@ -69,22 +72,18 @@ class Mixture:
         self._simulated = Simulated(start.rows, coarse, rates)
         self._logistic = [Logistic(statistics, _train_rows(start), ridge) for ridge in ridges]
 
-    def row_losses(self, masks: BoolArray) -> FloatArray:
-        """Return the loss of every validation row [m, V] for subsets [m, n]."""
-        mixed = partial(_mixed, self.evaluation, self.shares)
+    def row_losses(self, masks: BoolArray, shares: FloatArray) -> FloatArray:
+        """Return the sum over the members, by their shares [J], of every row's loss, [m, V], for subsets [m, n]."""
+        mixed = partial(_mixed, self.evaluation, shares)
         return np.concatenate(in_threads(mixed, self._pieces(self._weights(masks))))
 
-    def mean_losses(self, masks: BoolArray) -> FloatArray:
-        """Return the mean loss over the validation rows [m] for subsets [m, n]."""
-        return self.shares @ self.member_losses(masks)
-
-    def member_losses(self, masks: BoolArray) -> FloatArray:
+    def losses(self, masks: BoolArray) -> FloatArray:
         """Return each member's mean loss over the validation rows, [J, m], for subsets [m, n]."""
         return self._mean_losses(self._weights(masks))
 
     def search_losses(self, masks: BoolArray) -> FloatArray:
-        """Return mean losses [m] by the members' quadratic forms, at a cost that no row adds to."""
-        return self.shares @ self._mean_losses(self._quadratic.weights(self._statistics.memberships(masks)))
+        """Return `losses` by the members' quadratic forms, at a cost that no row adds to."""
+        return self._mean_losses(self._quadratic.weights(self._statistics.memberships(masks)))
 
     def _weights(self, masks: BoolArray) -> FloatArray:
         """Return each member's weights [m, J, d]."""
@@ -112,6 +111,48 @@ class Mixture:
 
     def _pieces(self, weights: FloatArray) -> list[FloatArray]:
         return [weights[part] for part in slices(len(weights), SUBSET_BATCH)]
+
+
+class Mixture:
+    """Mixes the estimates of members that have one set of features or several.
+
+    Attributes:
+        parts: the members of each set of features.
+        shares: [J], the weight of each member; they sum to 1.
+    """
+
+    def __init__(self, parts: Sequence[Members]) -> None:
+        """Give all members the same weight."""
+        self.parts = parts
+        self.shares = np.full(len(self.names), 1 / len(self.names))
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The validation rows at the start, with the features of the first part."""
+        return self.parts[0].evaluation
+
+    @property
+    def names(self) -> list[str]:
+        """What the members are called, [J]."""
+        return [name for part in self.parts for name in part.names]
+
+    def row_losses(self, masks: BoolArray) -> FloatArray:
+        """Return the loss of every validation row [m, V] for subsets [m, n]."""
+        shares = np.split(self.shares, len(self.parts))
+        losses = [part.row_losses(masks, own) for part, own in zip(self.parts, shares, strict=True)]
+        return np.sum(losses, axis=0)
+
+    def mean_losses(self, masks: BoolArray) -> FloatArray:
+        """Return the mean loss over the validation rows [m] for subsets [m, n]."""
+        return self.shares @ self.member_losses(masks)
+
+    def member_losses(self, masks: BoolArray) -> FloatArray:
+        """Return each member's mean loss over the validation rows, [J, m], for subsets [m, n]."""
+        return np.concatenate([part.losses(masks) for part in self.parts])
+
+    def search_losses(self, masks: BoolArray) -> FloatArray:
+        """Return mean losses [m] by the members' quadratic forms, at a cost that no row adds to."""
+        return self.shares @ np.concatenate([part.search_losses(masks) for part in self.parts])
 
 
 def _mixed(evaluation: Evaluation, shares: FloatArray, weights: FloatArray) -> FloatArray:

@@ -2,9 +2,9 @@
 
 Every row has one margin whose softplus is its loss: that of the whole answer where a class or a label's name is the
 answer, over the answer's tokens; where free text is the answer, that of a token whose probability is the geometric
-mean over the answer. Its gradient is taken at theta*, whatever the weights that runs start from. Features are that
-gradient and one number more, the margin's change along the unit vector of meta-training's whole step (0 where free
-text is the answer, whose curvature along it is unknown).
+mean over the answer. Its gradient is taken at theta*, whatever the weights that runs start from, or is a blend with
+that at the base weights. Features are that gradient and one number more, the margin's change along the unit vector
+of meta-training's whole step (0 where free text is the answer, whose curvature along it is unknown).
 """
 
 from dataclasses import dataclass, replace
@@ -77,6 +77,7 @@ class RunStart:
         validation_feature: [V, d + 1], how they change with the weights.
         validation_positions: [V], the tokens of each answer.
         validation_rows: losses at the start and probes where free text is the answer; None elsewhere.
+        alpha: share of theta* in the gradients; the rest is that of the base weights.
     """
 
     blocks: int
@@ -88,6 +89,7 @@ class RunStart:
     validation_feature: FloatArray
     validation_positions: FloatArray
     validation_rows: SecondOrderRows | None = None
+    alpha: float = 1.0
 
     def block(self, index: int) -> "RunStart":
         """Return the start under one projection block alone (see `TaskStatistics.block`).

@@ -1,16 +1,20 @@
 """Reading what a fine-tuning run starts from off a gradient store, in one pass over its train shards.
 
+Where there is a second store, at the base weights, features can be blends of both stores' gradients.
+
 Memory is that of the sums, of the sampled rows and of a few shards per core, whatever the number of rows.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import logit
 
+from gradsift.components.shared.errors import GradientStoreError
 from gradsift.components.shared.gradient_store.gradient_format import Shard
-from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.gradient_store.gradient_store import GradientStore, Split
 from gradsift.components.shared.parameters.training import Start
 from gradsift.components.subset_estimation.statistics.margins import (
     MIN_ERROR,
@@ -33,6 +37,19 @@ ONE_COLUMN_MORE = ((0, 0), (0, 0), (0, 1))
 
 
 @dataclass(frozen=True)
+class Blend:
+    """Gradients (1 - alpha) times those at the base weights plus alpha times those at theta*.
+
+    Attributes:
+        base: the store at the base weights.
+        alpha: 0 to 1.
+    """
+
+    base: GradientStore
+    alpha: float
+
+
+@dataclass(frozen=True)
 class _Margins:
     """Margins of a shard's rows at the base weights and at theta*, and how they change with the weights."""
 
@@ -45,17 +62,22 @@ class _Margins:
         return self.base if start == "base" else self.meta
 
 
-def read_run_start(store: GradientStore, statistics: TaskStatistics, start: Start) -> RunStart:
+def read_run_start(
+    store: GradientStore, statistics: TaskStatistics, start: Start, blend: Blend | None = None
+) -> RunStart:
     """Read the margins and features of train and validation rows at the weights that runs start from.
 
     Args:
         store: the gradient store, whose rows were checked when `statistics` was read.
         statistics: the same store's sums, whose curvature stands for that of free text.
         start: `base` for the base weights, `meta` for theta*.
+        blend: what features are blended with; None takes the gradients at theta* as they are.
 
     Raises:
-        GradientStoreError: the store cannot be read.
+        GradientStoreError: a store cannot be read, or the two are of other rows or another projection.
     """
+    if blend is not None:
+        _check_alike(store, blend.base)
     tasks = [*statistics.tasks, statistics.target]
     text = store.header.answer == "text"
     columns = store.header.dimension + 1
@@ -69,9 +91,7 @@ def read_run_start(store: GradientStore, statistics: TaskStatistics, start: Star
     def read(index: int) -> None:
         count, first, to = int(statistics.rows[index]), 0, starts[index]
         wanted = _sampled(count, kept[index])
-        for shard in store.read(tasks[index], "train"):
-            check_finite(store, tasks[index], "train", shard, ("base_margin",))
-            margins = _margins(store, shard)
+        for margins in _read(store, tasks[index], "train", blend):
             wrong = error_probability(margins.at(start))
             gradient[index] -= (wrong / margins.positions) @ margins.feature / count
             if not text:
@@ -86,7 +106,7 @@ def read_run_start(store: GradientStore, statistics: TaskStatistics, start: Star
             curvature[index, :-1, :-1] = statistics.curvature[index] / count
 
     in_threads(read, range(len(tasks)))
-    validation = [_margins(store, shard) for shard in store.read(statistics.target, "val")]
+    validation = list(_read(store, statistics.target, "val", blend))
     second = statistics.validation_rows
     margin = np.concatenate([each.at(start) for each in validation])
     at_start = base_margin if start == "base" else meta_margin
@@ -101,6 +121,7 @@ def read_run_start(store: GradientStore, statistics: TaskStatistics, start: Star
         validation_positions=np.concatenate([each.positions for each in validation]).astype(np.float64),
         validation_rows=second
         and SecondOrderRows(cross_entropy(margin), np.pad(second.probe, ONE_COLUMN_MORE)),
+        alpha=1.0 if blend is None else blend.alpha,
     )
 
 
@@ -118,6 +139,31 @@ def sample_sizes(rows: FloatArray) -> npt.NDArray[np.intp]:
 def _sampled(count: int, kept: int) -> npt.NDArray[np.intp]:
     """Return the sorted indices of the rows that are kept of a task."""
     return np.sort(np.random.default_rng(SAMPLE_SEED).permutation(count)[:kept])
+
+
+def _check_alike(store: GradientStore, base: GradientStore) -> None:
+    """Raise GradientStoreError unless two stores differ in nothing but the weights of their gradients."""
+    own = {"model_digest": base.header.model_digest, "squared_step_norm": 0.0}
+    if base.header != store.header.model_copy(update=own):
+        raise GradientStoreError(
+            f"The gradient stores at {store.storage.uri} and {base.storage.uri} cannot be blended: expected "
+            "gradients of the same rows and parameters by the same projection, at theta* and at the base weights."
+        )
+
+
+def _read(store: GradientStore, task: str, split: Split, blend: Blend | None) -> Iterator[_Margins]:
+    """Yield the margins of each shard of a task, checked."""
+    if blend is None:
+        for shard in store.read(task, split):
+            check_finite(store, task, split, shard, ("base_margin",))
+            yield _margins(store, shard)
+        return
+    for margins, shard in zip(_read(store, task, split, None), blend.base.read(task, split), strict=True):
+        check_finite(blend.base, task, split, shard, ("margin", "gradient"))
+        base = linear_margins(shard.margin, shard.gradient * shard.positions[:, None])[1]
+        own = margins.feature[:, :-1]
+        own[:] = (1 - blend.alpha) * base + blend.alpha * own
+        yield margins
 
 
 def _margins(store: GradientStore, shard: Shard) -> _Margins:

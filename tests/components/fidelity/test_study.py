@@ -45,7 +45,16 @@ DEMO = Path(__file__).parents[3] / "components" / "shared" / "data" / "suites" /
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> GradientStore:
     """Return a store of rows whose margins are linear, some tasks with wrong answers."""
-    uri = str(tmp_path_factory.mktemp("store"))
+    return made_store(str(tmp_path_factory.mktemp("store")), squared_step_norm=1.0)
+
+
+@pytest.fixture(scope="module")
+def base_store(tmp_path_factory: pytest.TempPathFactory) -> GradientStore:
+    """Return the same rows with the same gradients at the base weights."""
+    return made_store(str(tmp_path_factory.mktemp("base_store")), squared_step_norm=0.0)
+
+
+def made_store(uri: str, squared_step_norm: float) -> GradientStore:
     header = StoreHeader(
         dimension=8,
         blocks=1,
@@ -54,7 +63,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> GradientStore:
         parameters=["weight"],
         base_model_digest="base",
         model_digest="theta",
-        squared_step_norm=1.0,
+        squared_step_norm=squared_step_norm,
         tokenizer_digest="tokenizer",
         data_digest="data",
         target="target",
@@ -121,9 +130,11 @@ def truth(estimates: "np.typing.NDArray[np.float64]", start: Start, seeds: int =
 
 
 @pytest.fixture(scope="module")
-def judged(store: GradientStore, estimates: "np.typing.NDArray[np.float64]") -> list[TruthFidelity]:
+def judged(
+    store: GradientStore, base_store: GradientStore, estimates: "np.typing.NDArray[np.float64]"
+) -> list[TruthFidelity]:
     truths = [truth(estimates, "base"), truth(estimates, "meta", seeds=1)]
-    return judge(CONFIG, {"meta": store, "base": store}, truths, SUBSETS, 10)
+    return judge(CONFIG, {"meta": store, "base": base_store}, truths, SUBSETS, 10)
 
 
 def default(truth: TruthFidelity) -> MethodFidelity:
@@ -172,7 +183,11 @@ def test_every_estimator_ridge_baseline_and_expansion_is_judged(judged: list[Tru
         for name in (baseline, f"{baseline}_mean")
         for at in ("meta", "base")
     }
-    assert found == estimators | baselines | {("simulated", "meta", None), (CHOSEN, None, None)}
+    assert found == estimators | baselines | {
+        ("simulated", "meta", None),
+        ("simulated", "both", None),
+        (CHOSEN, None, None),
+    }
     ranks = [each.lds for each in judged[0].methods]
     assert ranks == sorted(ranks, key=lambda rank: -(rank or 0))
 

@@ -124,15 +124,34 @@ class LinearProblem:
     def estimator(self, **settings: Any) -> LossEstimator:
         config = SubsetEstimationConfig(**({"estimator": "gauss_newton", "ridge": 1.0} | settings))
         if config.estimator == "simulated":
-            return simulated_estimator(config, self.statistics(), self.start())
+            return simulated_estimator(config, self.statistics(), [self.start()])
         rows = self.train_rows() if config.estimator == "logistic" else None
         return solved_estimator(config, self.statistics(), rows)
 
     def ledger(self, **settings: Any) -> EstimateLedger:
         return EstimateLedger(self.estimator(**settings), tqdm(disable=True))
 
-    def write(self, folder: Path | str, answer: Answer = "class", tokens: int = 1) -> StepOutput:
-        """Write the problem as a gradient store; with answers of several tokens, losses are means over them."""
+    def at_base(self, seed: int = 1) -> "LinearProblem":
+        """Return the rows at the weights before the step of `base_margin`, where they have other features."""
+        generator = np.random.default_rng(seed)
+
+        def moved(rows: LinearRows) -> LinearRows:
+            return LinearRows(rows.base_margin, generator.normal(size=rows.feature.shape))
+
+        tasks = {name: moved(rows) for name, rows in self.tasks.items()}
+        return LinearProblem(tasks, moved(self.target), moved(self.validation), self.blocks)
+
+    def write(
+        self, folder: Path | str, answer: Answer = "class", tokens: int = 1, base: bool = False
+    ) -> StepOutput:
+        """Write the problem as a gradient store; with answers of several tokens, losses are means over them.
+
+        Args:
+            folder: where.
+            answer: what answers a row.
+            tokens: tokens of an answer.
+            base: whether the header says that the gradients are those at the base weights.
+        """
         dimension = self.target.feature.shape[1]
         header = StoreHeader(
             dimension=dimension,
@@ -141,8 +160,8 @@ class LinearProblem:
             projection={},
             parameters=["weight"],
             base_model_digest="base",
-            model_digest="theta",
-            squared_step_norm=float(dimension),
+            model_digest="base" if base else "theta",
+            squared_step_norm=0.0 if base else float(dimension),
             tokenizer_digest="tokenizer",
             data_digest="data",
             target="target",

@@ -369,6 +369,24 @@ def test_the_first_round_and_what_is_trained_next_are_in_the_record(
     assert Selection.read(fetch(plain)).finalists == []
 
 
+def test_a_second_store_is_blended_into_the_mixture(synthetic: Any, tmp_path: Path) -> None:
+    problem = synthetic.problem(tasks=6, blocks=2)
+    store = problem.write(tmp_path / "meta")
+    base = problem.at_base().write(tmp_path / "base", base=True)
+    both = replace(store, metadata={"base_uri": base.uri, "base_digest": base.digest})
+    config, tasks = SubsetEstimationConfig(**QUICK), [f"task{index}" for index in range(6)]
+    alone, blended = (
+        Selection.read(fetch(estimate_subsets(config, each, str(tmp_path)))) for each in (store, both)
+    )
+    assert len(blended.members) == 3 * len(alone.members)
+    assert blended.estimated_loss != alone.estimated_loss
+    first = [promising_subsets(config, each, str(tmp_path), [[], tasks], 1) for each in (store, both)]
+    assert len(list((tmp_path / "promising_subsets").glob("*/manifest.json"))) == len(first)
+    runs = _true_losses(tasks, synthetic.subsets(6)[[0, -1]], [0.5, 0.6])
+    corrected = estimate_subsets(config, both, str(tmp_path), calibration=runs)
+    assert set(Selection.read(fetch(corrected)).members) == set(blended.members)
+
+
 def test_what_promises_most_is_found_once(gradients: StepOutput, tmp_path: Path) -> None:
     config, tasks = SubsetEstimationConfig(**QUICK), [f"task{index}" for index in range(6)]
     found = promising_subsets(config, gradients, str(tmp_path), [[], tasks], 3)

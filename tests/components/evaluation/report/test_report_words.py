@@ -39,6 +39,11 @@ from gradsift.components.shared.records.selection_results import Calibration
         (words.named("my_method"), "my_method"),
         (words.named("step 12"), "Step 12 of the search"),
         (words.wrappable("a_<b>"), "a_<wbr>&lt;b&gt;"),
+        (words.member_words("ridge 3"), "Ridge regression, c = 3"),
+        (
+            words.member_words("rate x0.25, alpha 0.75"),
+            "Simulated run, 0.25 times the matched length; gradients 75% at theta*, the rest at the base weights",
+        ),
     ],
 )
 def test_one_thing_is_written_in_one_way(written: str, expected: str) -> None:

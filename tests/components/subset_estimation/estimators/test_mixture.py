@@ -12,6 +12,7 @@ from gradsift.components.shared.parameters.estimation import SubsetEstimationCon
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.subset_estimation.estimators.learning_rates import learning_rates
 from gradsift.components.subset_estimation.estimators.loss_estimator import (
+    ALPHAS,
     SHORTLIST,
     open_estimator,
     open_simulated,
@@ -20,13 +21,13 @@ from gradsift.components.subset_estimation.estimators.loss_estimator import (
 from gradsift.components.subset_estimation.estimators.mixture import MEMBERS, RIDGES
 from gradsift.components.subset_estimation.estimators.mixture_fit import MixtureFit
 from gradsift.components.subset_estimation.estimators.run_rates import learning_rate_factors
+from gradsift.components.subset_estimation.statistics.start_reading import Blend, read_run_start
 
 CONFIG = SubsetEstimationConfig()
 
 
-def _reference(problem: Any, mask: Any, eta: float, steps: int) -> float:
+def _reference(start: Any, mask: Any, eta: float, steps: int) -> float:
     """Return the validation loss after descent on the subset's rows and the target's, one step after the other."""
-    start = problem.start()
     own = np.repeat([*mask, True], np.diff(start.rows.starts))
     margin, feature = start.rows.margin[own], start.rows.feature[own]
     weights = np.zeros(feature.shape[1])
@@ -44,11 +45,42 @@ def test_its_members_are_the_runs_of_a_slow_reference_and_the_ridges(synthetic: 
     members = problem.estimator(estimator="simulated").member_losses(masks)
     assert members.shape == (len(MEMBERS), 16)
     for eta, losses in zip(rates, members, strict=False):
-        np.testing.assert_allclose(losses, [_reference(problem, mask, eta, 40) for mask in masks], rtol=1e-6)
+        np.testing.assert_allclose(losses, [_reference(start, mask, eta, 40) for mask in masks], rtol=1e-6)
     for ridge, losses in zip(RIDGES, members[-len(RIDGES) :], strict=True):
         unit = ridge * problem.statistics().mean_curvature
         for mask, loss in zip(masks[::5], losses[::5], strict=True):
             assert loss == pytest.approx(_ridge_loss(start, mask, unit), rel=1e-4)
+
+
+def test_a_second_store_adds_members_with_blended_features(synthetic: Any, tmp_path: Path) -> None:
+    problem, masks = synthetic.problem(blocks=2, rows=30), synthetic.subsets(4)
+    store = GradientStore(problem.write(tmp_path / "meta").uri)
+    base = GradientStore(problem.at_base().write(tmp_path / "base", base=True).uri)
+    alone, both = open_simulated(CONFIG, store), open_simulated(CONFIG, store, base)
+    members = both.member_losses(masks)
+    assert list(both.members) == [
+        *MEMBERS,
+        *(f"{name}, alpha {alpha}" for alpha in ALPHAS for name in MEMBERS),
+    ]
+    np.testing.assert_array_equal(members[: len(MEMBERS)], alone.member_losses(masks))
+    np.testing.assert_allclose(both.mean_losses(masks), members.mean(axis=0), atol=1e-8)
+    np.testing.assert_allclose(both.losses(masks).estimates().loss, members.mean(axis=0), atol=1e-8)
+    for alpha, losses in zip(ALPHAS, np.split(members, len(ALPHAS) + 1)[1:], strict=True):
+        start = read_run_start(store, both.statistics, "base", Blend(base, alpha))
+        rates = learning_rates(start, CONFIG.fine_tuning, CONFIG.meta_training)
+        for eta, found in zip(rates[:3], losses, strict=False):
+            np.testing.assert_allclose(found, [_reference(start, mask, eta, 40) for mask in masks], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("start", "answer"), [("meta", "class"), ("base", "text")])
+def test_runs_from_theta_star_and_free_text_blend_nothing(
+    synthetic: Any, tmp_path: Path, start: Any, answer: Any
+) -> None:
+    problem = synthetic.problem()
+    store = GradientStore(problem.write(tmp_path / "meta", answer).uri)
+    base = GradientStore(problem.at_base().write(tmp_path / "base", answer, base=True).uri)
+    config = CONFIG.model_copy(update={"start": start})
+    assert set(open_simulated(config, store, base).members) == set(MEMBERS)
 
 
 def _ridge_loss(start: Any, mask: Any, ridge: float) -> float:
@@ -71,7 +103,7 @@ def test_with_a_vanishing_learning_rate_only_the_ridges_leave_the_starting_model
     problem, masks = synthetic.problem(), synthetic.subsets(4)
     recipe = TrainingRecipe(steps=40, learning_rate=1e-15)
     config = CONFIG.model_copy(update={"fine_tuning": recipe})
-    estimator = simulated_estimator(config, problem.statistics(), problem.start())
+    estimator = simulated_estimator(config, problem.statistics(), [problem.start()])
     start = np.logaddexp(0, -problem.validation.base_margin).mean()
     np.testing.assert_allclose(estimator.member_losses(masks)[: -len(RIDGES)], start, rtol=1e-6)
 
@@ -129,11 +161,11 @@ def test_a_store_of_any_answer_can_be_estimated(synthetic: Any, tmp_path: Path, 
 def test_a_recipe_by_epochs_takes_more_steps_on_more_rows(synthetic: Any) -> None:
     problem, masks = synthetic.problem(tasks=1), np.array([[False], [True]])
     by_epochs = CONFIG.model_copy(update={"fine_tuning": TrainingRecipe(epochs=4, batch_size=4)})
-    estimator = simulated_estimator(by_epochs, problem.statistics(), problem.start())
+    estimator = simulated_estimator(by_epochs, problem.statistics(), [problem.start()])
     rates = learning_rates(problem.start(), by_epochs.fine_tuning, by_epochs.meta_training)
     alone, both = estimator.member_losses(masks).T
-    assert alone[2] == pytest.approx(_reference(problem, [False], rates[2], 20), rel=1e-6)
-    assert both[2] == pytest.approx(_reference(problem, [True], rates[2], 40), rel=1e-6)
+    assert alone[2] == pytest.approx(_reference(problem.start(), [False], rates[2], 20), rel=1e-6)
+    assert both[2] == pytest.approx(_reference(problem.start(), [True], rates[2], 40), rel=1e-6)
 
 
 def test_runs_from_theta_star_start_at_its_loss(synthetic: Any, tmp_path: Path) -> None:

@@ -11,7 +11,11 @@ from gradsift.components.shared.errors import GradientStoreError
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.subset_estimation.statistics import start_reading
 from gradsift.components.subset_estimation.statistics.run_start import RunStart
-from gradsift.components.subset_estimation.statistics.start_reading import read_run_start, sample_sizes
+from gradsift.components.subset_estimation.statistics.start_reading import (
+    Blend,
+    read_run_start,
+    sample_sizes,
+)
 from gradsift.components.subset_estimation.statistics.store_reading import read_statistics
 
 
@@ -40,6 +44,46 @@ def test_runs_from_theta_star_start_at_its_margins(synthetic: Any, tmp_path: Pat
     wrong = expit(-problem.target.margin)[:, None]
     mean = -(wrong * problem.target.feature).mean(axis=0)
     np.testing.assert_allclose(found.gradient[-1, :-1], mean, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("answer", "tokens"), [("class", 1), ("label", 3)])
+def test_a_blend_takes_a_share_of_the_gradients_at_the_base_weights(
+    synthetic: Any, tmp_path: Path, answer: Any, tokens: int
+) -> None:
+    problem = synthetic.problem(rows=20)
+    base_problem = problem.at_base()
+    store = GradientStore(problem.write(tmp_path / "meta", answer, tokens).uri)
+    base = GradientStore(base_problem.write(tmp_path / "base", answer, tokens, base=True).uri)
+    statistics = read_statistics(store)
+    alone = read_run_start(store, statistics, "base")
+    blended, all_theta = (
+        read_run_start(store, statistics, "base", Blend(base, each)) for each in (0.75, 1.0)
+    )
+    assert (alone.alpha, blended.alpha) == (1.0, 0.75)
+    features = np.concatenate(
+        [
+            0.25 * before.feature + 0.75 * after.feature
+            for before, after in zip(base_problem.train, problem.train, strict=True)
+        ]
+    )
+    np.testing.assert_allclose(blended.rows.feature[:, :-1], features, rtol=1e-4, atol=1e-5)
+    validation = 0.25 * base_problem.validation.feature + 0.75 * problem.validation.feature
+    np.testing.assert_allclose(blended.validation_feature[:, :-1], validation, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(blended.rows.feature[:, -1], alone.rows.feature[:, -1])
+    np.testing.assert_array_equal(blended.rows.margin, alone.rows.margin)
+    wrong = expit(-blended.rows.margin)[:, None] / tokens
+    target = slice(blended.rows.starts[-2], None)
+    mean = -(wrong * blended.rows.feature)[target].mean(axis=0)
+    np.testing.assert_allclose(blended.gradient[-1], mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(all_theta.rows.feature, alone.rows.feature, rtol=1e-6)
+
+
+def test_stores_that_do_not_belong_together_are_not_blended(synthetic: Any, tmp_path: Path) -> None:
+    problem = synthetic.problem()
+    store = GradientStore(problem.write(tmp_path / "meta").uri)
+    other = GradientStore(problem.write(tmp_path / "other").uri)
+    with pytest.raises(GradientStoreError, match="cannot be blended: expected gradients of the same rows"):
+        read_run_start(store, read_statistics(store), "base", Blend(other, 0.5))
 
 
 def test_of_many_rows_each_task_keeps_a_sample_and_its_whole_sums(
