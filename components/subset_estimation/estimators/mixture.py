@@ -118,18 +118,15 @@ class Mixture:
 
     Attributes:
         parts: the members of each set of features.
+        evaluation: the validation rows at the start, with the features of the first part.
         shares: [J], the weight of each member; they sum to 1.
     """
 
     def __init__(self, parts: Sequence[Members]) -> None:
         """Give all members the same weight."""
         self.parts = parts
+        self.evaluation: Evaluation = parts[0].evaluation
         self.shares = np.full(len(self.names), 1 / len(self.names))
-
-    @property
-    def evaluation(self) -> Evaluation:
-        """The validation rows at the start, with the features of the first part."""
-        return self.parts[0].evaluation
 
     @property
     def names(self) -> list[str]:
