@@ -88,6 +88,8 @@ def check_fits(truth: FineTuningRuns, data: PreparedData, recipe: TrainingRecipe
     found: dict[str, Any] = {"suite": truth.suite, "target": truth.target, "sources": sources}
     expected |= {name: getattr(recipe, name) for name in DECISIVE}
     found |= {name: truth.recipe.get(name) for name in DECISIVE}
+    if truth.max_length is not None:
+        expected["max_length"], found["max_length"] = data.max_length, truth.max_length
     for name, value in expected.items():
         if found[name] != value:
             raise InputError(f"The truth is of {name} {found[name]!r}: expected {value!r}, as in this study.")

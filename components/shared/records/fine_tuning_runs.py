@@ -8,7 +8,7 @@ digest of everything that decides the run, so that a run which any step has trai
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeInt
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, find_output, output_key
 from gradsift.components.shared.data.prepared_data import PreparedData, TaskIndex
@@ -64,6 +64,7 @@ class FineTuningRuns(ResultFile):
         target: name of the target task.
         recipe: the training recipe without its length and seed.
         start: what every run starts from (see `FineTuningRun`).
+        max_length: largest number of tokens that were read of a row; None where it is not known.
         runs: the runs.
     """
 
@@ -73,6 +74,7 @@ class FineTuningRuns(ResultFile):
     target: str
     recipe: dict[str, Any]
     start: Start
+    max_length: PositiveInt | None = None
     runs: Annotated[list[FineTuningRun], Field(min_length=1)]
 
 
@@ -259,5 +261,6 @@ def read_runs(groups: Sequence[RunGroup], root_uri: str) -> FineTuningRuns | Non
         target=settings.target,
         recipe=settings.recipe,
         start=settings.start,
+        max_length=settings.model["max_length"],
         runs=[FineTuningRun.read(fetch(output, [FineTuningRun.FILE])) for output in outputs],
     )

@@ -35,7 +35,7 @@ def data(**changes: Any) -> Any:
     """Return what `check_fits` asks of the prepared data of the sst2 study."""
     sources = max(subsets_of(read_truth(TRUTHS / "sst2.base.json")), key=len)
     rows = {"sst2": 100} | dict.fromkeys(sources, 150)
-    own = {"suite": "study-sst2", "target": "sst2", "auxiliary_tasks": sources}
+    own = {"suite": "study-sst2", "target": "sst2", "auxiliary_tasks": sources, "max_length": 32}
     return SimpleNamespace(
         **(own | changes),
         task=lambda name: SimpleNamespace(rows={"train": rows[name] + changes.get("more", 0)}),
@@ -106,6 +106,7 @@ def test_a_truth_of_this_study_fits() -> None:
         ({"suite": "other"}, {}, "The truth is of suite 'study-sst2': expected 'other', as in this study."),
         ({"target": "trec"}, {}, "The truth is of target 'sst2': expected 'trec', as in this study."),
         ({"auxiliary_tasks": ["mr"]}, {}, r"The truth is of sources \[.*\]: expected \['mr'\]"),
+        ({"max_length": 104}, {}, "The truth is of max_length 32: expected 104, as in this study."),
         ({"more": 1}, {}, "A run of the truth, on no source, has 100 train rows: expected 101"),
         ({}, {"learning_rate": 1e-4}, "The truth is of learning_rate 5e-05: expected 0.0001"),
         ({}, {"steps": 41}, "A run of the truth, on no source, has 40 optimizer steps: expected 41"),
