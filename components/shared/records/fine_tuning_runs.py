@@ -261,6 +261,6 @@ def read_runs(groups: Sequence[RunGroup], root_uri: str) -> FineTuningRuns | Non
         target=settings.target,
         recipe=settings.recipe,
         start=settings.start,
-        max_length=settings.model["max_length"],
+        max_length=settings.model["max_length"] or None,
         runs=[FineTuningRun.read(fetch(output, [FineTuningRun.FILE])) for output in outputs],
     )

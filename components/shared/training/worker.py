@@ -164,7 +164,7 @@ def train_one(
     model = from_base(job.model, data) if job.start is None else open_model(job.start)
     sizes = set_trained(model, recipe.scope, job.model.train_embeddings)
     sharding = _prepare_memory(model, recipe)
-    job = _fitted(job, model)
+    job = _fitted(job, model, data)
     steps = _steps(job)
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
     order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
@@ -236,12 +236,13 @@ def _measure(
             test.write(job.folder)
 
 
-def _fitted(job: TrainingJob, model: TaskModel) -> TrainingJob:
+def _fitted(job: TrainingJob, model: TaskModel, data: PreparedData) -> TrainingJob:
     """Divide the rows of a step on a CPU, whose memory cannot be tried as a GPU's can."""
     if job.recipe.micro_batch_size or torch.cuda.is_available():
         return job
     rows = job.recipe.batch_size // int(os.environ["WORLD_SIZE"])
-    return replace(job, micro_batches=parts_on_cpu(model, rows, job.model.max_length))
+    longest = job.model.resolved(data.max_length).max_length
+    return replace(job, micro_batches=parts_on_cpu(model, rows, longest))
 
 
 def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
