@@ -1,11 +1,13 @@
 """The first contact with MLflow: what cannot take a run is found soon, and costs a step no more than a warning."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import mlflow.store.db.utils
 import pytest
 from doubles.hanging_database import hanging_postgresql
 from mlflow import MlflowClient
@@ -39,11 +41,19 @@ def test_a_database_that_answers_nothing_is_given_up_soon(silent_database: None)
 
 @pytest.fixture
 def hanging_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A database that hangs once it has let its client in, which MLflow has a second to find out."""
+    """A database that hangs once it has let its client in, which MLflow has a second to find out.
+
+    A thread that waits for it holds a lock that all of MLflow's clients take, so the next test waits for its end.
+    """
     monkeypatch.setattr(mlflow_connection, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(mlflow.store.db.utils, "MAX_RETRY_COUNT", 1)
+    before = threading.enumerate()
     with hanging_postgresql() as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         yield address
+    for thread in threading.enumerate():
+        if thread not in before:
+            thread.join(20)
 
 
 def test_a_database_that_lets_in_and_hangs_is_given_up(hanging_database: str) -> None:
