@@ -83,7 +83,7 @@ def run(
         str | None, typer.Option(help=f"Run root: a folder or an s3:// address; {DEFAULT_OUTPUT} by default.")
     ] = None,
 ) -> None:
-    """Run the whole pipeline on this machine. Killed and called again, it continues."""
+    """Run the whole pipeline on this machine. Start it again to continue a run that was stopped."""
     from gradsift.pipelines.local.local_run import run_pipeline
 
     options = {"suite": suite, "target": target, "base_model": base_model, "output_uri": output}
@@ -99,26 +99,32 @@ def plan(
     settings: Settings = None,
     file: ParameterFile = None,
     source_count: Annotated[
-        int | None, typer.Option(min=1, help="Number of sources of a suite that is not at hand.")
+        int | None, typer.Option(min=1, help="Number of sources, to plan without a suite.")
     ] = None,
     train_rows: Annotated[
-        int | None, typer.Option(min=2, help="Train rows of all its tasks together.")
+        int | None, typer.Option(min=2, help="Total number of train rows, to plan without a suite.")
     ] = None,
     held_out_rows: Annotated[
-        int, typer.Option(min=1, help="Its target's validation rows, and as many test rows.")
+        int,
+        typer.Option(
+            min=1, help="Validation rows of the target, and as many test rows, to plan without a suite."
+        ),
     ] = 1000,
-    tokens_per_row: Annotated[float | None, typer.Option(min=1, help="Mean tokens of its rows.")] = None,
+    tokens_per_row: Annotated[
+        float | None, typer.Option(min=1, help="Mean number of tokens per row, to plan without a suite.")
+    ] = None,
     model_parameters: Annotated[
-        float | None, typer.Option(min=1, help="Parameters of a base model that is not at hand, such as 8e9.")
+        float | None,
+        typer.Option(min=1, help="Number of parameters, such as 8e9, to plan without a base model."),
     ] = None,
     peak_tflops: Annotated[
-        float, typer.Option(min=1e-6, help="10^12 operations per second of a GPU (or the CPU) at its best.")
+        float, typer.Option(min=1e-6, help="Peak rate of a GPU (or the CPU), in 10^12 operations per second.")
     ] = PEAK_TFLOPS,
     utilisation: Annotated[
-        float, typer.Option(min=0.001, max=1, help="The share of it that is reached.")
+        float, typer.Option(min=0.001, max=1, help="Share of the peak rate that is reached.")
     ] = UTILISATION,
 ) -> None:
-    """Say what a run will cost: rows, tokens, steps, operations, time and pods of each phase."""
+    """Print what a run will cost: rows, tokens, steps, operations, time and pods of each phase."""
     from gradsift.components.preflight.cost.table import sentences, table
     from gradsift.pipelines.cli.cost_plan import SuiteNumbers, plan_run
 
@@ -144,17 +150,21 @@ def fidelity(
     target: Target = None,
     base_model: BaseModel = None,
     subsets: Annotated[int, typer.Option(help="Random subsets, beside none and all.")] = 40,
-    seeds: Annotated[int, typer.Option(help="True fine-tunings of each.")] = 2,
-    start: Annotated[str, typer.Option(help="What is fine-tuned: base, meta (theta*) or both.")] = "base",
+    seeds: Annotated[int, typer.Option(help="Fine-tuning runs per subset.")] = 2,
+    start: Annotated[
+        str, typer.Option(help="Weights that are fine-tuned: base, meta (theta*) or both.")
+    ] = "base",
     truth: Annotated[
-        Path | None, typer.Option(help="Truth file to judge by, in place of training its subsets.")
+        Path | None, typer.Option(help="Truth file to compare with, instead of training its subsets.")
     ] = None,
-    save_truth: Annotated[Path | None, typer.Option(help="Truth file to write of the study's runs.")] = None,
+    save_truth: Annotated[
+        Path | None, typer.Option(help="Truth file to write from the study's runs.")
+    ] = None,
     settings: Settings = None,
     file: ParameterFile = None,
     output: Annotated[str, typer.Option(help="Folder of the study.")] = "gradsift-fidelity",
 ) -> None:
-    """Set estimates against true fine-tunings of the same subsets. Killed and called again, it continues."""
+    """Compare estimates with the true losses of subsets. Start it again to continue a study that was stopped."""
     from gradsift.components.fidelity.report import MARKDOWN
     from gradsift.components.fidelity.study import Study, run_study
     from gradsift.components.fidelity.truth import read_truth, write_truth
@@ -264,7 +274,7 @@ def submit(
 def doctor(
     output: Annotated[str | None, typer.Option(help="Run root to try: a folder or an s3:// address.")] = None,
 ) -> None:
-    """Check this installation, MLflow and a run root; exit code 2 where something is not in order."""
+    """Check this installation, MLflow and a run root; exit code 2 if something is wrong."""
     from gradsift.pipelines.cli.doctor import examine
 
     findings = examine(None if output is None else _root(output))
@@ -277,7 +287,7 @@ def doctor(
 
 @app.command()
 def parameters(
-    as_yaml: Annotated[bool, typer.Option("--yaml", help="As a file to edit, for --parameters.")] = False,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="Print a file to edit, for --parameters.")] = False,
 ) -> None:
     """List the pipeline's parameters with their defaults."""
     if as_yaml:
@@ -292,7 +302,7 @@ def parameters(
 
 @app.command(name="mlflow-sync")
 def mlflow_sync(output: Output = DEFAULT_OUTPUT) -> None:
-    """Send MLflow what it has not got of the runs under a run root."""
+    """Send to MLflow what it does not have yet of the runs under a run root."""
     from gradsift.components.shared.storage.storage import open_storage
     from gradsift.components.shared.tracking.event_log import FOLDER
     from gradsift.components.shared.tracking.mlflow_sync import sync

@@ -13,7 +13,7 @@ from gradsift.components.shared.errors import InputError
 if TYPE_CHECKING:
     from gradsift.pipelines.kubeflow.schedule_changes import Change
 
-schedule = typer.Typer(no_args_is_help=True, help="Keep recurring runs on Kubeflow as a file says.")
+schedule = typer.Typer(no_args_is_help=True, help="Manage recurring runs on Kubeflow from a file.")
 console = Console()
 
 Host = Annotated[
@@ -36,7 +36,7 @@ DONE = {
 
 @schedule.command()
 def apply(file: File, host: Host = None, namespace: Namespace = None) -> None:
-    """Make the recurring runs as the file says; those of its owner that it does not name are deleted."""
+    """Create and replace recurring runs as the file says; delete those of its owner that it does not name."""
     from gradsift.pipelines.kubeflow.client import open_kubeflow
     from gradsift.pipelines.kubeflow.objects import compile_pipeline
     from gradsift.pipelines.kubeflow.schedule_changes import apply as make
@@ -50,7 +50,7 @@ def apply(file: File, host: Host = None, namespace: Namespace = None) -> None:
 
 @schedule.command()
 def diff(file: File, host: Host = None, namespace: Namespace = None) -> None:
-    """Say what `apply` would do, and do nothing."""
+    """Print what `apply` would do, without doing it."""
     from gradsift.pipelines.kubeflow.client import open_kubeflow
     from gradsift.pipelines.kubeflow.objects import compile_pipeline
     from gradsift.pipelines.kubeflow.schedule_changes import differences, plan, runs_of
@@ -99,7 +99,7 @@ def delete(
     host: Host = None,
     namespace: Namespace = None,
 ) -> None:
-    """Delete recurring runs that came from a schedules file; their runs that go on are left alone."""
+    """Delete recurring runs that came from a schedules file; runs that have started go on."""
     from gradsift.pipelines.kubeflow.client import open_kubeflow
     from gradsift.pipelines.kubeflow.schedule_changes import all_recurring_runs, owned
     from gradsift.pipelines.kubeflow.schedule_changes import delete as remove
