@@ -1,4 +1,4 @@
-"""Which sources look sick: labels that nothing predicts, labels that contradict their names, copies, opponents."""
+"""Which sources look suspicious: labels that nothing predicts or that contradict their names, copies, opponents."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -274,7 +274,7 @@ def test_surrogates_are_shown_with_how_well_they_predict() -> None:
     assert shown.row("surrogates", "RBF kernel") == ["1,400", "0.97", "-"]
 
 
-def test_health_names_what_looks_sick_first() -> None:
+def test_health_names_what_looks_suspicious_first() -> None:
     shown = page(explained())
     text = shown.text("health")
     assert f"2 of {len(TASKS)} sources deserve a look" in text
