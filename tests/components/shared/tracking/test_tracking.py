@@ -205,6 +205,7 @@ def test_a_log_that_is_lost_on_the_way_fails_no_step(
     with track_step("train", str(tmp_path), {}) as tracker:
         (tmp_path / "tracking/run-1/train.jsonl").unlink()
         (tmp_path / "tracking/run-1").rmdir()
+        (tmp_path / "tracking/run-1").touch()
         tracker.metrics({"loss": 1.0})
     assert "metric event of the step was not recorded" in caplog.messages[0]
 

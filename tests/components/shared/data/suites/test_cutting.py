@@ -61,7 +61,7 @@ def test_a_group_of_one_label_joins_the_others() -> None:
     alike = [Row(f"x{n}", "text", None, 0, "alike") for n in range(5)]
     task = Task("adult", ["low", "high"], {"train": [*rows_of("men", "men", None, "few"), *alike]})  # type: ignore[list-item]
     assert names(cut_by_group(task, "sex", 2, "m.json")) == ["men", "other"]
-    written = [GenerationRow(f"{n}", "p", "c", None, ["c"], "alike") for n in range(2)]
+    written = [GenerationRow(f"{n}", "p", "c", None, ["c"], group="alike") for n in range(2)]
     task = Task("adult", [], {"train": written})  # type: ignore[dict-item]
     assert names(cut_by_group(task, "sex", 2, "m.json")) == ["alike"]
 
