@@ -127,6 +127,7 @@ def imports_of(container: dict[str, Any]) -> Iterator[str]:
     yield from own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", EXTRAS)
 def test_every_step_finds_the_packages_it_imports_in_its_image(image: str) -> None:
     """Run the imports of what a task of each component runs where all other packages are refused."""

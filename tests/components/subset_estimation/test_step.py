@@ -370,11 +370,11 @@ def test_the_first_round_and_what_is_trained_next_are_in_the_record(
 
 
 def test_a_second_store_is_blended_into_the_mixture(synthetic: Any, tmp_path: Path) -> None:
-    problem = synthetic.problem(tasks=6, blocks=2)
+    problem = synthetic.problem(tasks=3, blocks=1)
     store = problem.write(tmp_path / "meta")
     base = problem.at_base().write(tmp_path / "base", base=True)
     both = replace(store, metadata={"base_uri": base.uri, "base_digest": base.digest})
-    config, tasks = SubsetEstimationConfig(**QUICK), [f"task{index}" for index in range(6)]
+    config, tasks = SubsetEstimationConfig(**QUICK), [f"task{index}" for index in range(3)]
     alone, blended = (
         Selection.read(fetch(estimate_subsets(config, each, str(tmp_path)))) for each in (store, both)
     )
@@ -382,7 +382,7 @@ def test_a_second_store_is_blended_into_the_mixture(synthetic: Any, tmp_path: Pa
     assert blended.estimated_loss != alone.estimated_loss
     first = [promising_subsets(config, each, str(tmp_path), [[], tasks], 1) for each in (store, both)]
     assert len(list((tmp_path / "promising_subsets").glob("*/manifest.json"))) == len(first)
-    runs = _true_losses(tasks, synthetic.subsets(6)[[0, -1]], [0.5, 0.6])
+    runs = _true_losses(tasks, synthetic.subsets(3)[[0, -1]], [0.5, 0.6])
     corrected = estimate_subsets(config, both, str(tmp_path), calibration=runs)
     assert set(Selection.read(fetch(corrected)).members) == set(blended.members)
 

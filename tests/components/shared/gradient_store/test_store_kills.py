@@ -12,7 +12,7 @@ import pytest
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.storage.storage import open_storage
 
-SHARDS, KILLS = 24, 12
+SHARDS, KILLS = 16, 8
 
 WRITER = """
 import json, os, random, signal, sys, time
