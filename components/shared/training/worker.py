@@ -242,7 +242,8 @@ def _fitted(job: TrainingJob, model: TaskModel, data: PreparedData) -> TrainingJ
         return job
     rows = job.recipe.batch_size // int(os.environ["WORLD_SIZE"])
     longest = job.model.resolved(data.max_length).max_length
-    return replace(job, micro_batches=parts_on_cpu(model, rows, longest))
+    parts = max(job.micro_batches, parts_on_cpu(model, rows, longest))
+    return replace(job, micro_batches=parts)
 
 
 def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
