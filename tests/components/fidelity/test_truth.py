@@ -119,11 +119,23 @@ def test_a_truth_of_another_study_is_refused(
         check_fits(read_truth(TRUTHS / "sst2.base.json"), data(**changes), RECIPE.model_copy(update=recipe))
 
 
-@pytest.mark.parametrize(("target", "lds"), [("sst2", 0.88), ("trec", 0.98), ("tweet_emotion", 0.92)])
-def test_the_default_estimate_ranks_subsets_of_real_targets(target: str, lds: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "start", "lds"),
+    [
+        ("sst2", "base", 0.88),
+        ("trec", "base", 0.98),
+        ("tweet_emotion", "base", 0.92),
+        ("sst2", "meta", 0.90),
+        ("trec", "meta", 0.98),
+        ("tweet_emotion", "meta", 0.84),
+    ],
+)
+def test_the_default_estimate_ranks_subsets_of_real_targets(
+    target: str, start: str, lds: float, tmp_path: Path
+) -> None:
     with tarfile.open(STORES / f"{target}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    truth = read_truth(TRUTHS / f"{target}.base.json")
+    truth = read_truth(TRUTHS / f"{target}.{start}.json")
     meta = TrainingRecipe.of(SETTINGS.training, SETTINGS.meta_training)
     config = SubsetEstimationConfig.of(SETTINGS.estimation, RECIPE, meta, truth.start)
     estimator = open_estimator(config, GradientStore(str(tmp_path)))
