@@ -135,7 +135,13 @@ def plan(
     hardware = Hardware(pipeline.resources, peak_tflops, utilisation)
     titles, *lines = table(cost, hardware)
     shown = Table(
-        *(Column(title, justify="right" if position else "left") for position, title in enumerate(titles))
+        *(
+            Column(title, justify="right" if position else "left", no_wrap=True)
+            for position, title in enumerate(titles)
+        ),
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     for line in lines:
         shown.add_row(*line)
