@@ -49,7 +49,7 @@ def test_the_step_is_that_from_the_weights_that_fine_tuning_started_from(
     assert report.relative_step == pytest.approx(step / float(weights.norm()), rel=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_fine_tuning_of_minilm_holds_in_direction_and_moves_its_features(tmp_path: Path) -> None:
     """96 rows of sst2, 40 steps from the pretrained weights; the fine-tuned model stands in for theta*."""
     root = str(tmp_path)
