@@ -9,13 +9,13 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     GenerationConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.model_files import open_tokenizer
 from gradsift.components.shared.models.model_weights import load_weights
+from gradsift.components.shared.models.task_model import pretrained_in
 
 
 def load_language_model(
@@ -76,5 +76,4 @@ def check_usable(lm: Any, name: str, encoder_decoder: bool) -> None:
 
 def _arguments(lm: nn.Module) -> set[str]:
     """Return the names of what the model itself takes, whatever adapters are around it."""
-    pretrained = next(module for module in lm.modules() if isinstance(module, PreTrainedModel))
-    return set(inspect.signature(pretrained.forward).parameters)
+    return set(inspect.signature(pretrained_in(lm).forward).parameters)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.blocks import Block
@@ -157,6 +157,11 @@ class TaskModel(nn.Module, ABC):
         """Return `loss`, the mean over rows of each row's loss in nats, and the answers' `logits` and `label`."""
         answers = self.answers(batch)
         return {"loss": answers.losses().mean(), "logits": answers.logits, "label": answers.label}
+
+
+def pretrained_in(model: nn.Module) -> PreTrainedModel:
+    """Return transformers' model in a model, whatever adapters or heads are around it."""
+    return next(module for module in model.modules() if isinstance(module, PreTrainedModel))
 
 
 def token_count(example: Example) -> int:

@@ -8,10 +8,9 @@ import numpy.typing as npt
 from datasets import Dataset
 from pyarrow.compute import list_value_length
 from pyarrow.types import is_list
-from transformers import PreTrainedModel
 
 from gradsift.components.shared.models.labels import NO_ANSWER
-from gradsift.components.shared.models.task_model import TaskModel
+from gradsift.components.shared.models.task_model import TaskModel, pretrained_in
 
 CPU_ACTIVATION_BYTES = 2**30
 """Largest size of a micro-batch's activations on a CPU."""
@@ -30,8 +29,7 @@ def parts_on_cpu(model: TaskModel, rows: int, tokens: int) -> int:
         rows: a process's rows of an optimizer step.
         tokens: the longest row's length.
     """
-    pretrained = next(each for each in model.modules() if isinstance(each, PreTrainedModel))
-    config = pretrained.config.get_text_config()
+    config = pretrained_in(model).config.get_text_config()
     layers = config.num_hidden_layers + (
         getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None) or 0
     )

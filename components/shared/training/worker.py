@@ -17,7 +17,6 @@ import datasets
 import torch
 import transformers
 from transformers import (
-    PreTrainedModel,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -29,7 +28,7 @@ from gradsift.components.shared.errors import BatchMemoryError, GradsiftError, T
 from gradsift.components.shared.models.model_answers import held_out_answers, validation_answers
 from gradsift.components.shared.models.model_loading import from_base, open_model
 from gradsift.components.shared.models.precision import resolve_precision
-from gradsift.components.shared.models.task_model import TaskModel
+from gradsift.components.shared.models.task_model import TaskModel, pretrained_in
 from gradsift.components.shared.models.tune_scope import set_trained
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.process import outages
@@ -251,8 +250,7 @@ def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     frozen = sum(each.numel() for each in model.parameters()) - trained
     if recipe.recomputes_activations(trained + frozen):
-        pretrained = next(each for each in model.modules() if isinstance(each, PreTrainedModel))
-        pretrained.gradient_checkpointing_enable({"use_reentrant": False})
+        pretrained_in(model).gradient_checkpointing_enable({"use_reentrant": False})
     gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
     return choose_sharding(recipe, trained, frozen, int(os.environ["WORLD_SIZE"]), gpu)
 
