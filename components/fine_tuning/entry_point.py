@@ -24,7 +24,7 @@ from gradsift.components.shared.records.fine_tuning_runs import (
     RunGroup,
     base_digests,
 )
-from gradsift.components.shared.records.planning import COMPARISONS, FINALISTS, SCOPE_SWEEP
+from gradsift.components.shared.records.planning import COMPARISONS, FINALISTS, SCOPE_SWEEP, sweep_runs
 from gradsift.components.shared.records.run_plans import read_group, write_groups
 from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import SECOND_ROUND, Selection
@@ -56,7 +56,7 @@ def fine_tune_target(
     chosen = Selection.read(fetch(selection, [Selection.FILE]))
     candidates = choice.finalist_runs(chosen, prepared, recipe)
     layers = FineTuningLayers(**settings["layers"])
-    tried = scope_sweep.sweep_runs(layers, recipe, PlannedRun.of(prepared, chosen.selected, recipe))
+    tried = sweep_runs(layers, recipe, PlannedRun.of(prepared, chosen.selected, recipe))
     if len(tried) > 1:
         outputs[SCOPE_SWEEP] = sweep = _sweep(tried, group, data, settings)
         candidates += tried

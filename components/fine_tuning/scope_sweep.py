@@ -8,7 +8,6 @@ from typing import Any
 
 from gradsift.components.fine_tuning.choice import Trained, mean_and_error, paired_difference, read_trained
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.parameters.training import FineTuningLayers, TrainingRecipe
 from gradsift.components.shared.records.evaluation_results import Interval
 from gradsift.components.shared.records.fine_tuning_runs import STEP as RUNS_STEP
 from gradsift.components.shared.records.fine_tuning_runs import (
@@ -30,22 +29,6 @@ class Candidate:
     layers: Layers
     trained: Trained
     parameters: int | None
-
-
-def sweep_runs(settings: FineTuningLayers, recipe: TrainingRecipe, run: PlannedRun) -> list[PlannedRun]:
-    """Return a run with every scope at every rate; one alone where there is nothing to choose.
-
-    Args:
-        settings: the scopes and rates.
-        recipe: has the rate where none is named.
-        run: the subset, seed and steps that they have in common.
-    """
-    rates = settings.rates or [recipe.learning_rate]
-    return [
-        run.model_copy(update={"layers": Layers(scope=scope, learning_rate=rate)})
-        for scope in settings.scopes
-        for rate in rates
-    ]
 
 
 def choose_layers(settings: GroupSettings, runs: Sequence[PlannedRun], root_uri: str) -> StepOutput:

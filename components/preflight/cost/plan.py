@@ -1,11 +1,12 @@
 """What each phase of a run will cost: rows, tokens, optimizer steps, floating-point operations and pods.
 
 The runs, their steps and their rows are those that the pipeline plans. Which subsets the estimates will name is not
-known yet: they count as large as they may be, which matters where `fine_tune_steps` is 0.
+known yet: they count as large as they may be, which matters where `fine_tune_steps` is 0. A run that trains a part
+of the layers counts as one that trains all.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, islice
 
@@ -18,8 +19,14 @@ from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.choosing_cost import cost_of_all, cost_share
-from gradsift.components.shared.records.fine_tuning_runs import PlannedRun
-from gradsift.components.shared.records.planning import comparison_runs, first_round, group_count, runs_of
+from gradsift.components.shared.records.fine_tuning_runs import Layers, PlannedRun
+from gradsift.components.shared.records.planning import (
+    comparison_runs,
+    first_round,
+    group_count,
+    runs_of,
+    sweep_runs,
+)
 
 OTHER_PODS = 7
 """Preflight, data preparation, two of estimation, evaluation, conclusion, and one that deletes what is left."""
@@ -58,6 +65,7 @@ class CostPlan:
         meta: meta-training.
         extraction: gradient extraction.
         before: the runs before the choice, in two rounds; or one round, and the final model's run after it.
+        layers: the further runs that choose which layers are trained; None where there is nothing to choose.
         compared: the runs that the choice is compared by.
         estimation: the gradient store and the estimates.
     """
@@ -65,13 +73,15 @@ class CostPlan:
     meta: Phase
     extraction: Phase
     before: tuple[Phase, Phase]
+    layers: Phase | None
     compared: Phase
     estimation: EstimationCost
 
     @property
     def phases(self) -> list[Phase]:
         """The phases that take the model, in order."""
-        return [self.meta, self.extraction, *self.before, self.compared]
+        layers = [] if self.layers is None else [self.layers]
+        return [self.meta, self.extraction, *self.before, *layers, self.compared]
 
     @property
     def pods(self) -> int:
@@ -107,7 +117,7 @@ def plan_cost(settings: PipelineSettings, data: TaskIndex, lengths: RowLengths, 
         InputError: there are not as many random subsets as calibration runs.
     """
     counts = _Counts(settings, data, lengths, size)
-    recipe = TrainingRecipe.of(settings.training, settings.fine_tuning)
+    recipe = settings.run_recipe
     excluded = settings.estimation.excluded_tasks
     everything = [task for task in data.auxiliary_tasks if task not in excluded]
     largest = partial(_largest_subsets, data, settings.estimation)
@@ -120,12 +130,17 @@ def plan_cost(settings: PipelineSettings, data: TaskIndex, lengths: RowLengths, 
         subsets = largest([run.subset for run in first], settings.confirmation.rounds[1])
         second = runs_of(data, subsets, recipe, seeds=1)
     random = largest([selected, *(run.subset for run in (*first, *second))], 1)
+    tried = sweep_runs(settings.fine_tuning_layers, recipe, final)
+    known = (
+        [*first, *second] if len(tried) == 1 else [final]
+    )  # other layers than those of the runs may be chosen
     compared = comparison_runs(
         data,
         [selected, everything, [], *random],
         recipe.model_copy(update={"steps": final.steps}),
         settings.comparison,
         settings.fine_tuning_start.start == "meta" or answers_untrained(settings.model, size.kind),
+        _all_layers(settings),
     )
     return CostPlan(
         meta=counts.meta_training(),
@@ -134,7 +149,8 @@ def plan_cost(settings: PipelineSettings, data: TaskIndex, lengths: RowLengths, 
             counts.fine_tuning("first round of runs", first),
             counts.fine_tuning(last, second, groups=1),
         ),
-        compared=counts.fine_tuning("comparisons", [run for run in compared if run not in (*first, *second)]),
+        layers=counts.sweep(tried[1:]) if len(tried) > 1 else None,
+        compared=counts.fine_tuning("comparisons", [run for run in compared if run not in known]),
         estimation=estimation_cost(settings, data, size),
     )
 
@@ -150,6 +166,13 @@ def _largest_subsets(
     chosen = (set(subset) for size in sizes for subset in combinations(names, size))
     subsets = ([task for task in data.auxiliary_tasks if task in subset] for subset in chosen)
     return list(islice((subset for subset in subsets if subset not in trained), count))
+
+
+def _all_layers(settings: PipelineSettings) -> Layers | None:
+    """Return how all layers are trained beside a part of them, at some rate, where a part may be chosen."""
+    if set(settings.fine_tuning_layers.scopes) == {"all"}:
+        return None
+    return Layers(scope="all", learning_rate=settings.run_recipe.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -219,6 +242,11 @@ class _Counts:
             pods=groups * _pods(settings.training.nodes),
             devices=max(1, groups) * self._devices(settings.training.nodes),
         )
+
+    def sweep(self, runs: Sequence[PlannedRun]) -> Phase:
+        """Count runs that choose which layers are trained, in the pod of the runs before them."""
+        phase = self.fine_tuning("choice of layers", runs, groups=1)
+        return replace(phase, pods=phase.pods - 1)
 
     def _training(self, tokens: float, rows: int) -> float:
         length = tokens / rows

@@ -9,7 +9,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.calibration import CalibrationConfig, random_subset_count
 from gradsift.components.shared.parameters.confirmation import ConfirmationConfig
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig
-from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.parameters.training import FineTuningLayers, TrainingRecipe
 from gradsift.components.shared.records.fine_tuning_runs import (
     GroupSettings,
     Layers,
@@ -94,6 +94,22 @@ def first_round(
         chosen = promising(first, confirmation.rounds[0])
         runs += [run for run in runs_of(data, [*first, *chosen], recipe, seeds=1) if run not in runs]
     return runs
+
+
+def sweep_runs(settings: FineTuningLayers, recipe: TrainingRecipe, run: PlannedRun) -> list[PlannedRun]:
+    """Return a run with every scope at every rate; one alone where there is nothing to choose.
+
+    Args:
+        settings: the scopes and rates.
+        recipe: has the rate where none is named.
+        run: the subset, seed and steps that they have in common.
+    """
+    rates = settings.rates or [recipe.learning_rate]
+    return [
+        run.model_copy(update={"layers": Layers(scope=scope, learning_rate=rate)})
+        for scope in settings.scopes
+        for rate in rates
+    ]
 
 
 def comparison_runs(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradsift.components.fine_tuning.scope_sweep import choose_layers, sweep_runs
+from gradsift.components.fine_tuning.scope_sweep import choose_layers
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import NotFoundError
@@ -22,6 +22,7 @@ from gradsift.components.shared.records.fine_tuning_runs import (
     run_inputs,
     run_key,
 )
+from gradsift.components.shared.records.planning import sweep_runs
 from gradsift.components.shared.records.run_answers import ValidationAnswers
 from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.training.job import RESULT

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gradsift.components.data_preparation.step import prepare_data
-from gradsift.components.fine_tuning.scope_sweep import choose_layers, sweep_runs
+from gradsift.components.fine_tuning.scope_sweep import choose_layers
 from gradsift.components.fine_tuning.step import train_runs
 from gradsift.components.shared.artifacts.step_output import fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
@@ -29,6 +29,7 @@ from gradsift.components.shared.records.fine_tuning_runs import (
     RunGroup,
     base_digests,
 )
+from gradsift.components.shared.records.planning import sweep_runs
 from gradsift.components.shared.records.run_answers import HeldOutAnswers
 from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.tracking.tracking import track_step

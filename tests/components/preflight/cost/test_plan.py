@@ -89,6 +89,23 @@ def test_calibration_runs_and_no_confirmation() -> None:
     assert [phase.runs for phase in plan.before] == [6 * 2, 1]
 
 
+def test_runs_that_choose_the_layers_and_the_comparison_with_all_of_them() -> None:
+    plan = planned(
+        fine_tune_steps=7,
+        evaluate_seeds=3,
+        evaluate_max_runs=16,
+        fine_tune_scopes=["all", "late"],
+        fine_tune_rates=[1e-4, 2e-4],
+    )
+    assert plan.layers is not None
+    # Four are tried, and that with the first scope and rate is a run before the choice.
+    assert (plan.layers.runs, plan.layers.steps, plan.layers.pods) == (3, 21, 0)
+    # Four subsets, and the chosen one with all layers, with three seeds; not the final model; the untrained one.
+    assert plan.compared.runs == 5 * 3 - 1 + 1
+    assert plan.phases == [plan.meta, plan.extraction, *plan.before, plan.layers, plan.compared]
+    assert planned(fine_tune_scopes=["late"]).layers is None
+
+
 def test_pods_and_devices() -> None:
     alone = planned(output_uri="s3://bucket/root", gpus=2)
     assert [phase.pods for phase in alone.phases] == [1] * 5
