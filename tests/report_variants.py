@@ -9,6 +9,7 @@ from gradsift.components.evaluation.report.report import ReportContent, render_r
 
 FOLDER = Path(__file__).parent / "components" / "evaluation" / "report"
 CONTENT = json.loads((FOLDER / "report_content.json").read_text(encoding="utf-8"))
+TASKS = CONTENT["selection"]["auxiliary_tasks"]
 EXPLANATIONS = json.loads((FOLDER / "report_explanations.json").read_text(encoding="utf-8"))
 
 

@@ -26,7 +26,17 @@ from transformers import (
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, produce
-from gradsift.components.shared.data.prepared_data import PreparedTask, Split, write_index, write_split
+from gradsift.components.shared.data.prepared_data import (
+    PreparedData,
+    PreparedTask,
+    Split,
+    write_index,
+    write_split,
+)
+from gradsift.components.shared.models.language_model import LanguageModel
+from gradsift.components.shared.models.model_loading import from_base
+from gradsift.components.shared.models.task_model import Example, TaskModel
+from gradsift.components.shared.parameters.model import ModelConfig
 
 TRAINING_TEXT = [
     "add the two numbers and reply with the number only",
@@ -54,6 +64,7 @@ MARKED_TEMPLATE = CHAT_TEMPLATE.replace(
 GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
 WIDTHS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 128}
 RECURRING = {"initializer_range": 0.3}
+LORA = {"lora_rank": 2, "lora_alpha": 8}
 
 CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
     "llama": lambda **own: LlamaConfig(**WIDTHS, **GROUPED, **RECURRING, **own),
@@ -253,3 +264,14 @@ def make_vision_base(folder: Path) -> Path:
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def model_of(base: Path, data: PreparedData, **settings: Any) -> LanguageModel:
+    model = from_base(ModelConfig(base_model=str(base), **{"max_length": 64, **settings}), data)
+    assert isinstance(model, LanguageModel)
+    return model
+
+
+def examples_of(model: TaskModel, data: PreparedData, count: int = 3) -> list[Example]:
+    """Rows of a generation task, some with a rationale, and of a classification task: of many lengths."""
+    return [row for task in ("next", "size") for row in model.encode(data.split(task, "train"), task)[:count]]

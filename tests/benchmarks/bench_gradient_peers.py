@@ -11,13 +11,7 @@ import pytest
 import torch
 
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
-from tests.benchmarks.gradient_peers import (
-    PEERS,
-    Batch,
-    PeerResult,
-    exact_inner_products,
-    trainable,
-)
+from tests.benchmarks.gradient_peers import PEERS, PeerResult
 from tests.benchmarks.gradient_workloads import (
     DIMENSION,
     PLAIN,
@@ -29,6 +23,7 @@ from tests.benchmarks.gradient_workloads import (
     make_encoder,
     plain,
 )
+from tests.benchmarks.peer_model import Batch, exact_inner_products, trainable
 
 WORKLOAD, ROWS, ROUNDS = "minilm_frozen_embeddings", 64, 3
 NOT_PROJECTED = {"loop_of_backward", "vmap_grad"}

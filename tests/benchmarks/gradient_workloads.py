@@ -45,7 +45,7 @@ from gradsift.components.shared.models.task_model import TaskModel
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import Precision
-from tests.benchmarks.gradient_peers import trainable
+from tests.benchmarks.peer_model import trainable
 
 DIMENSION, WIDTH, ROWS, TOKENS = 512, 8192, 128, 2048
 CPU = torch.device("cpu")

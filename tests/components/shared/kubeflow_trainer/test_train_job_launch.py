@@ -1,25 +1,18 @@
 """Whole lives of a TrainJob, seen by the real Kubernetes client: how it ends, and what comes between."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import S3Server
 from doubles.trainer_api_double import JOBS, LAUNCHER, LAUNCHER_LABELS, LAUNCHER_SPEC, Thing, TrainerApi
 from doubles.trainer_api_server import Cluster
+from launched_step import NAME, RESOURCES, Launch, completes, event, fails, start
 from waiting import wait_until
 
-from gradsift.components.shared.artifacts.step_output import fetch, produce, work_uri
 from gradsift.components.shared.errors import (
     BatchMemoryError,
     GpuMemoryError,
@@ -27,125 +20,18 @@ from gradsift.components.shared.errors import (
     InputError,
     TrainingError,
 )
-from gradsift.components.shared.kubeflow_trainer import kubernetes_api, train_job_launch
-from gradsift.components.shared.kubeflow_trainer.kubernetes_api import KubernetesError
+from gradsift.components.shared.kubeflow_trainer import train_job_launch
 from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
 from gradsift.components.shared.kubeflow_trainer.train_job import delete_train_jobs
 from gradsift.components.shared.kubeflow_trainer.train_job_launch import run_train_job
-from gradsift.components.shared.kubeflow_trainer.train_job_payload import train_job_name
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.process import outages
 from gradsift.components.shared.storage.storage import open_storage
-from gradsift.components.shared.tracking.event_log import read_events
 from gradsift.components.shared.tracking.tracking import track_step
 from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.processes import failure_of
 from gradsift.components.shared.training.training import train
-
-NAME = train_job_name("run-1", "meta_training")
-RESOURCES = {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": 2}
-
-
-class Launch:
-    """A step that launches, in this process."""
-
-    def __init__(self, root: str, folder: Path, data: Path) -> None:
-        self.root = root
-        self.uri = work_uri(root, "meta_training-1-processes")
-        self.scratch = folder
-        folder.mkdir()
-        recipe = TrainingRecipe(steps=4, batch_size=8, nodes=2)
-        self.job = TrainingJob(folder / "model", data, ["a"], ModelConfig(), recipe)
-
-    def run(self) -> None:
-        with track_step("meta_training", self.root, {}) as tracker:
-            run_train_job([self.job], self.uri, self.scratch, tracker, RESOURCES)
-
-    def fails(self) -> GradsiftError:
-        with pytest.raises(GradsiftError) as error:
-            self.run()
-        return error.value
-
-    def metrics(self) -> list[dict[str, float]]:
-        content = open_storage(self.root).read("tracking/run-1/meta_training.jsonl")
-        return [event["values"] for event in read_events(content) if event["event"] == "metric"]
-
-
-@pytest.fixture(scope="module")
-def data(s3_server: S3Server) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in s3_server.environment.items():
-            patch.setenv(name, value)
-        root = "s3://bucket/launch"
-        made = produce(root, "data_preparation", {}, lambda folder: {"n": (folder / "a").write_text("a")})
-        return fetch(made)
-
-
-@pytest.fixture
-def launch(s3_root: str, in_cluster: Cluster, tmp_path: Path, data: Path) -> Launch:
-    return Launch(s3_root, tmp_path / "work", data)
-
-
-@pytest.fixture
-def controllers(trainer_api: TrainerApi) -> Iterator[Callable[..., list[Thing]]]:
-    """Return what plays the controllers: the n-th TrainJob that is created gets the n-th of the given lives."""
-    threads: list[threading.Thread] = []
-    errors: list[BaseException] = []
-    created: list[Thing] = []
-
-    def live(life: Callable[[], None]) -> None:
-        try:
-            life()
-        except BaseException as error:
-            errors.append(error)
-
-    def play(*lives: Callable[[], None]) -> list[Thing]:
-        def on_create(train_job: Thing) -> None:
-            threads.append(threading.Thread(target=live, args=(lives[len(created)],), daemon=True))
-            created.append(json.loads(json.dumps(train_job)))
-            threads[-1].start()
-
-        trainer_api.on_create = on_create
-        return created
-
-    yield play
-    for thread in threads:
-        thread.join(10)
-    assert errors == []
-
-
-def event(step: int, loss: float) -> str:
-    values = {"train_loss": loss, "learning_rate": 0.1}
-    return "gradsift-event " + json.dumps(
-        {"done": step, "total": 4, "unit": "steps", "step": step, "values": values}
-    )
-
-
-def completes(api: TrainerApi) -> Callable[[], None]:
-    def life() -> None:
-        first, second = api.start_nodes(NAME)
-        bar = "2/4"  # ends no line, so that the event after it stands in its middle
-        api.say(first, "hello from the first node", event(1, 2.0), bar + event(2, 1.0))
-        api.say(second, "hello from the second node")
-        for pod in (first, second):
-            api.end_pod(pod, 0)
-        api.set_condition(NAME, "Complete", "JobsCompleted", "jobset completed successfully")
-
-    return life
-
-
-def fails(api: TrainerApi, exit_code: int = 1, **status: Any) -> Callable[[], None]:
-    def life() -> None:
-        first, second = api.start_nodes(NAME)
-        api.say(first, "[rank0]: RuntimeError: connection closed by peer")
-        api.say(second, "[rank1]: loading", "[rank1]: ValueError: bad row 7", "[rank1]: goodbye")
-        api.end_pod(second, exit_code, **status)
-        api.end_pod(first, 1)
-        api.add_event(second["metadata"]["name"], "Pod", "BackOff", "Back-off restarting failed container")
-        api.set_condition(NAME, "Failed", "FailedJobs", "jobset failed due to one or more job failures")
-
-    return life
 
 
 def test_a_job_that_completes(
@@ -276,137 +162,6 @@ def test_a_cluster_that_takes_nodes_away_again_and_again_is_given_up(
     assert len(created) == 2
 
 
-def test_the_api_may_be_down_for_a_while(
-    launch: Launch, trainer_api: TrainerApi, controllers: Any, cluster: Cluster, in_cluster: Cluster
-) -> None:
-    outages: list[str] = []
-
-    def life() -> None:
-        first, second = trainer_api.start_nodes(NAME)
-        trainer_api.say(first, event(1, 3.0))
-        trainer_api.faults += [503, 500, 429, 504, None, 502]
-        wait_until(lambda: not trainer_api.faults)
-        outages.append("faults")
-        trainer_api.say(first, event(2, 2.0))
-        completes_now(trainer_api, first, second)
-
-    controllers(life)
-    launch.run()
-    assert outages == ["faults"]
-    assert [values["train_loss"] for values in launch.metrics()] == [3.0, 2.0]
-
-
-def test_the_server_may_be_gone_and_come_back(
-    s3_root: str,
-    cluster: Cluster,
-    trainer_api: TrainerApi,
-    controllers: Any,
-    tmp_path: Path,
-    data: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with ExitStack() as first_time:
-        first_time.enter_context(cluster.up())
-        for name, value in cluster.environment(LAUNCHER).items():
-            monkeypatch.setenv(name, value)
-        launch = Launch(s3_root, tmp_path / "work", data)
-
-        def life() -> None:
-            first, second = trainer_api.start_nodes(NAME)
-            trainer_api.say(first, event(1, 3.0))
-            wait_until(lambda: len([each for each in trainer_api.requests if each.endswith("/log")]) > 0)
-            first_time.close()
-            trainer_api.say(first, event(1, 2.5))
-            time.sleep(0.7)
-            with cluster.up():
-                completes_now(trainer_api, first, second)
-                wait_until(lambda: ended.is_set())
-
-        ended = threading.Event()
-        controllers(life)
-        try:
-            launch.run()
-        finally:
-            ended.set()
-    assert [values["train_loss"] for values in launch.metrics()] == [3.0, 2.5]
-
-
-def test_an_api_that_stays_away_is_one_sentence(
-    launch: Launch, trainer_api: TrainerApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kubernetes_api.KubernetesApi.call, "__kwdefaults__", {"patience": 0.3})
-    trainer_api.faults += [503] * 100
-    error = launch.fails()
-    assert str(error) == (
-        f"The Kubernetes API at https://127.0.0.1:{os.environ['KUBERNETES_SERVICE_PORT']} answered 503: "
-        "the server is currently unable to handle the request."
-    )
-
-
-def test_a_token_that_expires_is_read_again(
-    launch: Launch,
-    trainer_api: TrainerApi,
-    controllers: Any,
-    cluster: Cluster,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """At once: the client itself reads it again after a minute."""
-    monkeypatch.setattr(kubernetes_api.KubernetesApi.call, "__kwdefaults__", {"patience": 20.0})
-
-    def life() -> None:
-        trainer_api.tokens = {"renewed"}
-        time.sleep(0.3)
-        (cluster.account / "token").write_text("renewed")
-        completes(trainer_api)()
-
-    controllers(life)
-    launch.run()
-    assert len(launch.metrics()) == 2
-
-
-def test_a_log_whose_connection_breaks_again_and_again_is_read_once(
-    launch: Launch, trainer_api: TrainerApi, controllers: Any
-) -> None:
-    trainer_api.log_breaks = {0, 3, 4, 11, 19}
-
-    def life() -> None:
-        first, second = trainer_api.start_nodes(NAME)
-        for step in range(20):
-            trainer_api.say(first, f"line {step}")
-            time.sleep(0.02)
-        wait_until(lambda: not trainer_api.log_breaks)
-        completes_now(trainer_api, first, second)
-
-    controllers(life)
-    launch.run()
-    lines = (launch.scratch / "training.log").read_text().splitlines()
-    assert lines == [f"line {step}" for step in range(20)]
-
-
-def test_a_log_that_cannot_be_read_decides_nothing(
-    launch: Launch, trainer_api: TrainerApi, controllers: Any
-) -> None:
-    def life() -> None:
-        first, second = trainer_api.start_nodes(NAME)
-        first["spec"]["containers"][0]["name"] = "renamed"
-        trainer_api.say(first, "unreadable", "gradsift-event {broken")
-        completes_now(trainer_api, first, second)
-
-    controllers(life)
-    launch.run()
-    assert (launch.scratch / "training.log").read_text() == ""
-
-
-def test_listings_come_in_pages_that_may_expire(
-    launch: Launch, trainer_api: TrainerApi, controllers: Any
-) -> None:
-    trainer_api.max_page_size = 1
-    trainer_api.expired = True
-    controllers(fails(trainer_api))
-    assert "node 1 ended with exit code 1" in str(launch.fails())
-    assert not trainer_api.expired
-
-
 def test_the_job_of_a_launcher_that_was_killed_is_adopted_by_the_next_try(
     launch: Launch,
     trainer_api: TrainerApi,
@@ -530,20 +285,6 @@ def test_a_job_that_somebody_deletes_is_a_failure(
     assert str(launch.fails()) == (f"TrainJob {NAME} was deleted while it trained; run the pipeline again.")
 
 
-def test_a_cluster_without_trainer_is_one_sentence(launch: Launch, trainer_api: TrainerApi) -> None:
-    trainer_api.has_trainer = False
-    error = launch.fails()
-    assert isinstance(error, KubernetesError)
-    assert str(error).startswith("The cluster has no TrainJobs: expected Kubeflow Trainer v2 there (")
-
-
-def test_outside_a_cluster_it_is_one_sentence(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
-    assert "expected a pod with a mounted service account token, or parameter nodes to be 1" in str(
-        launch.fails()
-    )
-
-
 def test_a_batch_that_all_processes_cannot_share_is_refused_first(
     launch: Launch, trainer_api: TrainerApi
 ) -> None:
@@ -564,37 +305,6 @@ def test_what_a_run_left_is_deleted_by_its_label(
     assert delete_train_jobs("run-1") == []
 
 
-STEP = """
-    import json, sys
-    from pathlib import Path
-    from kubernetes.config import incluster_config
-    from gradsift.components.shared.kubeflow_trainer import train_job_launch
-    from gradsift.components.shared.tracking.tracking import track_step
-    from gradsift.components.shared.training.job import TrainingJob
-
-    account, root, uri, scratch, job, resources = sys.argv[1:]
-    incluster_config.SERVICE_TOKEN_FILENAME = account + "/token"
-    incluster_config.SERVICE_CERT_FILENAME = account + "/ca.crt"
-    train_job_launch.POLL_SECONDS = 0.1
-    job = TrainingJob.from_json(json.loads(job))
-    with track_step("meta_training", root, {}) as tracker:
-        train_job_launch.run_train_job([job], uri, Path(scratch), tracker, json.loads(resources))
-"""
-
-
-def start(launch: Launch, cluster: Cluster) -> "subprocess.Popen[bytes]":
-    job = json.dumps(launch.job.to_json())
-    arguments = [
-        str(cluster.account),
-        launch.root,
-        launch.uri,
-        str(launch.scratch),
-        job,
-        json.dumps(RESOURCES),
-    ]
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(STEP), *arguments])
-
-
 def test_sigterm_deletes_the_job(
     launch: Launch, trainer_api: TrainerApi, controllers: Any, in_cluster: Cluster
 ) -> None:
@@ -604,9 +314,3 @@ def test_sigterm_deletes_the_job(
     step.send_signal(signal.SIGTERM)
     assert step.wait(timeout=60) == 128 + signal.SIGTERM
     assert trainer_api.train_jobs == {}
-
-
-def completes_now(api: TrainerApi, *pods: Thing) -> None:
-    for pod in pods:
-        api.end_pod(pod, 0)
-    api.set_condition(NAME, "Complete", "JobsCompleted")
