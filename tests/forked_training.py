@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,13 +34,19 @@ atexit.register(forkserver._forkserver._stop)  # type: ignore[attr-defined]
 
 
 @contextmanager
-def forked_training() -> Iterator[None]:
-    """Let trainings on this machine run in forks, but not on GPUs, as CUDA does not survive a fork."""
+def forked_training(begin_with: str = "") -> Iterator[None]:
+    """Let trainings on this machine run in forks, but not on GPUs, as CUDA does not survive a fork.
+
+    Args:
+        begin_with: code that every process runs first; a test that needs it is skipped on GPUs.
+    """
     if processes._gpu_count() > 0:
+        if begin_with:
+            pytest.skip("CUDA does not survive a fork.")
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        starter = SimpleNamespace(Popen=ForkedProcesses, TimeoutExpired=TimeoutExpired)
+        starter = SimpleNamespace(Popen=partial(ForkedProcesses, begin_with), TimeoutExpired=TimeoutExpired)
         patch.setattr(processes, "subprocess", starter)
         yield
 
@@ -47,7 +54,9 @@ def forked_training() -> Iterator[None]:
 class ForkedProcesses:
     """The processes that a command of `torchrun` would start, with the part of Popen's interface in use."""
 
-    def __init__(self, command: list[str], stdout: Any, stderr: Any, env: dict[str, str]) -> None:
+    def __init__(
+        self, begin_with: str, command: list[str], stdout: Any, stderr: Any, env: dict[str, str]
+    ) -> None:
         [count] = [int(option.split("=")[1]) for option in command if option.startswith("--nproc-per-node=")]
         arguments = command[command.index(PROCESS) + 1 :]
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -56,7 +65,12 @@ class ForkedProcesses:
         self.workers = [
             FORKS.Process(
                 target=_work,
-                args=(stdout.name, {**env, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)}, *arguments),
+                args=(
+                    begin_with,
+                    stdout.name,
+                    {**env, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    *arguments,
+                ),
             )
             for rank in range(count)
         ]
@@ -123,9 +137,12 @@ class ForkedPython:
         self._process.terminate()
 
 
-def _work(log: str, environment: dict[str, str], scratch: str, uri: str | None = None) -> None:
+def _work(
+    begin_with: str, log: str, environment: dict[str, str], scratch: str, uri: str | None = None
+) -> None:
     with Path(log).open("a") as file:
         _become(environment, file.fileno())
+    exec(begin_with, {})
     from gradsift.components.shared.training.progress import TrainingProgress
     from gradsift.components.shared.training.worker import main
 

@@ -41,8 +41,7 @@ class InterruptedTraining:
             return subprocess.Popen(command, stderr=errors, start_new_session=True)
 
     def newest_checkpoint(self) -> int:
-        steps = [int(path.parent.name.split("-")[1]) for path in self.checkpoints.glob("checkpoint-*/whole")]
-        return max(steps, default=0)
+        return newest_checkpoint(self.checkpoints)
 
     def run_past_next_checkpoint(self) -> "subprocess.Popen[bytes]":
         before = self.newest_checkpoint()
@@ -67,6 +66,12 @@ class InterruptedTraining:
     def first_step_done(self) -> int:
         step: int = json.loads((self.scratch / EVENTS).read_text().splitlines()[0])["done"]
         return step
+
+
+def newest_checkpoint(folder: Path) -> int:
+    """Return the step of the newest whole checkpoint of a job; 0 where there is none."""
+    steps = [int(path.parent.name.split("-")[1]) for path in folder.glob("checkpoint-*/whole")]
+    return max(steps, default=0)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked_training import forked_training
 from safetensors.torch import load_file
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
@@ -99,15 +100,7 @@ def full(self, *inputs, **batch):
 
 Module.__call__ = full
 """
-"""A module that every process of a launch begins with: its GPU is full from the eighth micro-batch on."""
-
-
-@pytest.fixture
-def full_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(FULL_GPU)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    return monkeypatch
+"""What every process of a launch begins with: its GPU is full from the eighth micro-batch on."""
 
 
 @pytest.mark.slow
@@ -115,15 +108,17 @@ def test_a_training_whose_micro_batches_do_not_fit_ends_as_if_they_did(
     data: Path,
     tiny_encoder: Path,
     tmp_path: Path,
-    full_gpu: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     recipe = RECIPE.model_copy(update={"processes": 2, "checkpoint_steps": 3})
     whole = TrainingJob(tmp_path / "whole", data, TASKS, ModelConfig(base_model=str(tiny_encoder)), recipe)
-    full_gpu.setenv("FITTING_ROWS", "4")
-    [expected] = run([whole], tmp_path / "alone")
-    full_gpu.setenv("FITTING_ROWS", "1")
-    [found] = run([replace(whole, folder=tmp_path / "parts")], tmp_path / "work")
+    monkeypatch.setenv("FITTING_ROWS", "4")
+    with forked_training(FULL_GPU):
+        [expected] = run([whole], tmp_path / "alone")
+    monkeypatch.setenv("FITTING_ROWS", "1")
+    with forked_training(FULL_GPU):
+        [found] = run([replace(whole, folder=tmp_path / "parts")], tmp_path / "work")
     assert expected["micro_batch_size"] == 4
     assert found["micro_batch_size"] == 1
     assert caplog.messages == [
@@ -141,6 +136,7 @@ def test_a_training_whose_micro_batches_do_not_fit_ends_as_if_they_did(
     limited = replace(
         whole, folder=tmp_path / "limited", recipe=recipe.model_copy(update={"micro_batch_size": 2})
     )
-    with pytest.raises(InputError, match=r"^The training does not fit into the GPU's memory: expected a "):
+    does_not_fit = r"^The training does not fit into the GPU's memory: expected a "
+    with forked_training(FULL_GPU), pytest.raises(InputError, match=does_not_fit):
         run([limited], tmp_path / "work")
     assert not limited.finished

@@ -1,7 +1,6 @@
 """Language models that are really trained: stored losses, a plain loop, adapters, sharding, and kills."""
 
 import json
-import os
 import signal
 from dataclasses import replace
 from itertools import product
@@ -11,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 from forked_training import forked_training
-from interrupted_training import InterruptedTraining
+from interrupted_training import newest_checkpoint
 from safetensors.torch import load_file
 from tiny_language_models import make_base, write_prepared_data
 
 from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.errors import TrainingError
 from gradsift.components.shared.models.model_answers import held_out_answers
 from gradsift.components.shared.models.model_loading import from_base, open_model
 from gradsift.components.shared.parameters.model import ModelConfig
@@ -24,6 +24,7 @@ from gradsift.components.shared.records.run_answers import HeldOutAnswers, Valid
 from gradsift.components.shared.tracking.tracking import track_step
 from gradsift.components.shared.training.example_order import example_order
 from gradsift.components.shared.training.job import RESULT, TrainingJob
+from gradsift.components.shared.training.processes import EVENTS
 from gradsift.components.shared.training.training import train
 
 TASKS = ["next", "before", "size"]
@@ -60,7 +61,12 @@ def job(
 
 
 def run(jobs: list[TrainingJob], scratch: Path) -> list[dict[str, Any]]:
-    with forked_training(), track_step("meta_training", str(scratch / "root"), {}) as tracker:
+    with forked_training():
+        return train_here(jobs, scratch)
+
+
+def train_here(jobs: list[TrainingJob], scratch: Path) -> list[dict[str, Any]]:
+    with track_step("meta_training", str(scratch / "root"), {}) as tracker:
         return train(jobs, scratch, tracker)
 
 
@@ -235,6 +241,20 @@ def test_every_sharding_trains_the_same_part_of_the_layers_and_nothing_else(
         assert 0 < result["trained_parameters"] < result["parameters_of_all"] / 2
 
 
+STOPPED = """
+import os
+from gradsift.components.shared.training import worker
+
+class Stopped(worker.EventCallback):
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == {step}:
+            os.kill(os.getpid(), {how})
+
+worker.EventCallback = Stopped
+"""
+"""What every process of a launch begins with: it gets a signal at a step."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "processes", "stage"),
@@ -252,25 +272,19 @@ def test_a_training_that_is_killed_ends_as_if_nothing_had_happened(
 ) -> None:
     settings = {**LORA, "lora_dropout": 0.1} if kind == "lora" else {}
     recipe = RECIPE.model_copy(
-        update={"steps": 300, "checkpoint_steps": 41, "processes": processes, "zero_stage": stage}
+        update={"steps": 24, "checkpoint_steps": 5, "processes": processes, "zero_stage": stage}
     )
     whole = job(tmp_path / "whole", data, bases["llama_tied"], recipe, **settings)
     run([whole], tmp_path / "alone")
-    killed = InterruptedTraining(replace(whole, folder=tmp_path / "killed"), tmp_path / "work")
-    try:
-        process = killed.run_past_next_checkpoint()
-        for pid in killed.processes():
-            os.kill(pid, signal.SIGKILL)
-        process.wait()
-        first = killed.newest_checkpoint()
-        process = killed.run_past_next_checkpoint()
-        process.terminate()
-        assert process.wait(timeout=60) == 128 + signal.SIGTERM
-        assert first < killed.newest_checkpoint() < recipe.steps
-        assert killed.start().wait(timeout=600) == 0
-    finally:
-        for pid in killed.processes():
-            os.kill(pid, signal.SIGKILL)
+    killed, scratch = replace(whole, folder=tmp_path / "killed"), tmp_path / "work"
+    checkpoints = scratch / "checkpoints" / "killed"
+    for how, step, kept in [(signal.SIGKILL, 13, 10), (signal.SIGTERM, 17, 18)]:
+        with forked_training(STOPPED.format(step=step, how=int(how))):
+            with pytest.raises(TrainingError, match="ended with exit code 1"):
+                train_here([killed], scratch)
+        assert newest_checkpoint(checkpoints) == kept
+    run([killed], scratch)
+    assert json.loads((scratch / EVENTS).read_text().splitlines()[0])["done"] == 19
     assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
     [weights] = (tmp_path / "whole").glob("*.safetensors")
     torch.testing.assert_close(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked_training import forked_training
 from safetensors.torch import load_file
 from waiting import wait_until
 
@@ -119,7 +120,7 @@ def test_a_pod_that_is_evicted_saves_and_the_next_one_goes_on_from_there(
     s3_root: str, prepared_data: StepOutput, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     recipe = TrainingRecipe(
-        steps=400,
+        steps=150,
         batch_size=8,
         learning_rate=3e-3,
         precision="float32",
@@ -148,7 +149,7 @@ def test_a_pod_that_is_evicted_saves_and_the_next_one_goes_on_from_there(
     assert start(disks[1]).wait(timeout=300) == 0
     assert steps_done(disks[1])[0] > saved
     assert steps_done(disks[1])[-1] == recipe.steps
-    with track_step("meta_training", str(tmp_path / "root"), {}) as tracker:
+    with forked_training(), track_step("meta_training", str(tmp_path / "root"), {}) as tracker:
         train([job], tmp_path / "alone", tracker)
     name = "model.safetensors"
     found, expected = (
