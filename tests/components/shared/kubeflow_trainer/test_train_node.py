@@ -11,6 +11,7 @@ import pytest
 import torch
 from doubles.trainer_api_server import Cluster
 from doubles.trainer_nodes import Nodes
+from forked_training import forked_training
 from safetensors.torch import load_file
 from waiting import wait_until
 
@@ -85,7 +86,8 @@ def test_two_nodes_train_what_two_processes_do_though_a_node_is_taken_away(
 
     nodes.when_started = take_one_away
     spread = train(data, s3_root, model, RECIPE)
-    alone = train(data, s3_root, model, RECIPE.model_copy(update={"nodes": 1, "processes": 2}))
+    with forked_training():
+        alone = train(data, s3_root, model, RECIPE.model_copy(update={"nodes": 1, "processes": 2}))
 
     assert nodes.lives == 2
     resumed = json.loads(nodes.log(0).split("gradsift-event ")[1].splitlines()[0])
