@@ -3,7 +3,6 @@
 import csv
 import gzip
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from forked_training import forked_training
 from rich.console import Console
 from tiny_language_models import make_base, write_suite
 
@@ -33,6 +33,7 @@ from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, F
 from gradsift.components.shared.records.planning import none_all_and_random
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator
+from gradsift.pipelines.cli.command_line import main
 from gradsift.pipelines.local.fidelity_steps import LiveStudySteps
 
 TASKS = [f"task{index}" for index in range(6)]
@@ -324,37 +325,41 @@ def small_suite(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_whole_study_with_minilm_and_again_it_finds_everything_done(tmp_path: Path) -> None:
+def test_a_whole_study_and_again_it_finds_everything_done(
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "suite").mkdir()
-    suite = small_suite(tmp_path / "suite")
-    command = [sys.executable, "-m", "gradsift.pipelines.cli.command_line", "fidelity", "--suite", str(suite)]
-    command += ["--subsets", "8", "--seeds", "1", "--start", "both", "--output", str(tmp_path / "out")]
-    for setting in ("meta_steps=2", "fine_tune_steps=2", "train_batch_size=8", "train_precision=float32"):
+    out = tmp_path / "out"
+    command = ["gradsift", "fidelity", "--suite", str(small_suite(tmp_path / "suite")), "--output", str(out)]
+    command += ["--base-model", str(tiny_encoder), "--subsets", "8", "--seeds", "1", "--start", "both"]
+    small = ("meta_steps=2", "fine_tune_steps=2", "extract_dimension=16", "extract_projection_width=256")
+    for setting in (*small, "train_batch_size=8", "train_precision=float32"):
         command += ["--set", setting]
-    environment = {name: value for name, value in os.environ.items() if name != "KFP_RUN_ID"}
-    printed = []
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
-        assert done.returncode == 0, done.stdout + done.stderr
-        printed.append(done.stdout)
-    assert "# Fidelity of estimates: sst2 in small" in printed[0]
-    study = Fidelity.read(tmp_path / "out")
-    assert [each.start for each in study.truths] == ["base", "meta"]
-    assert {"base", "meta"} <= {each.expansion for each in study.truths[0].methods}
-    assert len(study.truths[0].losses) == 10
-    assert len(set(study.truths[0].losses)) == 10
-    assert study.ledger.meta_training > 1
-    assert len(list((tmp_path / "out" / "fine_tuning_runs").iterdir())) == 20
-    launches = list((tmp_path / "out" / "work").glob("fine_tuning-*-processes/jobs.json"))
+    monkeypatch.setenv("KFP_RUN_ID", "put back after the study")
+
+    def study(*more: str) -> tuple[Fidelity, dict[Path, int]]:
+        """Do it, and return what it found and when each list of trainings was launched."""
+        monkeypatch.setattr(sys, "argv", [*command, *more])
+        with forked_training(), pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code, capfd.readouterr().err
+        lists = (out / "work").glob("fine_tuning-*-processes/jobs.json")
+        return Fidelity.read(out), {path: path.stat().st_mtime_ns for path in lists}
+
+    first, launches = study()
+    assert "# Fidelity of estimates: sst2 in small" in capfd.readouterr().out
+    assert [each.start for each in first.truths] == ["base", "meta"]
+    assert {"base", "meta"} <= {each.expansion for each in first.truths[0].methods}
+    assert len(first.truths[0].losses) == 10
+    assert len(set(first.truths[0].losses)) == 10
+    assert len(list((out / "fine_tuning_runs").iterdir())) == 20
     assert len(launches) == 2
-    written = (tmp_path / "out" / "fidelity.json").stat().st_mtime
-    assert all(jobs.stat().st_mtime < written - 1 for jobs in launches)
-    truth = tmp_path / "out" / "true_losses_base" / "fine_tuning_runs.json"
-    done = subprocess.run(
-        [*command, "--truth", str(truth)], capture_output=True, text=True, env=environment, timeout=500
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    again = Fidelity.read(tmp_path / "out")
-    assert [each.losses for each in again.truths] == [study.truths[0].losses]
-    after = list((tmp_path / "out" / "work").glob("fine_tuning-*-processes/jobs.json"))
-    assert sorted(after) == sorted(launches)
+
+    second, later = study()
+    assert later == launches
+    assert [each.losses for each in second.truths] == [each.losses for each in first.truths]
+    assert second.ledger.meta_training == first.ledger.meta_training, "not the time of finding it"
+
+    third, later = study("--truth", str(out / "true_losses_base" / "fine_tuning_runs.json"))
+    assert later == launches
+    assert [each.losses for each in third.truths] == [first.truths[0].losses]
