@@ -105,9 +105,14 @@ class MlflowRuns:
     def _experiment(self) -> str:
         if experiment := find_experiment(self.client):
             return str(experiment.experiment_id)
-        return str(
-            self.client.create_experiment(experiment_name(), artifact_location=self._artifact_location)
-        )
+        try:
+            return str(
+                self.client.create_experiment(experiment_name(), artifact_location=self._artifact_location)
+            )
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_ALREADY_EXISTS" and (made := find_experiment(self.client)):
+                return str(made.experiment_id)  # another run made it in between
+            raise
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,22 @@ def test_a_failed_step_carries_its_error(
     assert parent.data.tags["gradsift.error"] == "prepare_data failed"
 
 
+def test_an_experiment_that_another_run_makes_at_the_same_moment_is_found(
+    tmp_path: Path, client: MlflowClient, mlflow_experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = MlflowClient.create_experiment
+
+    def make_after_another(self: MlflowClient, name: str, **options: Any) -> str:
+        make(self, name)
+        return make(self, name, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", make_after_another)
+    with track_step("train", str(tmp_path), {}):
+        pass
+    sync(str(tmp_path))
+    assert list(runs_of(client, mlflow_experiment)[1]) == ["train"]
+
+
 def test_a_second_try_is_a_run_of_its_own(
     tmp_path: Path, client: MlflowClient, mlflow_experiment: str
 ) -> None:
