@@ -55,8 +55,8 @@ class ExtractionJob:
 def data_without_test(data: StepOutput) -> PreparedData:
     """Return the prepared data with train rows and the target's validation rows alone on the local disk."""
     prepared = PreparedData(fetch(data, [INDEX]))
-    splits = [f"{task.name}/train.arrow" for task in prepared.tasks]
-    return PreparedData(fetch(data, [INDEX, *splits, f"{prepared.target}/val.arrow"]))
+    splits = [file for task in prepared.tasks for file in task.files("train")]
+    return PreparedData(fetch(data, [INDEX, *splits, *prepared.task(prepared.target).files("val")]))
 
 
 def write_share(

@@ -9,6 +9,9 @@ the columns `group` (string or null: the people or the part of the data that a r
 an ISO date or a year). A split with conversations also has the columns `earlier` (list of messages with `role` and
 `content`: what was said before the prompt) and `all_turns` (boolean: whether the assistant's answers among them are
 learned too).
+
+A task may be a part of another, whose files have its rows among others: `<part>/train.npy` holds the places of its
+rows [n] in the other's Arrow stream, in order. A part has a train split alone.
 """
 
 import json
@@ -17,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
@@ -30,7 +35,10 @@ Split = Literal["train", "val", "test"]
 Role = Literal["system", "user", "assistant"]
 TaskKind = Literal["classification", "generation"]
 OptionalColumn = Literal["group", "time"]
+Places = npt.NDArray[np.int64]
 INDEX = "tasks.json"
+STATISTICS = "statistics.json"
+"""What was prepared, task by task; for readers."""
 DEFAULT_MAX_LENGTH = 32
 """Tokens that are read of a row where no model was named that decides it."""
 SCHEMAS: dict[TaskKind, pa.Schema] = {
@@ -72,6 +80,7 @@ class PreparedTask(BaseModel):
         licence: what the suite's manifest says of the task's licence.
         corruption: `flip_labels` or `shuffle_labels` where the task is a copy corrupted on purpose, else None.
         columns: the optional columns that its rows have.
+        part_of: the task whose files have its rows, by whose name models know it; None where these are its own.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,6 +92,17 @@ class PreparedTask(BaseModel):
     licence: str = ""
     corruption: str | None = None
     columns: list[OptionalColumn] = []
+    part_of: str | None = None
+
+    @property
+    def whole(self) -> str:
+        """Name of the task whose files have its rows: its own, or that of the task it is a part of."""
+        return self.part_of or self.name
+
+    def files(self, *splits: Split) -> list[str]:
+        """Return the names of the files that have its rows of these splits."""
+        rows = [f"{self.whole}/{split}.arrow" for split in splits]
+        return rows if self.part_of is None else [*rows, *(f"{self.name}/{split}.npy" for split in splits)]
 
 
 @dataclass(eq=False)
@@ -106,6 +126,11 @@ class TaskIndex:
         """Names of the auxiliary tasks, in the suite's order."""
         return [task.name for task in self.tasks if task.name != self.target]
 
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """The label names of every task that models know; parts of a task are one with it."""
+        return {task.whole: task.labels for task in self.tasks}
+
     def task(self, name: str) -> PreparedTask:
         """Return the task called `name`; raises InputError where there is none."""
         for task in self.tasks:
@@ -125,11 +150,29 @@ class PreparedData(TaskIndex):
 
     def split(self, name: str, split: Split) -> "Dataset":
         """Return the rows of one task and split, memory-mapped; raises InputError where there are none."""
+        rows = self.whole_split(name, split)
+        places = self.places(name, split)
+        return rows if places is None else rows.select(places)
+
+    def whole_split(self, name: str, split: Split) -> "Dataset":
+        """Return the rows of one split of the task that a task is a part of; `places` says which are its own.
+
+        Raises:
+            InputError: the task has none.
+        """
         from datasets import Dataset
 
-        if self.task(name).rows.get(split, 0) == 0:
+        task = self.task(name)
+        if task.rows.get(split, 0) == 0:
             raise InputError(f"Task {name!r} of suite {self.suite!r} has no rows in its {split} split.")
-        return Dataset.from_file(str(self.folder / name / f"{split}.arrow"))
+        return Dataset.from_file(str(self.folder / task.whole / f"{split}.arrow"))
+
+    def places(self, name: str, split: Split) -> Places | None:
+        """Return the places [n] of a part's rows among those of `whole_split`; None where all are the task's."""
+        if self.task(name).part_of is None:
+            return None
+        places: Places = np.load(self.folder / name / f"{split}.npy", allow_pickle=False)
+        return places
 
     def column(self, name: str, split: Split, column: OptionalColumn) -> list[str | None]:
         """Return an optional column of one task and split; raises InputError where the task's rows have none."""
@@ -162,6 +205,12 @@ def write_split(
             stream.write_table(pa.Table.from_pylist(rows, schema))
 
 
+def write_places(folder: Path, part: str, split: Split, places: Places) -> None:
+    """Write the places [n] of a part's rows in the Arrow stream of the task it is a part of."""
+    with atomic_file(folder / part / f"{split}.npy") as path, path.open("wb") as file:
+        np.save(file, places, allow_pickle=False)
+
+
 def write_index(
     folder: Path,
     suite: str,
@@ -182,7 +231,12 @@ def write_index(
         "suite": suite,
         "target": target,
         "max_length": max_length,
-        "tasks": [task.model_dump(exclude=set() if task.columns else {"columns"}) for task in tasks],
+        "tasks": [_index_entry(task) for task in tasks],
     }
     with atomic_file(folder / INDEX) as path:
         path.write_text(json.dumps(content, indent=1, sort_keys=True))
+
+
+def _index_entry(task: PreparedTask) -> dict[str, Any]:
+    unused = {name for name in ("columns", "part_of") if not getattr(task, name)}
+    return task.model_dump(exclude=unused)

@@ -90,9 +90,8 @@ class Head:
                     f"Task {task.name!r} of suite {data.suite!r} is answered in free text, which the encoder "
                     f"{config.base_model!r} cannot: expected a causal or sequence-to-sequence language model."
                 )
-        labels = {task.name: task.labels for task in data.tasks}
         kind: HeadKind = config.head
-        return cls.for_tasks(kind, config.score_scale, config.max_length, data.target, labels)
+        return cls.for_tasks(kind, config.score_scale, config.max_length, data.target, data.labels)
 
     @property
     def task_names(self) -> list[str]:

@@ -109,7 +109,7 @@ class LanguageModel(TaskModel):
             chat=form.chat,
             max_length=config.max_length,
             target=data.target,
-            labels={task.name: task.labels for task in data.tasks},
+            labels=data.labels,
             adapter=config.lora_rank > 0,
         )
         if settings.adapter:

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
@@ -28,6 +26,8 @@ from gradsift.components.shared.models.prompt_format import Question, questions
 from gradsift.components.shared.storage.local import atomic_file
 
 FOLDER = "mixture"
+READ_ROWS = 1000
+"""Rows that are read at a time."""
 PROMPT, COMPLETION, MESSAGES, TRAIN = "prompt", "completion", "messages", "train"
 RowForm = Literal["texts", "last_answers", "all_answers"]
 """What rows are: prompts and completions, or conversations of which the last or all answers are learned."""
@@ -47,11 +47,11 @@ def write_mixture(folder: Path, data: StepOutput, selected: list[str]) -> None:
     """
     prepared = PreparedData(fetch(data, [INDEX]))
     tasks = [prepared.task(name) for name in (prepared.target, *selected)]
-    source = fetch(data, [_train_file(task) for task in tasks])
+    fetch(data, [file for task in tasks for file in task.files("train")])
     mixture = folder / FOLDER
-    form = _row_form([source / _train_file(task) for task in tasks])
+    form = _row_form(prepared, tasks)
     for task in tasks:
-        rows = (_row(question, form) for question in _questions(source / _train_file(task), task.labels))
+        rows = (_row(question, form) for question in _questions(prepared, task))
         _write(mixture / _data_file(task), (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     _write(mixture / "mixture.json", _json(_plain(prepared, tasks)))
     _write(mixture / "trl_mixture.yaml", _yaml(trl_mixture(tasks, form)))
@@ -135,25 +135,24 @@ def _plain(prepared: PreparedData, tasks: list[PreparedTask]) -> dict[str, Any]:
     }
 
 
-def _row_form(paths: list[Path]) -> RowForm:
+def _row_form(data: PreparedData, tasks: list[PreparedTask]) -> RowForm:
     form: RowForm = "texts"
-    for path in paths:
-        for batch in _batches(path):
-            if has_conversations(batch.schema.names):
+    for task in tasks:
+        for batch in _batches(data, task):
+            if has_conversations(batch):
                 form = "last_answers" if form == "texts" else form
-                if pc.any(batch[ALL_TURNS]).as_py():
+                if any(batch[ALL_TURNS]):
                     return "all_answers"
     return form
 
 
-def _questions(path: Path, labels: list[str]) -> Iterator[Question]:
-    for batch in _batches(path):
-        yield from questions(batch.to_pydict(), labels)
+def _questions(data: PreparedData, task: PreparedTask) -> Iterator[Question]:
+    for batch in _batches(data, task):
+        yield from questions(batch, task.labels)
 
 
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-        yield from stream
+def _batches(data: PreparedData, task: PreparedTask) -> Iterator[dict[str, list[Any]]]:
+    yield from data.split(task.name, "train").iter(READ_ROWS)
 
 
 def _row(question: Question, form: RowForm) -> dict[str, Any]:
@@ -168,10 +167,6 @@ def _row(question: Question, form: RowForm) -> dict[str, Any]:
         PROMPT: question.asked,
         COMPLETION: [answer],
     }
-
-
-def _train_file(task: PreparedTask) -> str:
-    return f"{task.name}/train.arrow"
 
 
 def _data_file(task: PreparedTask) -> str:

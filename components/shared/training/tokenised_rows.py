@@ -1,7 +1,8 @@
 """Tokenised train rows: made once, in Arrow files beside the prepared data, which all processes map into memory.
 
-They lie at `<prepared data>.tokenised/<key>/<task>.arrow`. The key is a digest of all that decides a row's tokens
-beside the row, so files of another model or of older code are never read. Deleting them costs time alone.
+They lie at `<prepared data>.tokenised/<key>/<task>.arrow`; those of parts of a task are read from the task's
+file. The key is a digest of all that decides a row's tokens beside the row, so files of another model or of older
+code are never read. Deleting them costs time alone.
 """
 
 from pathlib import Path
@@ -38,21 +39,23 @@ def tokenised_rows(model: TaskModel, data: PreparedData, tasks: list[str]) -> "D
 
 
 def _tokenised(model: TaskModel, data: PreparedData, task: str, folder: Path) -> "Dataset":
-    rows = data.split(task, "train")
+    rows, whole = data.whole_split(task, "train"), data.task(task).whole
 
     def columns(batch: Rows) -> dict[str, list[Any]]:
-        examples = model.encode(batch, task)
+        examples = model.encode(batch, whole)
         return {name: [example[name] for example in examples] for name in examples[0]}
 
-    return rows.map(
+    tokenised = rows.map(
         columns,
         batched=True,
         batch_size=BATCH_ROWS,
         remove_columns=rows.column_names,
-        cache_file_name=str(folder / f"{task}.arrow"),
+        cache_file_name=str(folder / f"{whole}.arrow"),
         load_from_cache_file=True,
-        new_fingerprint=digest_of([str(folder), task]),
+        new_fingerprint=digest_of([str(folder), whole]),
     )
+    places = data.places(task, "train")
+    return tokenised if places is None else tokenised.select(places)
 
 
 def _key(model: TaskModel) -> str:

@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from gradsift.components.shared.data.prepared_data import (
     PreparedTask,
     has_conversations,
     write_index,
+    write_places,
     write_split,
 )
 from gradsift.components.shared.errors import InputError
@@ -50,6 +52,21 @@ def test_the_reader_returns_what_was_written(tmp_path: Path) -> None:
     assert data.task("books").corruption == "flip_labels"
     assert data.task("films").licence == "MIT"
     assert data.split("films", "test").to_list() == ROWS
+
+
+def test_a_part_of_a_task_is_some_rows_of_its_file(tmp_path: Path) -> None:
+    whole = prepared(tmp_path)
+    books = whole.task("books")
+    part = books.model_copy(update={"name": "books#00", "rows": {"train": 1}, "part_of": "books"})
+    write_places(tmp_path, part.name, "train", np.array([1]))
+    write_index(tmp_path, "reviews", "films", [whole.task("films"), part])
+    data = PreparedData(tmp_path)
+    assert data.auxiliary_tasks == ["books#00"]
+    assert data.split("books#00", "train").to_list() == ROWS[1:]
+    assert data.whole_split("books#00", "train").to_list() == ROWS
+    assert data.labels == whole.labels
+    assert part.files("train") == ["books/train.arrow", "books#00/train.npy"]
+    assert books.files("train", "val") == ["books/train.arrow", "books/val.arrow"]
 
 
 @settings(max_examples=25)
