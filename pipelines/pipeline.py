@@ -98,14 +98,14 @@ def gradsift_pipeline(*fields: Any) -> None:
             gradients = extracted.outputs["Output"]
             plan = plan_calibration(inputs=gradients, settings=resolved["subset_estimation"])
             with dsl.ParallelFor(plan.output, name="calibration-runs") as planned:
-                calibration = train_runs(inputs=prepared, settings=resolved["fine_tuning"], planned=planned)
+                calibration = train_runs(settings=resolved["fine_tuning"], planned=planned)
             estimates = estimate_subsets(
                 inputs=gradients, settings=resolved["subset_estimation"], calibration=plan.output
             ).after(calibration)
             tuned = fine_tune_target(inputs=estimates.outputs["Output"], settings=resolved["fine_tuning"])
             comparisons = tuned.outputs["Output"]
             with dsl.ParallelFor(comparisons, name="comparison-runs") as planned:
-                compared = train_runs(inputs=prepared, settings=resolved["fine_tuning"], planned=planned)
+                compared = train_runs(settings=resolved["fine_tuning"], planned=planned)
             compared.set_display_name("train-runs")  # kfp numbers the second task of a component
             evaluation = evaluate(
                 inputs=tuned.outputs["outputs"], settings=resolved["evaluation"], comparisons=comparisons

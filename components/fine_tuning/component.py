@@ -8,17 +8,16 @@ from gradsift.components.shared.images import TRAIN_IMAGE, component
 
 
 @component(TRAIN_IMAGE)
-def train_runs(inputs: str, settings: dict, planned: str) -> None:
+def train_runs(settings: dict, planned: str) -> None:
     """Train a group of fine-tuning runs; those that are finished are not trained again.
 
     Args:
-        inputs: key of the run's outputs so far.
         settings: what preflight resolved for this step.
         planned: one of the texts that `plan_calibration` or `fine_tune_target` returns.
     """
     from gradsift.components.fine_tuning import entry_point
 
-    entry_point.train_runs(inputs, settings, planned)
+    entry_point.train_runs(settings, planned)
 
 
 @component(TRAIN_IMAGE)

@@ -32,10 +32,10 @@ from gradsift.components.shared.tracking.step_run import begin_step, record_outp
 from gradsift.components.shared.training.training import Launcher
 
 
-def train_runs(inputs: str, settings: Mapping[str, Any], planned: str) -> None:
+def train_runs(settings: Mapping[str, Any], planned: str) -> None:
     """Train a group of fine-tuning runs; those that are finished are not trained again."""
-    root = settings["output_uri"]
-    data, group = read_outputs(inputs, root)["data"], read_group(planned, root)
+    group = read_group(planned, settings["output_uri"])
+    data = StepOutput(group.settings.data_uri, group.settings.data, {})
     launcher = launcher_on(settings.get("node_resources", {}))
     _train(f"{group.purpose}-{group.number}", group, data, settings, launcher)
 

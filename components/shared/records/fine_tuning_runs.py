@@ -85,6 +85,7 @@ class GroupSettings(Record):
         suite: name of the task suite.
         target: name of the target task.
         data: digest of the prepared data.
+        data_uri: where they lie.
         start: what every run starts from (see `FineTuningRun`).
         weights: digests of those weights: of the base model and its tokenizer, or of theta*.
         meta_uri: where theta* lies, if runs start from it.
@@ -96,6 +97,7 @@ class GroupSettings(Record):
     suite: str
     target: str
     data: str
+    data_uri: str
     start: Start
     weights: list[str]
     meta_uri: str | None = None
@@ -129,6 +131,7 @@ class GroupSettings(Record):
             suite=prepared.suite,
             target=prepared.target,
             data=data.digest,
+            data_uri=data.uri,
             start="base" if meta is None else "meta",
             weights=base if meta is None else [meta.digest],
             meta_uri=None if meta is None else meta.uri,
@@ -207,7 +210,7 @@ def run_inputs(settings: GroupSettings, run: PlannedRun) -> dict[str, Any]:
     """Return everything that decides a run, JSON values: the same, whichever group it is planned in."""
     model = {name: value for name, value in settings.model.items() if name != "base_model"}
     own = {"model": model, "recipe": _shared_recipe(run_recipe(settings, run))}
-    common = settings.model_dump(exclude={"suite", "target", "meta_uri"}) | own
+    common = settings.model_dump(exclude={"suite", "target", "data_uri", "meta_uri"}) | own
     return {**common, **run.model_dump(exclude={"layers"})}
 
 
