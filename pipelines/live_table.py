@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gradsift.components.shared.parameters.pipeline_settings import defaults
 from gradsift.components.shared.records.planning import CALIBRATION, COMPARISONS, FINALISTS, SCOPE_SWEEP
+from gradsift.components.shared.records.source_clusters import SOURCE_CLUSTERS
 from gradsift.components.shared.tracking.event_log import PIPELINE
 from gradsift.components.shared.tracking.run_record import PREFLIGHT
 
@@ -34,6 +35,7 @@ NAMES = {
     **STEPS,
     FRESHNESS: "look for news",
     PROMOTION: "promote model",
+    SOURCE_CLUSTERS: "cut sources",
     CALIBRATION: "fine-tune first",
     FINALISTS: "fine-tune finalists",
     CHOICE: "choose",
@@ -46,6 +48,7 @@ KEY_NUMBERS = {
     "data_preparation": {"tasks": "{:.0f} tasks", "train_rows": "{:,.0f} train rows"},
     "meta_training": {"train_loss": "loss {:.3f}"},
     "gradient_extraction": {"rows": "{:,.0f} rows", "bytes": "{:,.0f} bytes"},
+    SOURCE_CLUSTERS: {"clusters": "{:,.0f} clusters"},
     CALIBRATION: {"runs": "{:.0f} runs"},
     "subset_estimation": {
         "subsets_estimated": "{:,.0f} subsets",
@@ -109,8 +112,8 @@ class StepState:
 def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) -> dict[str, StepState]:
     """Return the state of every step, from the events recorded since a unix time.
 
-    Runs before the choice, a choice of layers and promotion are steps of their own only in a run that asks for
-    them. In one that has found nothing new, the steps after that are left out.
+    The cut of sources, runs before the choice, a choice of layers and promotion are steps of their own only in a
+    run that asks for them. In one that has found nothing new, the steps after that are left out.
     """
     confirms = _parameter(events, "confirm_runs", defaults()["confirm_runs"]) > 0
     calibrates = confirms or _parameter(events, "calibrate_runs", 0) > 0
@@ -119,6 +122,8 @@ def read_states(events: Mapping[str, list[dict[str, Any]]], since: float = 0.0) 
     registers = bool(_parameter(events, "promote_model_name", ""))
     states = {}
     for step in STEPS:
+        if step == "subset_estimation" and _parameter(events, "extract_cluster_sources", 0) > 0:
+            states[SOURCE_CLUSTERS] = state_of(events.get(SOURCE_CLUSTERS, []), since)
         if step == "subset_estimation" and calibrates:
             states[CALIBRATION] = _fine_tuning_runs(events, CALIBRATION, since)
         if step == "target_finetuning" and confirms:

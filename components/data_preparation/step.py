@@ -11,6 +11,7 @@ from gradsift.components.data_preparation.cleaning.statistics import markdown_st
 from gradsift.components.shared.artifacts.step_output import StepOutput, produce
 from gradsift.components.shared.data.prepared_data import (
     DEFAULT_MAX_LENGTH,
+    STATISTICS,
     OptionalColumn,
     PreparedTask,
     Split,
@@ -91,7 +92,7 @@ def _write(
             records = [row._asdict() for row in rows]
             write_split(folder, task.name, split, records, task.kind, task.columns)
     statistics = [task_statistics(cleaned, target) for cleaned in tasks]
-    with atomic_file(folder / "statistics.json") as path:
+    with atomic_file(folder / STATISTICS) as path:
         path.write_text(json.dumps(statistics, indent=1, ensure_ascii=False), encoding="utf-8")
     with atomic_file(folder / "statistics.md") as path:
         path.write_text(

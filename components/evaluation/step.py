@@ -17,7 +17,7 @@ from gradsift.components.evaluation.report.doubts import cautions, objections
 from gradsift.components.evaluation.report.report import ReportContent, RunFacts, render_report
 from gradsift.components.evaluation.report.verdict import judge
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
-from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.data.prepared_data import STATISTICS, PreparedData
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.metrics.held_out_metrics import (
     bootstrap_metrics,
@@ -41,6 +41,7 @@ from gradsift.components.shared.records.fine_tuning_runs import RunGroup, run_in
 from gradsift.components.shared.records.kernel_report import KernelReport
 from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.records.source_clusters import SourceClusters
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.tracking.event_log import run_id
 from gradsift.components.shared.tracking.run_record import run_settings
@@ -266,10 +267,11 @@ def _report_content(
         evaluation=evaluation,
         kernel=kernel,
         sweep=sweep,
-        statistics=json.loads((data.folder / "statistics.json").read_text()),
+        statistics=json.loads((data.folder / STATISTICS).read_text()),
         settings=settings,
         versions={name: version(name) for name in packages},
         seconds=seconds,
+        clusters=_clusters(data),
         run=RunFacts(
             run_id=run_id(),
             created=datetime.now(UTC),
@@ -278,6 +280,12 @@ def _report_content(
             max_length=data.max_length,
         ),
     )
+
+
+def _clusters(data: PreparedData) -> SourceClusters | None:
+    """Return what sources were cut into, or None of data whose sources were not."""
+    is_cut = (data.folder / SourceClusters.FILE).exists()
+    return SourceClusters.read(data.folder) if is_cut else None
 
 
 def _metadata(evaluation: Evaluation) -> dict[str, Any]:

@@ -115,6 +115,11 @@ def run_study(
     settings = PipelineSettings.of(parameters)
     model, scopes = settings.model, settings.fine_tuning_layers.scopes
     extraction = GradientExtractionConfig.of(settings.extraction, scopes)
+    if extraction.cluster_sources:
+        raise InputError(
+            f"Parameter extract_cluster_sources is {extraction.cluster_sources}: expected 0, as the study trains "
+            "on whole sources."
+        )
     meta_recipe = TrainingRecipe.of(settings.training, settings.meta_training)
     recipe = settings.run_recipe
     start = truth.start if truth else study.starts[0]

@@ -71,6 +71,7 @@ def confirm_selection(
     """
     selection = Selection.read(fetch(estimates, [Selection.FILE]))
     prepared = PreparedData(fetch(data))
+    limits = limits.for_tasks(prepared.auxiliary_tasks)
     records = [finished_record(settings, run, root_uri) for run in finalist_runs(selection, prepared, recipe)]
     inputs = {
         "estimates": estimates.digest,

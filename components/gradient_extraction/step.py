@@ -23,9 +23,9 @@ from gradsift.components.shared.data.prepared_data import INDEX, PreparedData
 from gradsift.components.shared.errors import GradientStoreError
 from gradsift.components.shared.gradient_store.gradient_format import shard_key
 from gradsift.components.shared.gradient_store.gradient_store import (
-    MANIFEST,
     GradientStore,
     GradientStoreWriter,
+    find_store,
 )
 from gradsift.components.shared.models.untrained_model import produce_untrained_model
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
@@ -97,7 +97,7 @@ def extract_part(
 def is_finished(config: GradientExtractionConfig, data: StepOutput, model: StepOutput, root_uri: str) -> bool:
     """Say whether all shards are there, so that parts have nothing to compute (see `extract_part`)."""
     models = _models(config, data, model, root_uri)
-    return all(_finished(_store_uri(config, data, each, root_uri)) is not None for each, _ in models)
+    return all(find_store(_store_uri(config, data, each, root_uri)) is not None for each, _ in models)
 
 
 def seal_store(
@@ -159,7 +159,7 @@ def _store_part(
     tracker: Progress,
 ) -> StorePart:
     uri = _store_uri(config, data, model, root_uri)
-    if (store := _finished(uri)) is not None:
+    if (store := find_store(uri)) is not None:
         return StorePart(
             uri=uri, header=store.header, shards=store.shards[part.number :: part.of], reused=True
         )
@@ -207,15 +207,6 @@ def _differences(one: StorePart, other: StorePart) -> Iterator[str]:
     return (name for name in before if before[name] != after[name])
 
 
-def _finished(uri: str) -> GradientStore | None:
-    """Return the store at `uri` if it is sealed and all its shards are there."""
-    storage = open_storage(uri)
-    if not storage.exists(MANIFEST):
-        return None
-    store = GradientStore(uri)
-    return store if {shard.key for shard in store.shards} <= set(storage.keys()) else None
-
-
 def _store_uri(config: GradientExtractionConfig, data: StepOutput, model: StepOutput, root_uri: str) -> str:
     return join_uri(root_uri, STEP, output_key(STEP, _inputs(config, data, model)))
 
@@ -225,5 +216,5 @@ def _extraction_key(config: GradientExtractionConfig, data: StepOutput, model: S
 
 
 def _inputs(config: GradientExtractionConfig, data: StepOutput, model: StepOutput) -> dict[str, object]:
-    settings = config.model_dump(exclude={"processes", "pods", "base_weights"})
+    settings = config.model_dump(exclude={"processes", "pods", "base_weights", "cluster_sources"})
     return {"config": settings, "data": data.digest, "model": model.digest}

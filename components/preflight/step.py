@@ -21,8 +21,9 @@ from gradsift.components.shared.data.suites.task_suite import find_tasks
 from gradsift.components.shared.documents.texts import markdown_text
 from gradsift.components.shared.errors import InputError, StorageError, shown_names
 from gradsift.components.shared.parameters.calibration import CalibrationConfig, random_subset_count
-from gradsift.components.shared.parameters.data import DataPreparationConfig
+from gradsift.components.shared.parameters.data import SEPARATOR, DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import EstimationSettings
+from gradsift.components.shared.parameters.extraction import ExtractionSettings, cluster_name
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import (
     PipelineSettings,
@@ -87,7 +88,8 @@ def examine(parameters: Mapping[str, Any]) -> list[Finding]:
         checks["suite"] = lambda: find_tasks(data).sentence
         estimation = EstimationSettings(**values_of(EstimationSettings, parameters))
         calibration = CalibrationConfig(**values_of(CalibrationConfig, parameters))
-        checks["suite"] = lambda: _check_suite(data, estimation, calibration)
+        clusters = ExtractionSettings(**values_of(ExtractionSettings, parameters)).cluster_sources
+        checks["suite"] = lambda: _check_suite(data, estimation, calibration, clusters)
     with suppress(SettingsError):
         model = ModelConfig(**values_of(ModelConfig, parameters))
         checks["base model"] = lambda: check_model(model)
@@ -105,9 +107,12 @@ def _check_parameters(parameters: Mapping[str, Any]) -> list[Finding]:
 
 
 def _check_suite(
-    data: DataPreparationConfig, estimation: EstimationSettings, calibration: CalibrationConfig
+    data: DataPreparationConfig, estimation: EstimationSettings, calibration: CalibrationConfig, clusters: int
 ) -> str:
-    """Say which tasks of the suite will be used; settings that name or count tasks must fit them."""
+    """Say which tasks of the suite will be used; settings that name or count tasks must fit them.
+
+    Sources may be cut into so many `clusters` each, whose names end with a number.
+    """
     found = find_tasks(data)
     tasks = found.auxiliary_tasks
     for parameter, names in (
@@ -115,13 +120,15 @@ def _check_suite(
         ("estimate_excluded_tasks", estimation.excluded_tasks),
     ):
         for name in names:
-            if not found.may_have(name):
+            source = name.rpartition(SEPARATOR)[0]
+            is_cluster = name in {cluster_name(source, number) for number in range(clusters)}
+            if not found.may_have(name) and not (is_cluster and found.may_have(source)):
                 raise InputError(
                     f"Parameter {parameter} holds {name!r}: expected one of the auxiliary tasks "
                     f"{shown_names([*tasks, *found.cut_data])}."
                 )
     most = random_subset_count(len(tasks))
-    if calibration.runs > most and not found.cut_data:
+    if calibration.runs > most and not found.cut_data and not clusters:
         raise InputError(
             f"Parameter calibrate_runs is {calibration.runs}: expected at most {most}, all subsets that "
             f"{len(tasks)} auxiliary tasks have beside none and all."

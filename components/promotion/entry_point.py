@@ -29,7 +29,8 @@ def _promote(config: PromotionConfig, outputs: Mapping[str, StepOutput], setting
     """Register the model as candidate, and as champion if it is good enough; return the decision in words."""
     from gradsift.components.promotion import step  # the image of the other task has not what it needs
 
-    data, model, root = outputs["data"], outputs["fine_tuned_model"], settings["output_uri"]
+    data = outputs.get("whole_data", outputs["data"])  # what the next run compares its data with
+    model, root = outputs["fine_tuned_model"], settings["output_uri"]
     with begin_step(step.STEP, settings, config.model_dump()) as tracker:
         made = step.promote(config, data, model, settings["digest"], root, tracker)
         tracker.metrics({"promoted": float(made.promoted)})

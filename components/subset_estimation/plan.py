@@ -49,6 +49,7 @@ def plan_first_round(
     if not calibration.runs and not confirmation.runs:
         return []
     prepared, recipe = PreparedData(fetch(data)), config.fine_tuning
+    config = config.for_tasks(prepared.auxiliary_tasks)
     promising = partial(promising_subsets, config, gradients, root_uri)
     runs = first_round(prepared, recipe, calibration, confirmation, config.excluded_tasks, promising)
     own_start = meta if config.start == "meta" else None

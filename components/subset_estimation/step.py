@@ -25,6 +25,7 @@ from gradsift.components.subset_estimation.outputs.selection_record import selec
 from gradsift.components.subset_estimation.selection.choices import make_choices, search
 from gradsift.components.subset_estimation.selection.finalists import next_subsets
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
+from gradsift.components.subset_estimation.statistics.store_reading import auxiliary_tasks
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
 STEP = "subset_estimation"
@@ -63,7 +64,9 @@ def estimate_subsets(
         InputError: the logistic estimator did not converge with this ridge, or tasks that must be in or out are
             unknown or over the budget, or the calibration runs cannot be used (see `open_calibrated`).
     """
-    GradientStore(gradients.uri, gradients.digest).check_origin(**(origin or {}))
+    store = GradientStore(gradients.uri, gradients.digest)
+    store.check_origin(**(origin or {}))
+    config = config.for_tasks(auxiliary_tasks(store))
     suite = str(gradients.metadata.get("suite", ""))
     inputs = {
         "config": config.model_dump(),

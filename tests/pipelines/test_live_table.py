@@ -193,3 +193,16 @@ def test_a_run_without_news_has_no_steps_after_the_look() -> None:
     states = read_states(registering(changed=0.0))
     assert list(states) == ["preflight", "data_preparation", "freshness"]
     assert found_nothing_new(states)
+
+
+def test_the_cut_of_sources_is_a_line_where_it_is_asked_for() -> None:
+    cut = {
+        "preflight": [{**EVENTS["preflight"][0], "params": {"extract_cluster_sources": 2}}],
+        "source_clusters": [
+            {"time": NOW, "event": "start", "params": {}},
+            {"time": NOW, "event": "metric", "values": {"clusters": 6.0}},
+        ],
+    }
+    assert "cut sources" not in drawn(EVENTS)
+    [line] = [line for line in drawn(EVENTS | cut).splitlines() if "cut sources" in line]
+    assert "6 clusters" in line

@@ -24,6 +24,7 @@ from gradsift.components.shared.records.kernel_report import KernelReport
 from gradsift.components.shared.records.metric_names import metric_words
 from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.records.source_clusters import SourceClusters
 
 FOLDER = Path(__file__).parent
 HEAT_LEVELS = 6
@@ -102,6 +103,7 @@ class ReportContent(BaseModel):
         seconds: step -> how long it took.
         run: which run it was.
         sweep: which layers were tried, if several were.
+        clusters: what sources were cut into, if they were.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -115,6 +117,7 @@ class ReportContent(BaseModel):
     seconds: dict[str, float]
     run: RunFacts
     sweep: ScopeSweep | None = None
+    clusters: SourceClusters | None = None
 
 
 def render_report(content: ReportContent) -> str:
@@ -146,6 +149,7 @@ def render_report(content: ReportContent) -> str:
         **_measured(content.evaluation),
         **_estimated_and_true(content),
         prompts=prompts,
+        clusters=content.clusters,
         statistics=[
             _statistics(entry, prompts)
             for entry in sorted(content.statistics, key=lambda entry: entry.get("role") != "target")

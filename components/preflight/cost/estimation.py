@@ -59,19 +59,34 @@ class EstimationCost:
     memory_bytes: int
 
 
-def estimation_cost(settings: PipelineSettings, data: TaskIndex, size: ModelSize) -> EstimationCost:
-    """Return what the gradient store and the estimates take; times are those of the `simulated` estimator."""
+def estimation_cost(
+    settings: PipelineSettings, whole: TaskIndex, data: TaskIndex, size: ModelSize
+) -> EstimationCost:
+    """Return what the gradient store and the estimates take; times are those of the `simulated` estimator.
+
+    Args:
+        settings: all settings.
+        whole: the tasks whose gradients are extracted.
+        data: the tasks after sources are cut, which have a store of their own then.
+        size: the size of the model.
+    """
     extraction = settings.extraction
+    layouts = [whole, data] if extraction.cluster_sources else [whole]
     stores = 2 if extraction.base_weights else 1
-    train = [task.rows["train"] for task in data.tasks]
-    stored = [*train, data.task(data.target).rows["val"]]
+    rows = [[*_train_rows(tasks), tasks.task(tasks.target).rows["val"]] for tasks in layouts]
+    shards = sum(math.ceil(count / extraction.shard_rows) for stored in rows for count in stored)
+    train = _train_rows(data)
     return EstimationCost(
-        store_bytes=stores * sum(stored) * row_bytes(_header(settings, data, size)),
-        store_files=stores * (2 * sum(math.ceil(rows / extraction.shard_rows) for rows in stored) + 1),
+        store_bytes=stores * sum(map(sum, rows)) * row_bytes(_header(settings, data, size)),
+        store_files=stores * (2 * shards + len(layouts)),
         search=(search := search_plan(settings.estimation, len(data.auxiliary_tasks))),
         core_seconds=_core_seconds(settings, search, len(train), sum(train)),
         memory_bytes=BYTES_PER_NUMBER * len(train) * extraction.dimension**2,
     )
+
+
+def _train_rows(data: TaskIndex) -> list[int]:
+    return [task.rows["train"] for task in data.tasks]
 
 
 def _core_seconds(settings: PipelineSettings, search: SearchPlan, tasks: int, rows: int) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, islice
 
+from gradsift.components.preflight.cost.cut_sources import cut_sources
 from gradsift.components.preflight.cost.estimation import EstimationCost, estimation_cost
 from gradsift.components.preflight.cost.model_size import ModelSize
 from gradsift.components.preflight.cost.row_lengths import RowLengths
@@ -116,11 +117,14 @@ def plan_cost(settings: PipelineSettings, data: TaskIndex, lengths: RowLengths, 
     Raises:
         InputError: there are not as many random subsets as calibration runs.
     """
+    before_cut = _Counts(settings, data, lengths, size)
+    data, lengths = cut_sources(settings.extraction, data, lengths)
     counts = _Counts(settings, data, lengths, size)
     recipe = settings.run_recipe
-    excluded = settings.estimation.excluded_tasks
+    limits = settings.estimation.for_tasks(data.auxiliary_tasks)
+    excluded = limits.excluded_tasks
     everything = [task for task in data.auxiliary_tasks if task not in excluded]
-    largest = partial(_largest_subsets, data, settings.estimation)
+    largest = partial(_largest_subsets, data, limits)
     first = first_round(data, recipe, settings.calibration, settings.confirmation, excluded, largest)
     [selected] = largest([[], everything], 1) or [everything]
     final = PlannedRun.of(data, selected, recipe)
@@ -143,15 +147,15 @@ def plan_cost(settings: PipelineSettings, data: TaskIndex, lengths: RowLengths, 
         _all_layers(settings),
     )
     return CostPlan(
-        meta=counts.meta_training(),
-        extraction=counts.extraction(),
+        meta=before_cut.meta_training(),
+        extraction=before_cut.extraction(),
         before=(
             counts.fine_tuning("first round of runs", first),
             counts.fine_tuning(last, second, groups=1),
         ),
         layers=counts.sweep(tried[1:]) if len(tried) > 1 else None,
         compared=counts.fine_tuning("comparisons", [run for run in compared if run not in known]),
-        estimation=estimation_cost(settings, data, size),
+        estimation=estimation_cost(settings, before_cut.data, data, size),
     )
 
 

@@ -323,6 +323,15 @@ class GradientStore:
         return join_uri(self.storage.uri, key)
 
 
+def find_store(uri: str) -> GradientStore | None:
+    """Return the store at `uri` if it is sealed and all its shards are there."""
+    storage = open_storage(uri)
+    if not storage.exists(MANIFEST):
+        return None
+    store = GradientStore(uri)
+    return store if {shard.key for shard in store.shards} <= set(storage.keys()) else None
+
+
 def left_shard(storage: Storage, key: str) -> Sidecar | None:
     """Return the sidecar of the shard at `key`, or None if there is none or the shard is not what it says."""
     try:

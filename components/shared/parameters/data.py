@@ -14,6 +14,8 @@ from gradsift.components.shared.parameters.settings import (
 )
 
 AnswerTurns = Literal["all", "last"]
+SEPARATOR = "#"
+"""Stands between the names of a source and of a part of it; names in a manifest cannot hold it."""
 
 
 class DataPreparationConfig(Settings):

@@ -1,11 +1,12 @@
 """How losses of subsets are estimated, and how one subset is chosen."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
+from gradsift.components.shared.parameters.data import SEPARATOR
 from gradsift.components.shared.parameters.settings import MAX_COUNT, MAX_SEED, Settings, repeated
 from gradsift.components.shared.parameters.training import (
     FineTuningSettings,
@@ -55,8 +56,14 @@ class EstimationSettings(Settings):
         "the lowest estimate; or `one_standard_error`, the smallest one whose estimate is within"
         " one standard error of the difference to that.",
     )
-    required_tasks: list[str] = Field([], description="names of auxiliary tasks that every choice must hold.")
-    excluded_tasks: list[str] = Field([], description="names of auxiliary tasks that no choice may hold.")
+    required_tasks: list[str] = Field(
+        [],
+        description="names of auxiliary tasks that every choice must hold; that of a source which was cut stands "
+        "for all its parts.",
+    )
+    excluded_tasks: list[str] = Field(
+        [], description="names of auxiliary tasks that no choice may hold, as for `required_tasks`."
+    )
     max_tasks: int = Field(
         0, ge=0, le=10**6, description="largest number of auxiliary tasks to choose; 0 means no limit."
     )
@@ -97,6 +104,11 @@ class EstimationSettings(Settings):
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the random subsets and of resampling.")
 
+    def for_tasks(self, tasks: Sequence[str]) -> Self:
+        """Return the settings with the parts of cut sources among these auxiliary tasks in the sources' place."""
+        fields = {"required_tasks": self.required_tasks, "excluded_tasks": self.excluded_tasks}
+        return self.model_copy(update={field: _with_parts(names, tasks) for field, names in fields.items()})
+
     def permits(self, subset: Collection[str], rows: int) -> bool:
         """Return whether a subset of the auxiliary tasks with so many train rows together may be chosen."""
         return (
@@ -121,6 +133,11 @@ class EstimationSettings(Settings):
                 f"Parameter estimate_max_tasks is {self.max_tasks}: expected at least the "
                 f"{len(self.required_tasks)} required tasks."
             )
+
+
+def _with_parts(names: Sequence[str], tasks: Sequence[str]) -> list[str]:
+    parts = {name: [task for task in tasks if task.startswith(f"{name}{SEPARATOR}")] for name in names}
+    return [task for name in names for task in (parts[name] or [name])]
 
 
 class SubsetEstimationConfig(EstimationSettings):

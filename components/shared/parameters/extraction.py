@@ -5,8 +5,17 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
+from gradsift.components.shared.parameters.data import SEPARATOR
 from gradsift.components.shared.parameters.settings import MAX_SEED, Settings
 from gradsift.components.shared.parameters.training import Precision, Scope
+
+MAX_CLUSTERS, MIN_CLUSTER_ROWS = 50, 20
+"""Clusters of a source at most, and rows of a cluster at least."""
+
+
+def cluster_name(source: str, number: int) -> str:
+    """Return the name of a cluster as a source."""
+    return f"{source}{SEPARATOR}{number:02d}"
 
 
 class ExtractionSettings(Settings):
@@ -81,6 +90,18 @@ class ExtractionSettings(Settings):
         "nodes of a Kubeflow TrainJob.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="decides the projection and the sampled labels.")
+    cluster_sources: int = Field(
+        0,
+        ge=0,
+        le=MAX_CLUSTERS,
+        exclude_if=lambda clusters: clusters == 0,
+        description="k, clusters that each source is cut into by its rows' gradients; each is a source of its own "
+        f"and has {MIN_CLUSTER_ROWS} rows or more, so small sources get fewer; 0 leaves all whole.",
+    )
+
+    def clusters_of(self, rows: int) -> int:
+        """Return the largest number of clusters that a source of so many rows is cut into; 1 leaves it whole."""
+        return max(1, min(self.cluster_sources, rows // MIN_CLUSTER_ROWS))
 
     def rules(self) -> Iterator[str]:
         """Yield a sentence for each rule between fields that is broken."""

@@ -282,6 +282,12 @@ def test_impossible_options_are_named(options: dict[str, object], message: str) 
     assert str(error.value) == message
 
 
+def test_a_study_takes_whole_sources(tmp_path: Path) -> None:
+    parameters = {**defaults(), "extract_cluster_sources": 2}
+    with pytest.raises(InputError, match="extract_cluster_sources is 2: expected 0"):
+        run_study(Study(), parameters, tmp_path, "", None)  # type: ignore[arg-type]
+
+
 def test_a_base_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "suite").mkdir()
     suite = small_suite(tmp_path / "suite")

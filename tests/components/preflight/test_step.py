@@ -100,6 +100,21 @@ def test_tasks_that_data_will_be_cut_into_are_not_known_yet(tmp_path: Path) -> N
     )
 
 
+def test_clusters_that_sources_will_be_cut_into_are_not_known_yet(tmp_path: Path) -> None:
+    small = {"sources": ["mr", "subj"], "extract_cluster_sources": 3, "calibrate_runs": 7}
+    names = {"estimate_required_tasks": ["mr#02"], "estimate_excluded_tasks": ["subj"]}
+    findings = examine({**defaults(), "output_uri": str(tmp_path), **small, **names})
+    assert [each.words for each in findings if not each.fine] == []
+    for wrong in ("mr#03", "mr#2", "trec#00"):
+        changes = {**small, "estimate_required_tasks": [wrong]}
+        assert f"estimate_required_tasks holds {wrong!r}" in problem(tmp_path, **changes)
+    whole = {**small, "extract_cluster_sources": 0, "calibrate_runs": 0, "estimate_required_tasks": ["mr#00"]}
+    assert "estimate_required_tasks holds 'mr#00'" in problem(tmp_path, **whole)
+    assert "extract_cluster_sources is 51: expected 50 or less" in problem(
+        tmp_path, extract_cluster_sources=51
+    )
+
+
 def test_layers_that_the_base_model_does_not_have(tmp_path: Path, tiny_encoder: Path) -> None:
     expected = (
         "Parameter fine_tune_scopes holds 'late': expected 'all', as the base model has 2 layers of its own"

@@ -21,6 +21,7 @@ from gradsift.components.shared.parameters.pipeline_settings import form_of
 from gradsift.components.shared.records.evaluation_results import Evaluation
 from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import Selection
+from gradsift.components.shared.records.source_clusters import SourceClusters
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.tracking.run_record import step_events
 from gradsift.pipelines.live_table import STEPS
@@ -316,11 +317,14 @@ def _wait_until_nothing_runs(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_may_choose_which_layers_it_trains(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_a_run_may_cut_its_sources_and_choose_which_layers_it_trains(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
     encoder, root = tmp_path / "encoder", tmp_path / "out"
     AutoTokenizer.from_pretrained(tiny_encoder).save_pretrained(encoder)
     BertModel(BertConfig.from_pretrained(tiny_encoder, num_hidden_layers=3)).save_pretrained(encoder)
     layers = {"fine_tune_scopes": ["early", "late"], "fine_tune_rates": [1e-4, 1e-3], "confirm_runs": 0}
+    layers |= {"extract_cluster_sources": 2, "prepare_max_rows_per_task": 96, "calibrate_runs": 4}
     done = call(command(root, encoder, **layers))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "choose layers" in done.stdout
@@ -343,7 +347,29 @@ def test_a_run_may_choose_which_layers_it_trains(tiny_encoder: Path, tmp_path: P
     report = (root / "report.html").read_text()
     assert "Which layers were trained, and why" in report
     assert sweep.reason in report
+    _check_cut_sources(root, training["rows"])
+    assert "What the sources were cut into" in report
     again = call(command(root, encoder, **layers))
     assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.count("reused") == len(STEPS) + 1
-    assert again.stdout.count("choose layers") == 1
+    assert again.stdout.count("reused") == len(STEPS) + 3
+    assert again.stdout.count("choose layers") == again.stdout.count("cut sources") == 1
+
+
+def _check_cut_sources(root: Path, trained_rows: dict[str, int]) -> None:
+    """Clusters are the sources of the selection, the runs and the mixture, each with its own rows."""
+    [record_file] = root.glob("source_clusters/*/source_clusters.json")
+    record = SourceClusters.read(record_file.parent)
+    rows = {cluster.task: cluster.rows for cut in record.cut for cluster in cut.clusters}
+    assert all(sum(each.rows for each in cut.clusters) == cut.rows for cut in record.cut)
+    [selection_file] = root.glob("subset_estimation/*/selection.json")
+    selection = Selection.read(selection_file.parent)
+    assert set(selection.auxiliary_tasks) == {*rows, *record.whole}
+    assert "mr#00" in rows
+    assert {task: trained_rows[task] for task in selection.selected if task in rows} == {
+        task: rows[task] for task in selection.selected if task in rows
+    }
+    runs = [json.loads(path.read_text()) for path in root.glob("fine_tuning_runs/*/run.json")]
+    assert any("mr#00" in run["subset"] for run in runs)
+    for task in selection.selected:
+        exported = (selection_file.parent / "mixture" / "data" / f"{task}.jsonl").read_text()
+        assert len(exported.splitlines()) == rows.get(task, 96)

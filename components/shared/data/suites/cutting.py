@@ -10,9 +10,8 @@ from dataclasses import replace
 from gradsift.components.shared.data.prepared_data import Split
 from gradsift.components.shared.data.suites.task import AnyRow, Row, Task
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.data import SEPARATOR
 
-SEPARATOR = "#"
-"""Stands between the names of a data set and of a group; names in a manifest cannot hold it."""
 OTHER = "other"
 MAX_CUT_TASKS = 2_000
 MAX_SLUG = 40

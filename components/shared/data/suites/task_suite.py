@@ -8,13 +8,13 @@ from typing import Any, Protocol
 from gradsift.components.shared.artifacts.step_output import digest_of
 from gradsift.components.shared.data.prepared_data import PreparedTask, Split, TaskIndex, TaskKind
 from gradsift.components.shared.data.suites.corruption import corrupted_copy
-from gradsift.components.shared.data.suites.cutting import OTHER, SEPARATOR, cut_by_group, data_name
+from gradsift.components.shared.data.suites.cutting import OTHER, cut_by_group, data_name
 from gradsift.components.shared.data.suites.suite_folder import SuiteFolder
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
 from gradsift.components.shared.data.suites.suite_manifest import DerivedTask, FolderTask, Manifest
 from gradsift.components.shared.data.suites.task import GenerationRow, Task, digested
 from gradsift.components.shared.errors import InputError, shown_names
-from gradsift.components.shared.parameters.data import DataPreparationConfig
+from gradsift.components.shared.parameters.data import SEPARATOR, DataPreparationConfig
 
 DEMO_FOLDERS = {
     "demo": Path(__file__).parent / "demo_suite",

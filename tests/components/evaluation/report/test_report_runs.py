@@ -47,6 +47,29 @@ def test_a_run_without_a_kernel_report_has_no_part_for_it() -> None:
     assert "first-order" not in rendered(usual())
 
 
+def test_clusters_are_shown_by_their_typical_rows() -> None:
+    content = usual()
+    chosen = content["selection"]["selected"][0]
+    row = {"id": "a", "text": "the <b>fish</b> of today", "answer": "fine"}
+    clusters = [
+        {"task": task, "rows": rows, "labels": labels, "typical": [row]}
+        for task, rows, labels in ((chosen, 40, {"bad": 1, "fine": 39}), ("mixed#01", 20, {"bad": 20}))
+    ]
+    content["clusters"] = {
+        "cut": [{"source": "mixed", "rows": 60, "clusters": clusters}],
+        "whole": ["small"],
+    }
+    shown = page(content)
+    text = shown.text("clusters")
+    assert "1 of 2 sources was cut into clusters" in text
+    assert "too few rows or rows all alike: small" in text
+    assert "mixed: 60 rows in 2 clusters" in text
+    typical = "the <b>fish</b> of today → fine"
+    assert shown.row("clusters", f"{chosen}chosen") == ["40", "bad 1, fine 39", typical]
+    assert shown.row("clusters", "mixed#01") == ["20", "bad 20", typical]
+    assert "clusters" not in page().texts
+
+
 def test_layers_that_were_tried_stand_beside_all_of_them() -> None:
     shown = page(surgical())
     text = shown.text("layers")

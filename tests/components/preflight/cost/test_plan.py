@@ -11,6 +11,7 @@ from gradsift.components.preflight.cost.plan import CostPlan, plan_cost
 from gradsift.components.preflight.cost.row_lengths import RowLengths
 from gradsift.components.preflight.cost.table import duration, sentences, short, table
 from gradsift.components.shared.data.prepared_data import PreparedTask, TaskIndex
+from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings, defaults
 
 SIZE = ModelSize("causal", parameters=100, passed=100, trained=100)
@@ -122,6 +123,26 @@ def test_the_store_takes_two_vectors_and_four_numbers_a_row() -> None:
     estimation = planned(extract_dimension=100, extract_shard_rows=64).estimation
     assert estimation.store_bytes == 410 * (2 * 100 * 2 + 4 * 4)
     assert estimation.store_files == 2 * (1 + 2 + 1 + 4 + 1) + 1
+
+
+def test_cut_sources_are_stored_twice_and_searched_as_many() -> None:
+    """The sources of 100, 60 and 200 rows have 4, 3 and 4 clusters, of 25, 20 and 50 rows."""
+    whole = planned(extract_shard_rows=30).estimation
+    cut = planned(extract_shard_rows=30, extract_cluster_sources=4).estimation
+    assert cut.store_bytes == 2 * whole.store_bytes
+    assert whole.store_files == 2 * (2 + 4 + 2 + 7 + 1) + 1
+    assert cut.store_files == whole.store_files + 2 * (4 + 3 + 2 * 4 + 2 + 1) + 1
+    assert cut.memory_bytes == whole.memory_bytes / 4 * 12
+    assert cut.search.stepwise > whole.search.stepwise
+
+
+def test_more_random_subsets_can_be_drawn_once_sources_are_cut() -> None:
+    plan = planned(extract_cluster_sources=4, calibrate_runs=50, estimate_excluded_tasks=["a"])
+    assert plan.before[0].runs > 50
+    assert plan.meta == planned().meta
+    assert plan.extraction == planned().extraction
+    with pytest.raises(InputError, match="50 random subsets"):
+        planned(calibrate_runs=50)
 
 
 def test_a_table_says_what_it_assumes() -> None:

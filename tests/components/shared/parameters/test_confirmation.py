@@ -26,3 +26,12 @@ def test_half_of_the_runs_beside_none_and_all_wait_for_the_others(runs: int, rou
 )
 def test_a_choice_keeps_to_the_limits(limits: dict[str, object], permitted: bool) -> None:
     assert EstimationSettings(**limits).permits(["a", "b"], 100) is permitted
+
+
+def test_the_name_of_a_source_that_was_cut_stands_for_all_its_parts() -> None:
+    limits = EstimationSettings(required_tasks=["a", "mix#code"], excluded_tasks=["b", "mr"])
+    tasks = ["a", "mix#code", "mix#other", "b#00", "b#01", "mr", "mr_flipped"]
+    found = limits.for_tasks(tasks)
+    assert found.required_tasks == ["a", "mix#code"]
+    assert found.excluded_tasks == ["b#00", "b#01", "mr"]
+    assert limits.for_tasks(["a", "mix#code", "b", "mr"]) == limits

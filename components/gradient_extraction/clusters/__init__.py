@@ -1,0 +1,1 @@
+"""How sources are cut into clusters of rows that have like gradients."""
