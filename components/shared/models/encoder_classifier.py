@@ -19,7 +19,7 @@ from gradsift.components.shared.models.base_model import BaseModel
 from gradsift.components.shared.models.blocks import Block, blocks_of
 from gradsift.components.shared.models.model_files import open_tokenizer
 from gradsift.components.shared.models.model_weights import load_weights
-from gradsift.components.shared.models.precision import autocast, fast_attention
+from gradsift.components.shared.models.precision import autocast
 from gradsift.components.shared.models.task_model import (
     MLFLOW_MODEL,
     Batch,
@@ -261,10 +261,7 @@ class EncoderClassifier(TaskModel):
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor, **inputs: Tensor) -> Tensor:
         """Return the mean of the last hidden states over each row's tokens, [n, hidden]."""
-        with fast_attention(input_ids.device):
-            states = self.encoder(
-                input_ids=input_ids, attention_mask=attention_mask, **inputs
-            ).last_hidden_state
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         return (states * mask).sum(1) / mask.sum(1)
 

@@ -18,7 +18,6 @@ from gradsift.components.shared.models.blocks import Block, blocks_of
 from gradsift.components.shared.models.labels import NO_ANSWER, last_answer
 from gradsift.components.shared.models.lora import add_adapter, load_adapter, save_adapter
 from gradsift.components.shared.models.model_kind import LANGUAGE_MODEL, kind_of, max_tokens_of
-from gradsift.components.shared.models.precision import fast_attention
 from gradsift.components.shared.models.pretrained_language_model import (
     decoder_start_of,
     load_language_model,
@@ -235,19 +234,18 @@ class LanguageModel(TaskModel):
         """Return the token scores at the answers' positions; hidden states are those of the inputs."""
         mask, label = batch["attention_mask"], batch["label"]
         inputs = {"input_ids": batch["input_ids"], "attention_mask": mask, "use_cache": False}
-        with fast_attention(mask.device):
-            if self.settings.encoder_decoder:
-                outputs = self.lm(**inputs, decoder_input_ids=self._shifted(label))
-                states = outputs.encoder_last_hidden_state
-            else:
-                positions = {"position_ids": positions_of(mask)} if self.takes_positions else {}
-                outputs = self.lm(
-                    **inputs,
-                    **positions,
-                    logits_to_keep=label.shape[1],
-                    output_hidden_states=with_hidden,
-                )
-                states = outputs.hidden_states[-1] if with_hidden else None
+        if self.settings.encoder_decoder:
+            outputs = self.lm(**inputs, decoder_input_ids=self._shifted(label))
+            states = outputs.encoder_last_hidden_state
+        else:
+            positions = {"position_ids": positions_of(mask)} if self.takes_positions else {}
+            outputs = self.lm(
+                **inputs,
+                **positions,
+                logits_to_keep=label.shape[1],
+                output_hidden_states=with_hidden,
+            )
+            states = outputs.hidden_states[-1] if with_hidden else None
         hidden = _mean(states, mask) if with_hidden else None
         return Answers(outputs.logits.float(), label, hidden)
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.models.attention import use_fast_attention
 from gradsift.components.shared.models.library_errors import library_errors
 from gradsift.components.shared.models.model_files import open_config
 
@@ -18,6 +19,8 @@ NOT_LEARNT = ("position_ids", "inv_freq", "masked_bias", ".attn.bias", ".attenti
 
 def load_weights(form: Any, folder: Path, name: str, wanted: str, optional: str = "") -> Any:
     """Return the model of the base model called `name` in a folder, in float32 (safetensors only, no remote code).
+
+    Its attention is fast on this machine (see `attention`).
 
     Args:
         form: the class of transformers that loads it, such as `AutoModel`.
@@ -32,6 +35,7 @@ def load_weights(form: Any, folder: Path, name: str, wanted: str, optional: str 
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    use_fast_attention()
     config = open_config(folder, name)
     with library_errors(f"The base model {name!r} cannot be loaded as {wanted}"):
         model, loading = form.from_pretrained(

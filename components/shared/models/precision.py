@@ -1,12 +1,10 @@
 """Which floating-point precision a machine computes fast in, and how."""
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradsift.components.shared.parameters.training import Precision
 
@@ -25,14 +23,9 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=resolve_precision(precision) == "bf16")
 
 
-def fast_attention(device: torch.device) -> AbstractContextManager[None]:
-    """Return the context in which attention is fast, forward and backward.
-
-    PyTorch's fused attention has a bfloat16 backward pass that is ten times slower than plain matrix products on
-    CPUs with AVX-512 BF16 but without AMX.
-    """
-    slow = device.type == "cpu" and torch.is_autocast_enabled("cpu") and "amx_bf16" not in _cpu_features()
-    return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
+def has_amx() -> bool:
+    """Return whether the CPU multiplies bfloat16 matrices in tiles, which is fast for matrices of any size."""
+    return "amx_bf16" in _cpu_features()
 
 
 @cache
