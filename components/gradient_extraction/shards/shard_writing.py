@@ -16,6 +16,7 @@ from gradsift.components.shared.errors import GpuMemoryError
 from gradsift.components.shared.gradient_store.gradient_format import Answer, ShardRecord, StoreHeader
 from gradsift.components.shared.gradient_store.gradient_store import GradientStoreWriter
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
+from gradsift.components.shared.models.frozen_weights import store_base_as_computed
 from gradsift.components.shared.models.model_loading import before_training, open_model
 from gradsift.components.shared.models.precision import resolve_precision
 from gradsift.components.shared.models.task_model import TaskModel
@@ -115,6 +116,7 @@ def _write_share(
                 rows = data.split(plan.task, plan.split).select(range(plan.start, plan.stop))
                 if not checked:
                     extractor.check(rows, plan.task)
+                    store_base_as_computed(model, job.config.precision)  # the check is in float32
                     checked = True
                 shard = extractor.shard(rows, plan.task, report)
                 record = writer.write_shard(plan.task, plan.split, plan.index, shard)

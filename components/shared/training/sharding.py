@@ -6,7 +6,7 @@ from typing import Any
 from gradsift.components.shared.parameters.training import Offload, TrainingRecipe
 
 BYTES = 4
-"""Of a weight, a gradient and each of Adam's two moments: all are float32."""
+"""Of a trained weight, its gradient and each of Adam's two moments: all are float32."""
 SHARE = 0.7
 """The share of a GPU's memory that weights, gradients and optimizer states may take; activations need the rest."""
 
@@ -18,25 +18,26 @@ class Sharding:
     stage: int
     offload: Offload
 
-    def bytes_on_gpu(self, trained: int, frozen: int, processes: int) -> float:
+    def bytes_on_gpu(self, trained: int, frozen_bytes: int, processes: int) -> float:
         """Return the bytes of weights, gradients and optimizer states that each GPU holds.
 
         Stage 1 divides the optimizer states among the processes, stage 2 gradients too, stage 3 weights too.
 
         Args:
             trained: number of parameters that are trained.
-            frozen: number of the others.
+            frozen_bytes: size of the others.
             processes: number of processes, one a GPU.
         """
-        weights = (trained + frozen) / (processes if self.stage == 3 else 1)
-        gradients = trained / (processes if self.stage >= 2 else 1)
-        states = 2 * trained / (processes if self.stage >= 1 else 1)
+        own = BYTES * trained
+        weights = (own + frozen_bytes) / (processes if self.stage == 3 else 1)
+        gradients = own / (processes if self.stage >= 2 else 1)
+        states = 2 * own / (processes if self.stage >= 1 else 1)
         kept = gradients
         if self.offload != "parameters":
             kept += weights
         if self.offload == "none":
             kept += states
-        return BYTES * kept
+        return kept
 
     def deepspeed_config(self) -> dict[str, Any]:
         """Return the part of DeepSpeed's configuration that says so.
@@ -66,14 +67,14 @@ FASTEST_FIRST = [
 
 
 def choose_sharding(
-    recipe: TrainingRecipe, trained: int, frozen: int, processes: int, gpu_bytes: int | None
+    recipe: TrainingRecipe, trained: int, frozen_bytes: int, processes: int, gpu_bytes: int | None
 ) -> Sharding:
     """Return the fastest sharding that a recipe allows and that fits, or the one that needs the least memory.
 
     Args:
         recipe: which stage and offload are asked for, if any.
         trained: number of parameters that are trained.
-        frozen: number of the others.
+        frozen_bytes: size of the others.
         processes: number of processes, one a GPU.
         gpu_bytes: memory of a GPU; None computes on the CPU, where everything fits or nothing does.
     """
@@ -83,6 +84,6 @@ def choose_sharding(
         if recipe.zero_stage in {-1, each.stage} and recipe.offload in {"auto", each.offload}
     ]
     for each in allowed:
-        if gpu_bytes is None or each.bytes_on_gpu(trained, frozen, processes) <= SHARE * gpu_bytes:
+        if gpu_bytes is None or each.bytes_on_gpu(trained, frozen_bytes, processes) <= SHARE * gpu_bytes:
             return each
     return allowed[-1]

@@ -25,6 +25,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.errors import BatchMemoryError, GradsiftError, TrainingError
+from gradsift.components.shared.models.frozen_weights import store_base_as_computed
 from gradsift.components.shared.models.model_answers import held_out_answers, validation_answers
 from gradsift.components.shared.models.model_loading import from_base, open_model
 from gradsift.components.shared.models.precision import resolve_precision
@@ -162,6 +163,7 @@ def train_one(
     transformers.set_seed(recipe.seed)
     model = from_base(job.model, data) if job.start is None else open_model(job.start)
     sizes = set_trained(model, recipe.scope, job.model.train_embeddings)
+    store_base_as_computed(model, recipe.precision)
     sharding = _prepare_memory(model, recipe)
     job = _fitted(job, model, data)
     steps = _steps(job)
@@ -247,12 +249,12 @@ def _fitted(job: TrainingJob, model: TaskModel, data: PreparedData) -> TrainingJ
 
 def _prepare_memory(model: TaskModel, recipe: TrainingRecipe) -> Sharding:
     """Let a large model recompute activations, and choose how what it needs is spread."""
-    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
-    frozen = sum(each.numel() for each in model.parameters()) - trained
-    if recipe.recomputes_activations(trained + frozen):
+    if recipe.recomputes_activations(sum(each.numel() for each in model.parameters())):
         pretrained_in(model).gradient_checkpointing_enable({"use_reentrant": False})
     gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
-    return choose_sharding(recipe, trained, frozen, int(os.environ["WORLD_SIZE"]), gpu)
+    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    frozen_bytes = sum(each.nbytes for each in model.parameters() if not each.requires_grad)
+    return choose_sharding(recipe, trained, frozen_bytes, int(os.environ["WORLD_SIZE"]), gpu)
 
 
 def training_arguments(

@@ -186,6 +186,30 @@ def test_two_processes_train_the_same_by_stages_2_and_3_with_checkpointed_gradie
         torch.testing.assert_close(load_file(weights), load_file(alone / weights.name), atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
+def test_adapters_on_a_base_in_bf16_train_as_in_float32_under_every_stage(
+    trained: Path, data: Path, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe = RECIPE.model_copy(update={"processes": 2, "precision": "bf16"})
+    jobs = [
+        job(
+            tmp_path / f"stage {stage} of {name}",
+            data,
+            bases[name],
+            recipe.model_copy(update={"zero_stage": stage}),
+            **LORA,
+        )
+        for stage in (0, 2, 3)
+        for name in ("llama_tied", "gpt2")
+    ]
+    run(jobs, tmp_path)
+    for each in jobs:
+        alone = trained / f"{each.folder.name.split()[-1]} lora"
+        assert losses(each.folder) == pytest.approx(losses(alone), abs=0.05)
+        weights = load_file(each.folder / "adapter_model.safetensors")
+        assert all(value.dtype == torch.float32 for value in weights.values())
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("processes", [1, 2])
 def test_every_stage_offload_and_family_trains_the_same(

@@ -14,11 +14,12 @@ SIZES = st.tuples(st.integers(1, 10**11), st.integers(0, 10**11), st.integers(1,
 
 
 @pytest.mark.parametrize(
-    ("trained", "frozen", "processes", "gpu", "expected"),
+    ("trained", "frozen_bytes", "processes", "gpu", "expected"),
     [
         (22_000_000, 0, 1, 80, Sharding(0, "none")),
         (1_500_000_000, 0, 1, 80, Sharding(0, "none")),
-        (20_000_000, 8_000_000_000, 1, 80, Sharding(0, "none")),
+        (20_000_000, 32_000_000_000, 1, 80, Sharding(0, "none")),
+        (20_000_000, 17_000_000_000, 1, 24, Sharding(0, "none")),
         (8_000_000_000, 0, 8, 80, Sharding(2, "none")),
         (13_000_000_000, 0, 8, 80, Sharding(3, "none")),
         (8_000_000_000, 0, 1, 141, Sharding(1, "optimizer")),
@@ -26,8 +27,8 @@ SIZES = st.tuples(st.integers(1, 10**11), st.integers(0, 10**11), st.integers(1,
         (70_000_000_000, 0, 8, 80, Sharding(3, "parameters")),
     ],
 )
-def test_common_sizes(trained: int, frozen: int, processes: int, gpu: int, expected: Sharding) -> None:
-    assert choose_sharding(AUTO, trained, frozen, processes, gpu * GIB) == expected
+def test_common_sizes(trained: int, frozen_bytes: int, processes: int, gpu: int, expected: Sharding) -> None:
+    assert choose_sharding(AUTO, trained, frozen_bytes, processes, gpu * GIB) == expected
 
 
 @given(SIZES, st.integers(1, 10**12))
@@ -39,13 +40,13 @@ def test_the_fastest_that_fits_is_chosen_or_else_the_smallest(size: tuple[int, i
 
 
 @given(SIZES)
-def test_without_sharding_it_is_sixteen_bytes_a_trained_and_four_a_frozen_parameter(
+def test_without_sharding_it_is_sixteen_bytes_a_trained_parameter_and_the_frozen_ones(
     size: tuple[int, int, int],
 ) -> None:
-    trained, frozen, processes = size
-    assert Sharding(0, "none").bytes_on_gpu(*size) == 16 * trained + 4 * frozen
+    trained, frozen_bytes, processes = size
+    assert Sharding(0, "none").bytes_on_gpu(*size) == 16 * trained + frozen_bytes
     everything = Sharding(3, "none").bytes_on_gpu(*size) * processes
-    assert everything == pytest.approx(16 * trained + 4 * frozen)
+    assert everything == pytest.approx(16 * trained + frozen_bytes)
     assert Sharding(3, "parameters").bytes_on_gpu(*size) == pytest.approx(4 * trained / processes)
 
 
