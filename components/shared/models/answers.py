@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from gradsift.components.shared.models.labels import NO_ANSWER
 
-SAMPLED_BATCH = 2**24
-"""Scores that labels are drawn from at a time: several numbers in float64 are held for each of them."""
+SCORE_BATCH = 2**24
+"""Scores that are copied at a time, where something is computed from them."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ class Answers:
         spoil. The row's loss is softplus of minus the margin over the number of positions.
         """
         right = self._right_places()
-        others = self.logits.scatter(2, right, -torch.inf).logsumexp(2)
+        at_once = self._positions_at_once
+        parts = zip(self.logits.split(at_once, 1), right.split(at_once, 1), strict=True)
+        others = torch.cat([part.scatter(2, own, -torch.inf).logsumexp(2) for part, own in parts], 1)
         margins = (self.logits.gather(2, right).squeeze(2) - others).masked_fill(~self.is_answer, 0.0)
         surprise = functional.softplus(-margins.double()).masked_fill(~self.is_answer, 0.0).sum(1)
         improbability = -torch.expm1(-surprise.clamp(min=torch.finfo(torch.float64).tiny))
@@ -87,7 +89,7 @@ class Answers:
             draws: the numbers, [n, C] float64.
         """
         label = torch.full_like(self.label, NO_ANSWER)
-        at_once = max(1, SAMPLED_BATCH // self.logits.shape[2])
+        at_once = max(1, SCORE_BATCH // self.logits.shape[2])
         for row, place in zip(*(index.split(at_once) for index in self.is_answer.nonzero().T), strict=True):
             label[row, place] = _drawn(self.logits[row, place], draws[row, place])
         return label
@@ -104,10 +106,19 @@ class Answers:
 
     def _cross_entropy(self, label: Tensor) -> Tensor:
         """Return the cross-entropy of every position [n, C], 0 where there is no answer."""
-        flat = functional.cross_entropy(
-            self.logits.flatten(0, 1), label.flatten(), reduction="none", ignore_index=NO_ANSWER
-        )
-        return flat.view_as(label)
+        at_once = self._positions_at_once
+        parts = [
+            functional.cross_entropy(
+                scores.flatten(0, 1), own.flatten(), reduction="none", ignore_index=NO_ANSWER
+            ).view_as(own)
+            for scores, own in zip(self.logits.split(at_once, 1), label.split(at_once, 1), strict=True)
+        ]
+        return torch.cat(parts, 1)
+
+    @property
+    def _positions_at_once(self) -> int:
+        rows, _, classes = self.logits.shape
+        return max(1, SCORE_BATCH // (rows * classes))
 
     def _right_places(self) -> Tensor:
         return self.label.clamp(min=0).unsqueeze(2)

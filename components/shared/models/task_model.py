@@ -25,6 +25,8 @@ Rows = Any
 MLFLOW_MODEL = "gradsift.components.shared.models.mlflow_model"
 """The module with which MLflow serves a trained model."""
 READ_BATCH = 8
+READ_TOKENS = 2048
+"""Most tokens that are read at a time, unless one row has more; READ_BATCH rows of up to 256 tokens."""
 ANY_TEXT = "a few words"
 
 
@@ -148,10 +150,13 @@ class TaskModel(nn.Module, ABC):
         Yields:
             The places of some examples, and their answers.
         """
-        for rows in by_length(examples, READ_BATCH):
-            with autocast(self.device, precision):
-                answers = self.answers(self.batch([examples[row] for row in rows]))
-            yield rows, answers
+        for alike in by_length(examples, READ_BATCH):
+            at_once = max(1, READ_TOKENS // max(token_count(examples[row]) for row in alike))
+            for start in range(0, len(alike), at_once):
+                rows = alike[start : start + at_once]
+                with autocast(self.device, precision):
+                    answers = self.answers(self.batch([examples[row] for row in rows]))
+                yield rows, answers
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """Return `loss`, the mean over rows of each row's loss in nats, and the answers' `logits` and `label`."""

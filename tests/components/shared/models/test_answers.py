@@ -74,7 +74,7 @@ def test_margins_are_finite_and_exact_for_very_confident_rows() -> None:
 def test_sampled_answers_follow_the_probabilities_and_skip_impossible_ones(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers_module, "SAMPLED_BATCH", at_once)
+    monkeypatch.setattr(answers_module, "SCORE_BATCH", at_once)
     p = torch.tensor([0.0, 0.2, 0.0, 0.5, 0.3, 0.0])
     draws = ((torch.arange(1000, dtype=torch.float64) + 0.5) / 1000).view(500, 2)
     label = torch.ones(500, 2, dtype=torch.long)

@@ -19,11 +19,12 @@ from tiny_language_models import (
 from torch import Tensor
 
 from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.models import task_model
 from gradsift.components.shared.models.labels import last_answer
 from gradsift.components.shared.models.language_model import LanguageModel, positions_of
 from gradsift.components.shared.models.model_loading import open_model
 from gradsift.components.shared.models.precision import autocast
-from gradsift.components.shared.models.task_model import Example, TaskModel
+from gradsift.components.shared.models.task_model import Example, TaskModel, token_count
 
 
 def loss_by_transformers(model: LanguageModel, example: Example) -> Tensor:
@@ -176,6 +177,25 @@ def test_greedy_decoding_does_not_depend_on_the_batch(
     model.lm.config.pad_token_id = model.padding
     expected = torch.stack([loss_by_transformers(model, example) for example in examples])
     torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_are_read_a_few_tokens_at_a_time(
+    bases: dict[str, Path], data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(bases["llama_tied"], data)
+    examples = examples_of(model, data)
+    whole = {
+        row: loss
+        for rows, answers in model.read(examples, "float32")
+        for row, loss in zip(rows, answers.losses(), strict=True)
+    }
+    monkeypatch.setattr(task_model, "READ_TOKENS", 2 * max(map(token_count, examples)))
+    parts = list(model.read(examples, "float32"))
+    assert max(len(rows) for rows, _ in parts) == 2
+    for rows, answers in parts:
+        expected = torch.stack([whole.pop(row) for row in rows])
+        torch.testing.assert_close(answers.losses(), expected, rtol=1e-5, atol=1e-5)
+    assert not whole
 
 
 def test_greedy_decoding_writes_what_has_the_highest_score(
