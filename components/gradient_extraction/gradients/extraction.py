@@ -17,6 +17,7 @@ from gradsift.components.shared.gradients.per_example import GradientSketcher
 from gradsift.components.shared.gradients.self_check import check_gradients, check_projection
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.precision import autocast
+from gradsift.components.shared.models.recomputation import LayerRecomputation
 from gradsift.components.shared.models.task_model import Example, TaskModel, token_count
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
 from gradsift.components.shared.process.gpus import others_hold_memory
@@ -54,6 +55,7 @@ class GradientExtractor:
         self.start = start
         self.tokens = config.tokens_per_batch
         self.shapes = {name: tuple(model.get_parameter(name).shape) for name in parameters}
+        self.recomputation = LayerRecomputation(model)
         self.sketcher = GradientSketcher(
             model, parameters, config.dimension, config.projection_width, config.seed
         )
@@ -61,7 +63,8 @@ class GradientExtractor:
     def shard(self, rows: "Dataset", task: str, report: Callable[[int], None]) -> Shard:
         """Compute the shard of these rows; it does not depend on how they are batched.
 
-        Where a batch does not fit into the GPU's memory, it and all later ones are halved.
+        Layers are recomputed for a row with more tokens than a batch may have. Where a batch does not fit into the
+        GPU's memory, it and all later ones are halved.
 
         Args:
             rows: prepared rows of one task.
@@ -79,12 +82,13 @@ class GradientExtractor:
         waiting = batches_by_tokens(range(len(ids)), lengths, self.tokens)
         while waiting:
             batch = waiting.popleft()
+            tokens = len(batch) * max(lengths[row] for row in batch)
+            self.recomputation.on = tokens > self.tokens
             streams = [f"label/{task}/{ids[row]}" for row in batch]
             try:
                 results = self._batch([examples[row] for row in batch], streams)
             except torch.OutOfMemoryError as error:
-                tokens = len(batch) * max(lengths[row] for row in batch)
-                self._halve_batches(ids[batch[0]], task, tokens, len(batch), error)
+                self._halve_batches(ids[batch[0]], task, tokens, error)
                 left = [row for part in [batch, *waiting] for row in part]
                 waiting = batches_by_tokens(left, lengths, self.tokens)
                 continue
@@ -185,8 +189,8 @@ class GradientExtractor:
             drawn.append(answers.sample(draws))
         return drawn
 
-    def _halve_batches(self, example_id: str, task: str, tokens: int, rows: int, error: Exception) -> None:
-        if rows == 1:
+    def _halve_batches(self, example_id: str, task: str, tokens: int, error: Exception) -> None:
+        if self.recomputation.on:
             if others_hold_memory(self.model.device):
                 raise error
             raise InputError(
@@ -194,7 +198,7 @@ class GradientExtractor:
                 "memory: expected a smaller max_length or base model, or a larger GPU."
             ) from error
         torch.cuda.empty_cache()
-        self.tokens = max(tokens // 2, 1)
+        self.tokens = tokens // 2
 
 
 def batches_by_tokens(rows: Iterable[int], lengths: list[int], tokens: int) -> deque[list[int]]:

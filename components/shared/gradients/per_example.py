@@ -55,7 +55,6 @@ class GradientSketcher:
         self.rows = 0
         self.projection = Projection(shapes, dimension, width, seed, named[parameters[0]].device)
         self._sketch = torch.empty(0)
-        self._keep_graph = False
         self._seen: set[str] = set()
         self._row: int | None = None  # where the module at hand computes one row alone
         biases = {id(each.relative_attention_bias): (each, method) for each, method in relative_biases(model)}
@@ -91,7 +90,7 @@ class GradientSketcher:
 
     def sketches(self, loss: Tensor, keep_graph: bool) -> Tensor:
         """Return what `gradients` maps to d numbers: sketches [rows, m]; same arguments and errors."""
-        self._sketch, self._keep_graph = self.projection.empty_sketch(self.rows), keep_graph
+        self._sketch = self.projection.empty_sketch(self.rows)
         self._seen.clear()
         loss.backward(retain_graph=keep_graph)
         for name in self.projection.signs:
@@ -119,12 +118,12 @@ class GradientSketcher:
 
             alone = self._row is not None
 
-            def add(sketch: Tensor, gradient: Tensor) -> None:
+            def add(sketch: Tensor, gradient: Tensor, entry: Tensor) -> None:
                 # Most positions of a table are further apart than any two tokens of a row.
                 used = gradient[0].any(-1) if alone else slice(None)
                 rule(self.projection, sketch, module, wanted, entry[:, used], gradient[:, used])
 
-            self._sketch_at(output, wanted.values(), add)
+            output = self._sketched(output, wanted.values(), add, entry)
             return output.clone() if alone else output  # DeBERTa divides some in place
 
         source_of(module).register_forward_hook(hook)
@@ -140,11 +139,10 @@ class GradientSketcher:
                 output = output.expand(self.rows, *output.shape[index.dim() > 1 :])
                 index = index.expand(self.rows, -1)
 
-            def add(sketch: Tensor, gradient: Tensor) -> None:
+            def add(sketch: Tensor, gradient: Tensor, index: Tensor) -> None:
                 add_lookups(self.projection, sketch, name, table, index, scale * gradient)
 
-            self._sketch_at(output, [name], add)
-            return output
+            return self._sketched(output, [name], add, index)
 
         table.register_forward_hook(hook, with_kwargs=True)
 
@@ -159,10 +157,10 @@ class GradientSketcher:
             index = buckets.pop()
             if torch.is_grad_enabled():
 
-                def add(sketch: Tensor, gradient: Tensor) -> None:
+                def add(sketch: Tensor, gradient: Tensor, index: Tensor) -> None:
                     self.projection.add_whole(sketch, name, position_bias_gradient(table, index, gradient))
 
-                self._sketch_at(bias, [name], add)
+                bias = self._sketched(bias, [name], add, index)
             return bias
 
         setattr(owner, method, compute_a_row)
@@ -181,9 +179,11 @@ class GradientSketcher:
                 return get_table()
             table = owner.rel_embeddings.weight.expand(self.rows, -1, -1)
             if name is not None:
-                self._sketch_at(
-                    table, [name], lambda sketch, gradient: self.projection.add_whole(sketch, name, gradient)
-                )
+
+                def add(sketch: Tensor, gradient: Tensor) -> None:
+                    self.projection.add_whole(sketch, name, gradient)
+
+                table = self._sketched(table, [name], add)
             normed: Tensor = owner.LayerNorm(table) if hasattr(owner, "LayerNorm") else table
             return normed
 
@@ -209,25 +209,46 @@ class GradientSketcher:
 
         setattr(owner, method, compute_rows)
 
-    def _sketch_at(self, output: Tensor, names: Iterable[str], add: Callable[[Tensor, Tensor], None]) -> None:
-        """Sketch when the backward pass reaches `output`.
+    def _sketched(
+        self, output: Tensor, names: Iterable[str], add: Callable[..., None], *kept: Tensor
+    ) -> Tensor:
+        """Return `output`, with a sketch of its parameters' gradients when the backward pass reaches it.
 
         Args:
             output: what parameters contribute to, of all rows or of the one at hand.
             names: these parameters.
-            add: called with the sketches and the output's gradient of these rows.
+            add: called with the sketches and the output's gradient of these rows, and with `kept`.
+            kept: what the forward pass has to keep for it.
         """
-        held = [add]
         part = slice(None) if self._row is None else slice(self._row, self._row + 1)
 
-        def sketch(gradient: Tensor) -> None:
+        def sketch(gradient: Tensor, *kept: Tensor) -> None:
             self._seen.update(names)
-            held[0](self._sketch[part], gradient)
-            if not self._keep_graph:
-                held.clear()
+            add(self._sketch[part], gradient, *kept)
 
-        output.requires_grad_(True)
-        output.register_hook(sketch)
+        if not output.requires_grad:
+            output.requires_grad_(True)
+        sketched: Tensor = _Sketched.apply(output, sketch, *kept)
+        return sketched
+
+
+class _Sketched(torch.autograd.Function):
+    """The identity; its backward pass calls a function with the gradient and what the forward pass kept.
+
+    What is kept is kept as autograd keeps activations, so that layers which are recomputed keep nothing.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, sketch: Callable[..., None], *kept: Tensor) -> Tensor:
+        ctx.save_for_backward(*kept)
+        ctx.sketch = sketch
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        kept = ctx.saved_tensors  # looked at once, as each look recomputes
+        ctx.sketch(gradient, *kept)
+        return (gradient, None, *(None for _ in kept))
 
 
 def _not_extracted(name: str, reason: str) -> InputError:

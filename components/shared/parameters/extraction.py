@@ -51,7 +51,8 @@ class ExtractionSettings(Settings):
         ge=1,
         le=10**8,
         description="padded tokens computed at a time; decides memory and speed, not the result. Halved when"
-        " a GPU's memory does not suffice.",
+        " a GPU's memory does not suffice. A row with more tokens recomputes its layers in the backward pass, "
+        "which needs little memory and up to twice the time.",
     )
     shard_rows: int = Field(
         4096,

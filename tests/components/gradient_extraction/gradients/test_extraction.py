@@ -227,6 +227,21 @@ def test_batches_are_halved_until_they_fit_and_nothing_is_lost(tiny_encoder: Pat
     assert all(batch <= 30 for batch in memory.batches[before:]), "later shards start with what fits"
 
 
+def test_layers_are_recomputed_for_a_row_with_more_tokens_than_a_batch_may_have(tiny_encoder: Path) -> None:
+    expected = extract(tiny_encoder, rows())
+    small = extractor(tiny_encoder, tokens_per_batch=8)
+    seen: dict[bool, set[int]] = {True: set(), False: set()}
+
+    def note(module: nn.Module, args: tuple[Any, ...], inputs: dict[str, torch.Tensor]) -> None:
+        seen[small.recomputation.on].add(inputs["input_ids"].numel())
+
+    small.model.encoder.register_forward_pre_hook(note, with_kwargs=True)
+    found = small.shard(rows(), "topic", lambda count: None)
+    assert 0 < max(seen[False]) <= 8 < min(seen[True])
+    for name in ("loss", "margin", "gradient", "probe"):
+        assert close(getattr(found, name), getattr(expected, name)), name
+
+
 def test_a_row_that_does_not_fit_alone_is_named(tiny_encoder: Path) -> None:
     tight = extractor(tiny_encoder)
     SmallMemory(tight, tokens=10)

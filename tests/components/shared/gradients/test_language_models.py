@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 from transformers import MixtralConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
@@ -18,6 +19,7 @@ from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.labels import NO_ANSWER, last_answer
 from gradsift.components.shared.models.language_model import LanguageModel
+from gradsift.components.shared.models.recomputation import LayerRecomputation
 from gradsift.components.shared.models.task_model import Example
 from gradsift.components.shared.parameters.model import ModelConfig
 from tests.tiny_language_models import CONFIGS, CONVERSATIONS, make_base
@@ -108,6 +110,32 @@ def test_all_together_equal_autograd_in_any_company(family: str, lora: bool, tmp
     assert close(sketch(sketcher, model, examples), expected)
     for rows in ([2], [0, 3], [3, 1, 1]):
         assert close(sketch(sketcher, model, [examples[row] for row in rows]), expected[rows]), rows
+
+
+@pytest.mark.parametrize(("family", "lora"), [*((family, False) for family in CONFIGS), ("llama_tied", True)])
+def test_recomputed_layers_give_the_same_gradients_and_keep_less(
+    family: str, lora: bool, tmp_path: Path
+) -> None:
+    """Through two backward passes, as those of a loss and a probe."""
+    model, names = make(tmp_path, family, lora)
+    examples = model.encode(ROWS, "sums")
+    recomputation = LayerRecomputation(model)
+    sketcher = GradientSketcher(model, names, dimension=8, width=300, seed=3)
+    sketcher.rows = len(examples)
+    found: dict[bool, list[Tensor]] = {}
+    kept = {True: 0, False: 0}
+
+    def keep(saved: Tensor) -> Tensor:
+        kept[recomputation.on] += saved.nbytes
+        return saved
+
+    for on in (False, True):
+        recomputation.on = on
+        with saved_tensors_hooks(keep, lambda saved: saved):
+            loss = losses(model, examples).sum()
+        found[on] = [sketcher.sketches(loss, keep_graph) for keep_graph in (True, False)]
+    assert all(torch.equal(each, found[False][0]) for each in (*found[False], *found[True]))
+    assert 0 < kept[True] < kept[False] / 2
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3", "gpt2", "t5", "bart"])
