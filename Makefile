@@ -41,7 +41,7 @@ test-containers: setup
 test-pages: setup
 	$(BIN)/pytest tests/browser/artifact_pages.py
 
-bench: setup
+bench: $(INSTALLED_LM)
 	$(BIN)/pytest tests/benchmarks --benchmark-only
 
 bench-gradients: setup
@@ -57,9 +57,10 @@ bench-estimation: setup
 		tests/benchmarks/test_estimation_scale_benchmark.py $(MEASURE)/estimation.json
 	$(BIN)/python tests/benchmarks/print_table.py build/estimation.json
 
-bench-training: setup
+bench-training: $(INSTALLED_LM)
 	mkdir -p build
-	$(BIN)/pytest tests/benchmarks/test_training_rows_benchmark.py $(MEASURE)/training.json
+	$(BIN)/pytest tests/benchmarks/test_training_rows_benchmark.py \
+		tests/benchmarks/test_training_rate_benchmark.py $(MEASURE)/training.json
 	$(BIN)/python tests/benchmarks/print_table.py build/training.json
 
 lint: setup
