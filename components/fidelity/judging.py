@@ -19,6 +19,7 @@ from gradsift.components.fidelity.metrics import (
 )
 from gradsift.components.fidelity.results import Ceiling, Kind, Ledger, MethodFidelity, TruthFidelity
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.metrics.lds import spearman_interval
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
@@ -32,7 +33,6 @@ from gradsift.components.subset_estimation.estimators.loss_estimator import (
 from gradsift.components.subset_estimation.estimators.ridge import ridge_of
 from gradsift.components.subset_estimation.selection.baselines import SCORES, BaselineInputs
 from gradsift.components.subset_estimation.selection.constraints import Constraints
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics
 
 TIMED_SUBSETS = 1000

@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import kendalltau
 
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.metrics.lds import interval, resamples, spearman
 from gradsift.components.subset_estimation.estimators.calibration import (
     best_candidate,
@@ -18,7 +19,6 @@ from gradsift.components.subset_estimation.estimators.calibration import (
     relative_error,
 )
 from gradsift.components.subset_estimation.estimators.mixture_fit import fit_mixture
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
 SPLITS = 200

@@ -20,12 +20,12 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.linear_model.margins import cross_entropy, linear_margins
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.estimators.logistic import GRADIENT_TOLERANCE
 from gradsift.components.subset_estimation.estimators.loss_estimator import open_estimator, open_simulated
 from gradsift.components.subset_estimation.estimators.ridge import ridge_of
 from gradsift.components.subset_estimation.statistics import start_reading
-from gradsift.components.subset_estimation.statistics.margins import cross_entropy, linear_margins
 from gradsift.components.subset_estimation.statistics.store_reading import read_train_rows
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, TaskStatistics
 from tests.benchmarks.estimation_workloads import half_subsets, linear_store

@@ -9,6 +9,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.parameters.estimation import RIDGE_ESTIMATORS, SubsetEstimationConfig
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRun, FineTuningRuns
 from gradsift.components.shared.records.selection_results import Calibration, CalibrationRun
@@ -25,7 +26,6 @@ from gradsift.components.subset_estimation.estimators.loss_estimator import (
 )
 from gradsift.components.subset_estimation.estimators.mixture_fit import fit_mixture, left_out_losses
 from gradsift.components.subset_estimation.estimators.uncertainty import Estimates
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.store_reading import (
     has_train_margins,
     read_statistics,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
 MIN_CALIBRATION_RUNS = 5

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import get_blas_funcs
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray
+from gradsift.components.shared.linear_model.margins import FloatArray, StoredArray
 from gradsift.components.subset_estimation.statistics.threads import in_threads, scratch, slices
 
 SUBSET_BATCH = 64

@@ -4,9 +4,9 @@ H_S and G_S are sums over the subset's tasks and the target, so a subset costs o
 and one Cholesky factorisation, whatever the number of rows.
 """
 
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.subset_estimation.estimators.damped_systems import DampedSystems
 from gradsift.components.subset_estimation.estimators.ridge import Ridge
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, TaskStatistics
 
 

@@ -7,7 +7,7 @@ the precision of the store; sums over tasks are in float64.
 import numpy as np
 import numpy.typing as npt
 
-from gradsift.components.subset_estimation.statistics.margins import (
+from gradsift.components.shared.linear_model.margins import (
     FloatArray,
     StoredArray,
     error_probability,

@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 
 from gradsift.components.shared.errors import GradientStoreError
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.subset_estimation.estimators.run_rates import RunRates
 from gradsift.components.subset_estimation.estimators.simulated import Simulated
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.run_start import RunStart
 
 FACTORS = 2.0 ** np.arange(-2, 3)

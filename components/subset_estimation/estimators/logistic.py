@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.subset_estimation.estimators.damped_systems import DampedSystems, solve
-from gradsift.components.subset_estimation.estimators.held_rows import HeldRows
-from gradsift.components.subset_estimation.estimators.ridge import Ridge
-from gradsift.components.subset_estimation.statistics.margins import (
+from gradsift.components.shared.linear_model.margins import (
     FloatArray,
     StoredArray,
     error_probability,
 )
+from gradsift.components.subset_estimation.estimators.damped_systems import DampedSystems, solve
+from gradsift.components.subset_estimation.estimators.held_rows import HeldRows
+from gradsift.components.subset_estimation.estimators.ridge import Ridge
 from gradsift.components.subset_estimation.statistics.store_reading import outer_products
 from gradsift.components.subset_estimation.statistics.task_statistics import (
     BoolArray,

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.records.search_plan import SHORTLIST
 from gradsift.components.subset_estimation.estimators.calibration import Line
@@ -21,7 +22,6 @@ from gradsift.components.subset_estimation.estimators.validation_loss import (
     Form,
     evaluation_of,
 )
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.run_start import RunStart
 from gradsift.components.subset_estimation.statistics.start_reading import Blend, read_run_start
 from gradsift.components.subset_estimation.statistics.store_reading import read_statistics, read_train_rows

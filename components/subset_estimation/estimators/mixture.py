@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.subset_estimation.estimators.learning_rates import FACTORS, stable_stride
 from gradsift.components.subset_estimation.estimators.logistic import Logistic
@@ -20,7 +21,6 @@ from gradsift.components.subset_estimation.estimators.ridge import Ridge
 from gradsift.components.subset_estimation.estimators.run_rates import RunRates
 from gradsift.components.subset_estimation.estimators.simulated import Simulated
 from gradsift.components.subset_estimation.estimators.validation_loss import Evaluation, evaluation_at
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.run_start import RunStart
 from gradsift.components.subset_estimation.statistics.task_statistics import (
     BoolArray,

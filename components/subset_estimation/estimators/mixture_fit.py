@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
+from gradsift.components.shared.linear_model.margins import FloatArray
 
 SLOPE, WEIGHT = 0.25, 0.5
 NOISE = 0.1

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradsift.components.shared.linear_model.margins import FloatArray, StoredArray
 from gradsift.components.subset_estimation.estimators.ridge import Ridge
 from gradsift.components.subset_estimation.estimators.run_rates import RunRates
-from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray
 from gradsift.components.subset_estimation.statistics.run_start import RunStart
 from gradsift.components.subset_estimation.statistics.threads import in_threads, scratch, slices
 

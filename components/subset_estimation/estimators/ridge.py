@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradsift.components.shared.errors import GradientStoreError
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics
 
 

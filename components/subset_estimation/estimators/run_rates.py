@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 
 
 @dataclass(frozen=True)

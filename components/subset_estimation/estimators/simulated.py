@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsift.components.subset_estimation.estimators.run_rates import RunRates
-from gradsift.components.subset_estimation.statistics.margins import (
+from gradsift.components.shared.linear_model.margins import (
     FloatArray,
     StoredArray,
     error_probability,
 )
+from gradsift.components.subset_estimation.estimators.run_rates import RunRates
 from gradsift.components.subset_estimation.statistics.run_start import StartRows
 from gradsift.components.subset_estimation.statistics.threads import in_threads, slices
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
+from gradsift.components.shared.linear_model.margins import FloatArray
 
 DECIMALS = 9
 """Losses and standard errors are rounded to 1e-9 nats, above the rounding of sums, so that ties are exact."""

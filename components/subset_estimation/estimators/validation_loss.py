@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from gradsift.components.subset_estimation.statistics.margins import (
+from gradsift.components.shared.linear_model.margins import (
     FloatArray,
     cross_entropy,
     error_probability,

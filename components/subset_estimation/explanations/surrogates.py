@@ -8,8 +8,8 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.records.selection_results import Surrogate
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
 Kind = Literal["linear", "rbf"]

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.records.search_plan import synergy_tasks
 from gradsift.components.shared.records.selection_results import Synergy
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 
 
 def pair_synergy(ledger: EstimateLedger, scores: FloatArray) -> Synergy | None:

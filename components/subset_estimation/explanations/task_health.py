@@ -10,22 +10,21 @@ from scipy.special import logit
 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
-from gradsift.components.shared.records.selection_results import HealthFinding, TaskHealth
-from gradsift.components.subset_estimation.estimators.ridge import Ridge
-from gradsift.components.subset_estimation.statistics.directions import unit
-from gradsift.components.subset_estimation.statistics.margins import (
+from gradsift.components.shared.linear_model.logistic_regression import logistic_weights
+from gradsift.components.shared.linear_model.margins import (
     MIN_ERROR,
     FloatArray,
     cross_entropy,
-    error_probability,
     linear_margins,
 )
+from gradsift.components.shared.records.selection_results import HealthFinding, TaskHealth
+from gradsift.components.subset_estimation.estimators.ridge import Ridge
+from gradsift.components.subset_estimation.statistics.directions import unit
 from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics
 from gradsift.components.subset_estimation.statistics.threads import in_threads
 
 MAX_ROWS, MIN_ROWS = 2048, 30
 """Train rows of a source that its health is measured on: the first ones, and none of a source with few."""
-NEWTON_STEPS = 8
 RANDOM_LABELS = 1.0
 """Loss over entropy from which labels look random: no better than guessing by their shares."""
 CONTRADICTED_LABELS = 1.25
@@ -105,14 +104,9 @@ def _first_margins(store: GradientStore, task: str) -> Iterator[tuple[FloatArray
 
 
 def _adapted_loss(base: FloatArray, feature: FloatArray, ridge: Ridge, half: npt.NDArray[np.bool_]) -> float:
-    """Return the mean loss of the other half after logistic regression on this one, by Newton's method."""
-    rows, strength = feature[half], float(ridge.of_rows(np.array([half.sum()], np.float64))[0])
-    weights = np.zeros(rows.shape[1])
-    for _ in range(NEWTON_STEPS):
-        wrong = error_probability(base[half] + rows @ weights)
-        curvature = (rows * (wrong * (1 - wrong))[:, None]).T @ rows
-        curvature[np.diag_indices_from(curvature)] += strength
-        weights += np.linalg.solve(curvature, wrong @ rows - strength * weights)
+    """Return the mean loss of the other half after logistic regression on this one."""
+    strength = float(ridge.of_rows(np.array([half.sum()], np.float64))[0])
+    weights = logistic_weights(base[half], feature[half], strength)
     return float(cross_entropy(base[~half] + feature[~half] @ weights).mean())
 
 

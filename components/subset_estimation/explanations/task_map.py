@@ -3,9 +3,9 @@
 import numpy as np
 from sklearn.cluster import KMeans
 
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.records.selection_results import TaskMap
 from gradsift.components.subset_estimation.statistics.directions import unit
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics
 
 MAX_CLUSTERS = 10

@@ -14,10 +14,10 @@ from scipy.linalg import cho_factor, cho_solve
 
 from gradsift.components.shared.gradient_store.gradient_format import Shard
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.subset_estimation.estimators.ridge import Ridge
 from gradsift.components.subset_estimation.selection.constraints import Constraints
 from gradsift.components.subset_estimation.statistics.directions import unit
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, TaskStatistics
 
 MAX_DRAWS = 100

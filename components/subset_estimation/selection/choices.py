@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.subset_estimation.estimators.ridge import ridge_of
 from gradsift.components.subset_estimation.estimators.uncertainty import Estimates
@@ -23,7 +24,6 @@ from gradsift.components.subset_estimation.selection.selection import (
 )
 from gradsift.components.subset_estimation.selection.task_scores import task_scores
 from gradsift.components.subset_estimation.selection.ties import near_ties
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
 

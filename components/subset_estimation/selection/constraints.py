@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, TaskStatistics
 
 IntArray = npt.NDArray[np.intp]

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.subset_estimation.estimators.loss_estimator import LossEstimator
 from gradsift.components.subset_estimation.estimators.uncertainty import Losses
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, IntArray
 from gradsift.components.subset_estimation.statistics.threads import slices
 

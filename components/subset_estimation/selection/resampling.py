@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.subset_estimation.estimators.uncertainty import DECIMALS
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.selection.selection import LossSource
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, IntArray
 
 RESAMPLES = 50

@@ -6,10 +6,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.records.search_plan import MAX_SWAPPED_IN
 from gradsift.components.subset_estimation.selection.constraints import Constraints
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
-from gradsift.components.subset_estimation.statistics.margins import FloatArray
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, IntArray
 
 Action = Literal["start", "add", "drop", "swap"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray
+from gradsift.components.shared.linear_model.margins import FloatArray, StoredArray
 
 
 def unit(vectors: StoredArray) -> FloatArray:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray
+from gradsift.components.shared.linear_model.margins import FloatArray, StoredArray
 from gradsift.components.subset_estimation.statistics.task_statistics import (
     BoolArray,
     SecondOrderRows,

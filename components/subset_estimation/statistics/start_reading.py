@@ -15,8 +15,7 @@ from scipy.special import logit
 from gradsift.components.shared.errors import GradientStoreError
 from gradsift.components.shared.gradient_store.gradient_format import Shard
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore, Split
-from gradsift.components.shared.parameters.training import Start
-from gradsift.components.subset_estimation.statistics.margins import (
+from gradsift.components.shared.linear_model.margins import (
     MIN_ERROR,
     FloatArray,
     StoredArray,
@@ -24,6 +23,7 @@ from gradsift.components.subset_estimation.statistics.margins import (
     error_probability,
     linear_margins,
 )
+from gradsift.components.shared.parameters.training import Start
 from gradsift.components.subset_estimation.statistics.run_start import RunStart, StartRows
 from gradsift.components.subset_estimation.statistics.store_reading import check_finite, outer_products
 from gradsift.components.subset_estimation.statistics.task_statistics import SecondOrderRows, TaskStatistics

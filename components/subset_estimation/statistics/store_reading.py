@@ -12,7 +12,7 @@ import numpy as np
 from gradsift.components.shared.errors import GradientStoreError
 from gradsift.components.shared.gradient_store.gradient_format import Shard
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore, Split
-from gradsift.components.subset_estimation.statistics.margins import (
+from gradsift.components.shared.linear_model.margins import (
     FloatArray,
     StoredArray,
     cross_entropy,

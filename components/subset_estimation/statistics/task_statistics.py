@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.subset_estimation.statistics.margins import FloatArray, StoredArray
+from gradsift.components.shared.linear_model.margins import FloatArray, StoredArray
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.intp]

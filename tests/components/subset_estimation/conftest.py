@@ -13,6 +13,7 @@ from tqdm import tqdm
 from gradsift.components.shared.artifacts.step_output import StepOutput
 from gradsift.components.shared.gradient_store.gradient_format import Answer, Shard, ShardRecord, StoreHeader
 from gradsift.components.shared.gradient_store.gradient_store import GradientStoreWriter
+from gradsift.components.shared.linear_model.margins import linear_margins
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.subset_estimation.estimators.loss_estimator import (
@@ -21,7 +22,6 @@ from gradsift.components.subset_estimation.estimators.loss_estimator import (
     solved_estimator,
 )
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
-from gradsift.components.subset_estimation.statistics.margins import linear_margins
 from gradsift.components.subset_estimation.statistics.run_start import RunStart, StartRows
 from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics, TrainRows
 
