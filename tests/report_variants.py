@@ -144,6 +144,31 @@ def with_kernel_report() -> dict[str, Any]:
             tangent("meta", [0.79, 0.68, 0.58, 0.51], 0.82, 2.4, 0.4964),
         ],
         "features": {"cosine": 0.79, "change": 7.5, "growth": 8.1, "projection_cosine": 0.97},
+        "regression": {
+            "rows": 96,
+            "train_rows": 96,
+            "stored": False,
+            "curve": [
+                {"ridge": ridge, "loss": loss, "accuracy": accuracy}
+                for ridge, loss, accuracy in (
+                    (0.03, 0.9, 0.72),
+                    (0.3, 0.61, 0.73),
+                    (3.0, 0.5, 0.745),
+                    (30.0, 0.56, 0.7),
+                )
+            ],
+        },
+        "sign_kernels": {
+            "train_rows": 96,
+            "target_rows": 96,
+            "rows": 100,
+            "start": {"loss": 0.64, "accuracy": 0.66},
+            "fine_tuned": {"loss": 0.62, "accuracy": 0.77},
+            "kernels": [
+                {"kernel": kernel, "answered": {"ridge": 1.0, "loss": loss, "accuracy": 0.71}}
+                for kernel, loss in (("sgd", 0.55), ("a_sign", 0.56), ("sign", 0.58))
+            ],
+        },
     }
     return usual() | {"kernel": kernel}
 

@@ -30,7 +30,13 @@ def trained_model(
                     parameter.add_(change * (2 * torch.randint(2, parameter.shape, generator=draws) - 1))
         model.save(folder)
         (folder / "training.json").write_text(
-            json.dumps({"model": settings.model_dump(), "recipe": {"seed": 0}})
+            json.dumps(
+                {
+                    "tasks": [prepared.target],
+                    "model": settings.model_dump(),
+                    "recipe": {"seed": 0},
+                }
+            )
         )
         digests = {"base_model_digest": base.digest, "tokenizer_digest": base.tokenizer_digest}
         return {"train_embeddings": False, **digests}

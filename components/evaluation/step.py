@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from gradsift.components.evaluation.answers.answered_runs import AnsweredRun, AnsweredRuns, read_answered_runs
+from gradsift.components.evaluation.answers.answered_runs import (
+    AnsweredRun,
+    AnsweredRuns,
+    read_answered_runs,
+    read_validation,
+)
 from gradsift.components.evaluation.answers.samples import draw_samples
 from gradsift.components.evaluation.kernel.expansion import Expansion
 from gradsift.components.evaluation.report.doubts import cautions, objections
@@ -39,6 +44,7 @@ from gradsift.components.shared.records.evaluation_results import (
 )
 from gradsift.components.shared.records.fine_tuning_runs import RunGroup, run_inputs
 from gradsift.components.shared.records.kernel_report import KernelReport
+from gradsift.components.shared.records.run_answers import ValidationAnswers
 from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.shared.records.source_clusters import SourceClusters
@@ -89,7 +95,7 @@ def evaluate(
         GradientStoreError: a kernel report is to be made, and the gradient store is unfinished or altered.
     """
     inputs: dict[str, Any] = {
-        "config": config.model_dump(exclude={"kernel_rows"}),
+        "config": config.model_dump(exclude={"kernel_rows", "sign_kernel"}),
         "data": data.digest,
         "estimates": estimates.digest,
         "model": model.digest,
@@ -99,6 +105,8 @@ def evaluate(
     if expansion is not None:
         digests = [expansion.model.digest, expansion.gradients.digest]
         inputs |= {"kernel_rows": config.kernel_rows, "expansion": digests}
+        if config.sign_kernel:
+            inputs["sign_kernel"] = True
 
     def work(output: Path) -> dict[str, Any]:
         prepared = PreparedData(fetch(data))
@@ -108,7 +116,8 @@ def evaluate(
         evaluation.write(output)
         kernel = None
         if expansion is not None:
-            kernel = _kernel_report(config, prepared, model, expansion, evaluation.start, tracker)
+            alone = read_validation(groups, [], root_uri) if config.sign_kernel else []
+            kernel = _kernel_report(config, prepared, model, expansion, evaluation.start, alone, tracker)
             kernel.write(output)
         tried = None if sweep is None else ScopeSweep.read(fetch(sweep))
         content = _report_content(prepared, selection, evaluation, kernel, tried, model, root_uri)
@@ -241,6 +250,7 @@ def _kernel_report(
     model: StepOutput,
     expansion: Expansion,
     start: Start,
+    target_only: Sequence[ValidationAnswers],
     tracker: StepTracker,
 ) -> KernelReport:
     from gradsift.components.evaluation.kernel.measurement import measure
@@ -248,7 +258,7 @@ def _kernel_report(
     def report(done: int, total: int) -> None:
         tracker.progress(done, total, "rows")
 
-    return measure(config, data, model, expansion, start, report)
+    return measure(config, data, model, expansion, start, target_only, report)
 
 
 def _report_content(

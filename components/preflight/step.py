@@ -23,6 +23,7 @@ from gradsift.components.shared.errors import InputError, StorageError, shown_na
 from gradsift.components.shared.parameters.calibration import CalibrationConfig, random_subset_count
 from gradsift.components.shared.parameters.data import SEPARATOR, DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import EstimationSettings
+from gradsift.components.shared.parameters.evaluation import EvaluationConfig
 from gradsift.components.shared.parameters.extraction import ExtractionSettings, cluster_name
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import (
@@ -95,6 +96,8 @@ def examine(parameters: Mapping[str, Any]) -> list[Finding]:
         checks["base model"] = lambda: check_model(model)
         layers = FineTuningLayers(**values_of(FineTuningLayers, parameters))
         checks["base model"] = lambda: check_model(model, layers.scopes)
+        evaluation = EvaluationConfig(**values_of(EvaluationConfig, parameters))
+        checks["base model"] = lambda: check_model(model, layers.scopes, evaluation)
     return [*_check_parameters(parameters), *make_checks(checks)]
 
 

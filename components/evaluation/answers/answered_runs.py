@@ -12,7 +12,7 @@ from gradsift.components.shared.records.fine_tuning_runs import (
     RunGroup,
     finished_record,
 )
-from gradsift.components.shared.records.run_answers import HeldOutAnswers
+from gradsift.components.shared.records.run_answers import HeldOutAnswers, ValidationAnswers
 
 
 @dataclass(frozen=True)
@@ -87,3 +87,25 @@ def read_answered_runs(groups: Sequence[RunGroup], root_uri: str) -> AnsweredRun
             folder = fetch(output, [FineTuningRun.FILE, HeldOutAnswers.FILE])
             runs.append(AnsweredRun(FineTuningRun.read(folder), HeldOutAnswers.read(folder), run.layers))
     return AnsweredRuns(groups[0].settings, runs)
+
+
+def read_validation(
+    groups: Sequence[RunGroup], subset: Collection[str], root_uri: str
+) -> list[ValidationAnswers]:
+    """Return what the trained runs on a subset answered to the validation rows.
+
+    Args:
+        groups: the groups of the comparisons.
+        subset: the auxiliary tasks.
+        root_uri: the run root.
+
+    Raises:
+        NotFoundError: a run is not finished.
+    """
+    records = [
+        finished_record(group.settings, run, root_uri)
+        for group in groups
+        for run in group.runs
+        if run.steps and run.layers is None and set(run.subset) == set(subset)
+    ]
+    return [ValidationAnswers.read(fetch(record, [ValidationAnswers.FILE]))[0] for record in records]

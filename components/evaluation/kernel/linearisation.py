@@ -66,9 +66,10 @@ class Step:
             share: how much of the step, any number.
             origin: the weights to take it from; the start unless given.
         """
-        origin = self.start if origin is None else origin
-        weights = {name: origin[name] + share * value for name, value in self.difference.items()}
-        result = functional_call(self._model, weights, (), dict(batch))
+        weights = self.start if origin is None else origin
+        if share:
+            weights = {name: weights[name] + share * value for name, value in self.difference.items()}
+        result = functional_call(self._model, dict(weights), (), dict(batch))
         return Answers(result["logits"], result["label"])
 
     def derivative(self, batch: Batch, origin: Weights) -> tuple[Tensor, Tensor]:

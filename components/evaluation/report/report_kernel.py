@@ -10,7 +10,10 @@ from gradsift.components.shared.records.kernel_report import (
     HOLDS,
     Features,
     FirstOrder,
+    KernelName,
+    KernelRegression,
     KernelReport,
+    SignKernels,
     Tangent,
 )
 
@@ -22,6 +25,11 @@ ADVICE: dict[FirstOrder, str] = {
     "runs.",
     "fails": "Fine-tuning did not move the margins as their derivatives predict: shorten it, start it at the "
     "meta-trained weights, or rely on calibration runs.",
+}
+KERNELS: dict[KernelName, str] = {
+    "sgd": "Kernel of SGD",
+    "a_sign": "Asymmetric kernel of SignGD",
+    "sign": "Symmetric kernel of SignGD",
 }
 POINTS: dict[Start, str] = {"base": "the pretrained weights", "meta": "the meta-trained weights"}
 
@@ -48,6 +56,8 @@ def kernel_of(report: KernelReport | None) -> dict[str, Any]:
             (share, [tangent.r2[place] for tangent in report.tangents])
             for place, share in enumerate(FRACTIONS)
         ],
+        **_regression_of(report.regression),
+        "sign_kernels": report.sign_kernels and _sign_kernels_of(report.sign_kernels),
     }
 
 
@@ -57,6 +67,24 @@ def agreement_words(tangent: Tangent) -> str:
     return (
         words if tangent.correlation is None else f"{words}, correlation {correlation(tangent.correlation)}"
     )
+
+
+def _regression_of(regression: KernelRegression | None) -> dict[str, Any]:
+    if regression is None:
+        return {"regression": None}
+    origin = "from the gradient store" if regression.stored else "computed for this report"
+    return {
+        "regression": regression,
+        "ridge_axis": axis_over((each.loss for each in regression.curve), with_zero=True),
+        "regression_words": f"Their gradients are {origin}.",
+    }
+
+
+def _sign_kernels_of(signs: SignKernels) -> dict[str, Any]:
+    return {
+        "record": signs,
+        "kernels": [(KERNELS[each.kernel], each.answered) for each in signs.kernels],
+    }
 
 
 def _features_words(features: Features) -> str:

@@ -1,5 +1,6 @@
 """What the chosen model is compared with, how often each comparison is trained, and how it is measured."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import Field
@@ -31,6 +32,10 @@ class ComparisonConfig(Settings):
         return max(1, min(self.seeds, self.max_runs // subsets))
 
 
+MAX_SIGN_KERNEL_PARAMETERS = 300_000_000
+"""Largest base model whose kernels of signs are computed: they take whole gradients."""
+
+
 class EvaluationConfig(Settings):
     """How the intervals of held-out metrics are made, and whether a kernel report is."""
 
@@ -47,3 +52,17 @@ class EvaluationConfig(Settings):
         description="validation rows of the kernel report, which says whether fine-tuning kept to first order, as "
         "the estimates assume; 200 suffice. 0 makes no such report.",
     )
+    sign_kernel: bool = Field(
+        False,
+        description="whether the kernel report also has regressions with kernels of whole gradients and their "
+        "signs, after in Malladi et al. (2023), on at most 100 train and 100 validation rows of a target with "
+        "labels. For encoders and causal models of at most 300M parameters.",
+    )
+
+    def rules(self) -> Iterator[str]:
+        """Yield a sentence for each rule between fields that is broken."""
+        if self.sign_kernel and not self.kernel_rows:
+            yield (
+                "Parameter evaluate_kernel_rows is 0: expected 1 or more where evaluate_sign_kernel is true, as "
+                "kernels of signs are a part of the kernel report."
+            )

@@ -11,8 +11,11 @@ FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 """Points of the way from the start to the fine-tuned weights, as shares of it."""
 HOLDS = 0.8
 """Smallest R2, or correlation, that counts as agreement: our threshold, not the paper's."""
+RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+"""Strengths of the ridge that the kernel regressions try, in units of the train rows' curvature per direction."""
 
 FirstOrder = Literal["holds", "holds in direction", "fails"]
+KernelName = Literal["sgd", "a_sign", "sign"]
 
 
 class Answered(Record):
@@ -68,6 +71,69 @@ class Features(Record):
         return self.change <= 1 - HOLDS
 
 
+class RidgeAnswers(Record):
+    """What a kernel regression answers to the validation rows.
+
+    Attributes:
+        ridge: strength of its ridge, in units of tr(H)/d, the train rows' curvature per direction at margins of 0.
+        loss: mean loss in nats.
+        accuracy: share of right answers; None unless one of two classes is the answer, as a margin alone does not
+            say which of several labels has the highest score.
+    """
+
+    ridge: NonNegative
+    loss: FiniteFloat
+    accuracy: Share | None
+
+
+class KernelRegression(Record):
+    """What the kernel at the start answers, by logistic regression on projected margin gradients.
+
+    Attributes:
+        rows: train rows of the subset and the target that it took.
+        train_rows: how many there are.
+        stored: whether their gradients were in the gradient store; else they were computed.
+        curve: the answers for each of `RIDGES`.
+    """
+
+    rows: NonNegativeInt
+    train_rows: NonNegativeInt
+    stored: bool
+    curve: list[RidgeAnswers]
+
+    @property
+    def best(self) -> RidgeAnswers:
+        """The answers with the lowest loss, which is a choice by the very rows that they are measured on."""
+        return min(self.curve, key=lambda each: each.loss)
+
+
+class SignKernel(Record):
+    """What one kernel of whole gradients answers, with the ridge that cross-validation on train rows chose."""
+
+    kernel: KernelName
+    answered: RidgeAnswers
+
+
+class SignKernels(Record):
+    """Kernels of whole margin gradients at the start, and the fine-tuning that they describe.
+
+    Attributes:
+        train_rows: train rows of the target that the kernels took.
+        target_rows: how many train rows the target has.
+        rows: validation rows that they answered.
+        start: what the model answers to these that fine-tuning starts from.
+        fine_tuned: what the models answer to these that were fine-tuned on the target alone, the mean over seeds.
+        kernels: the kernels.
+    """
+
+    train_rows: NonNegativeInt
+    target_rows: NonNegativeInt
+    rows: NonNegativeInt
+    start: Answered
+    fine_tuned: Answered
+    kernels: list[SignKernel]
+
+
 class KernelReport(ResultFile):
     """`kernel_report.json`: how far the final model's fine-tuning kept to first order.
 
@@ -80,6 +146,8 @@ class KernelReport(ResultFile):
         fine_tuned: what the fine-tuned model answers.
         tangents: derivatives at the start, and at theta* where that is another point.
         features: whether the rows' gradients stayed.
+        regression: what the kernel alone answers; None where answers are free text.
+        sign_kernels: the same of kernels of whole gradients and their signs, where that was asked for.
     """
 
     FILE: ClassVar[str] = "kernel_report.json"
@@ -91,6 +159,8 @@ class KernelReport(ResultFile):
     fine_tuned: Answered
     tangents: list[Tangent]
     features: Features
+    regression: KernelRegression | None = None
+    sign_kernels: SignKernels | None = None
 
     @property
     def at_start(self) -> Tangent:
@@ -100,12 +170,20 @@ class KernelReport(ResultFile):
     @property
     def metrics(self) -> dict[str, float]:
         """Its numbers for MLflow and Kubeflow."""
-        return {
+        values = {
             "linearisation_r2": self.at_start.r2[-1],
             "linear_loss": self.at_start.answered.loss,
             "kernel_cosine": self.features.cosine,
             "kernel_growth": self.features.growth,
         }
+        answered = {} if self.regression is None else {"kernel": self.regression.best}
+        if self.sign_kernels is not None:
+            answered |= {f"{each.kernel}_kernel": each.answered for each in self.sign_kernels.kernels}
+        for name, each in answered.items():
+            values[f"{name}_loss"] = each.loss
+            if each.accuracy is not None:
+                values[f"{name}_accuracy"] = each.accuracy
+        return values
 
 
 def first_order(r2: float, correlation: float | None) -> FirstOrder:

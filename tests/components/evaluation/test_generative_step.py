@@ -57,14 +57,18 @@ class Run:
     selection: StepOutput
     groups: list[RunGroup]
 
-    def evaluate(self, kernel_rows: int = 0) -> StepOutput:
-        """Where a kernel report is asked for, the final model stands in for theta*."""
-        config = CONFIG.model_copy(update={"kernel_rows": kernel_rows})
-        store = f"{self.root}/store"
+    def evaluate(self, kernel_rows: int = 0, sign_kernel: bool = False) -> StepOutput:
+        """Where a kernel report is asked for, the final model stands in for theta*.
+
+        Kernels of signs take the answers for names of labels.
+        """
+        config = CONFIG.model_copy(update={"kernel_rows": kernel_rows, "sign_kernel": sign_kernel})
+        answer = "label" if sign_kernel else "text"
+        store = f"{self.root}/{answer}-store"
         expansion = None
         if kernel_rows:
             projection = {"kind": "mixed blocks, fold", "seed": 1, "width": 512}
-            digest = write_store(store, dimension=64, projection=projection)
+            digest = write_store(store, dimension=64, projection=projection, answer=answer)
             expansion = Expansion(self.model, StepOutput(store, digest, {}))
         with track_step(STEP, str(self.root), config.model_dump()) as tracker:
             inputs = (self.data, self.selection, self.model, self.groups)
@@ -236,6 +240,30 @@ def test_a_kernel_report_compares_the_step_that_was_taken_with_its_derivatives(
     assert 'id="first-order"' in page
     assert "holds" in page
     assert run.evaluate(kernel_rows=5) == replace(output, reused=True)
+
+
+def test_kernels_answer_beside_the_models_of_the_target_alone(run: Run) -> None:
+    """Both have answered the same validation rows, of which the runs' records have the means."""
+    output = run.evaluate(kernel_rows=200, sign_kernel=True)
+    report = KernelReport.read(fetch(output))
+    [alone] = [
+        FineTuningRun.read(fetch(finished_record(group.settings, planned, str(run.root))))
+        for group in run.groups
+        for planned in group.runs
+        if planned.steps and not planned.subset
+    ]
+    assert report.sign_kernels is not None
+    assert report.sign_kernels.fine_tuned.loss == pytest.approx(alone.val_loss, rel=1e-4)
+    assert report.sign_kernels.fine_tuned.accuracy == pytest.approx(alone.val_accuracy)
+    assert report.sign_kernels.start.loss == pytest.approx(report.start.loss, rel=1e-4)
+    assert report.regression is not None
+    assert report.regression.train_rows == sum(
+        PreparedData(fetch(run.data)).task(task).rows["train"] for task in ("next", *SUBSETS["selected"])
+    )
+    smooth = report.regression.curve[-1].loss
+    assert smooth == pytest.approx(report.start.loss, rel=0.05), "the largest ridge hardly leaves the start"
+    assert output.metadata.keys() >= {"kernel_loss", "sgd_kernel_loss", "sign_kernel_loss"}
+    assert max(map(len, report.metrics)) <= 25, "Kubeflow cuts longer names"
 
 
 def test_more_rows_than_there_are_takes_all_and_agrees_with_the_runs_record(run: Run) -> None:

@@ -1,5 +1,6 @@
 """Preflight opens a base model's configuration and tokenizer, and finds what would fail after hours."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from transformers import AutoTokenizer
 
 from gradsift.components.preflight.base_model import check_model
 from gradsift.components.shared.errors import InputError
+from gradsift.components.shared.parameters.evaluation import EvaluationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 
 RIGHT = "gradients of two rows are right at a tiny size"
@@ -44,6 +46,23 @@ def test_settings_that_an_encoder_cannot_follow(
     with pytest.raises(InputError) as caught:
         check_model(ModelConfig(base_model=str(tiny_encoder), **settings))
     assert str(caught.value).startswith(fault)
+
+
+def test_kernels_of_signs_are_refused_of_models_that_they_are_not_made_for(tmp_path: Path) -> None:
+    evaluation = EvaluationConfig(kernel_rows=10, sign_kernel=True)
+    base = make_base(tmp_path / "causal", "llama")
+    assert check_model(ModelConfig(base_model=str(base)), evaluation=evaluation).endswith(RIGHT)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "intermediate_size": 4_000_000}))
+    with pytest.raises(
+        InputError,
+        match=r"^Parameter evaluate_sign_kernel is true: expected false for a base model of \d{3}M parameters; "
+        r"the largest is 300M\.$",
+    ):
+        check_model(ModelConfig(base_model=str(base)), evaluation=evaluation)
+    base = make_base(tmp_path / "seq2seq", "t5")
+    with pytest.raises(InputError, match=r"expected false for a sequence-to-sequence base model\.$"):
+        check_model(ModelConfig(base_model=str(base)), evaluation=evaluation)
 
 
 def test_files_that_are_faulty(tiny_encoder: Path, tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
             "train_nodes is 2: expected 1, as output_uri is a local",
         ),
         ({"extract_base_weights": True, "model_head": "linear"}, "expected 'label_embedding' where"),
+        ({"evaluate_sign_kernel": True}, "evaluate_kernel_rows is 0: expected 1 or more where"),
     ],
 )
 def test_one_thing_wrong_is_one_sentence(changes: dict[str, Any], words: str, tmp_path: Path) -> None:

@@ -28,6 +28,30 @@ def test_the_kernel_report_says_whether_fine_tuning_kept_to_first_order() -> Non
     assert shown.row("first-order", "Fine-tuned") == ["0.6313", "76.0%"]
 
 
+def test_the_kernel_report_shows_what_kernels_answer() -> None:
+    shown = page(with_kernel_report())
+    text = shown.text("first-order")
+    assert "on 96 of the final model's 96 train rows" in text
+    assert "Their gradients are computed for this report." in text
+    assert shown.row("first-order", "Kernel alone, ridge 3.0") == ["0.5000", "74.5%"]
+    assert shown.row("first-order", "30.0") == ["0.5600", "70.0%"]
+    assert "answer 100 validation rows" in text
+    assert shown.row("first-order", "Asymmetric kernel of SignGD, ridge 1.0") == ["0.5600", "71.0%"]
+    assert shown.row("first-order", "Fine-tuned on the target alone") == ["0.6200", "77.0%"]
+
+
+def test_without_labels_or_signs_the_kernel_report_has_no_regressions() -> None:
+    content = with_kernel_report()
+    content["kernel"] |= {"regression": None, "sign_kernels": None}
+    text = page(content).text("first-order")
+    assert "Kernel alone" not in text
+    assert "SignGD" not in text
+    content = with_kernel_report()
+    for each in content["kernel"]["regression"]["curve"]:
+        each["accuracy"] = None
+    assert page(content).row("first-order", "Kernel alone, ridge 3.0") == ["0.5000", "-"]
+
+
 def test_the_kernel_report_says_what_to_do_where_first_order_fails() -> None:
     content = with_kernel_report()
     content["kernel"]["tangents"] = [
