@@ -16,16 +16,20 @@ def health_of(selection: Selection) -> dict[str, Any]:
 
 
 def _sentences(health: TaskHealth) -> list[str]:
+    adapted = _share(health.adapted, health.adapted_error)
+    zero_shot = _share(health.zero_shot, health.zero_shot_error)
     every = {
-        "random_labels": "To this model its labels look random: held-out rows cost "
-        f"{_share(health.adapted)} of what guessing by the label shares costs, even after training on the others.",
+        "random_labels": "To this model its labels look random: after training on the other rows, held-out rows "
+        f"cost {adapted} of what guessing by the label shares costs.",
         "contradicted_labels": "Its label names contradict its texts: before any training its labels cost "
-        f"{_share(health.zero_shot)} of what guessing costs. They may be flipped or misnamed.",
+        f"{zero_shot} of what guessing costs. They may be flipped or misnamed.",
         "duplicate": f"Its gradients are nearly those of {health.duplicate_of}: it may be a copy.",
         "opposed": f"It pulls against the other tasks, {health.against} most of all.",
     }
     return [every[finding] for finding in health.findings]
 
 
-def _share(value: float | None) -> str:
-    return "an unknown share" if value is None else f"{100 * value:.0f}%"
+def _share(value: float | None, error: float | None) -> str:
+    if value is None or error is None:
+        return "more than all"
+    return f"{100 * value:.0f}% (± {100 * error:.0f})"

@@ -66,7 +66,10 @@ class TaskHealth(Record):
         rows: train rows that were looked at; 0 where none is answered by one of several labels.
         adapted: loss of rows held out over the entropy of the labels, after training from the base weights on the
             task's other rows alone; None where there are few rows or one label.
+        adapted_error: standard error of its distance from 1, over rows; None where labels are written, as an
+            untrained language model does worse than guessing.
         zero_shot: loss at the base weights over that of guessing among the labels; None where labels are written.
+        zero_shot_error: standard error of its distance from 1, over rows; None like it.
         duplicate_of: the task whose mean gradient points nearly the same way.
         against: the task whose mean gradient points most against this one's, where it clearly does.
         agreement: cosine of its mean gradient and the sum of the other tasks' at length 1.
@@ -76,7 +79,9 @@ class TaskHealth(Record):
     task: str
     rows: NonNegativeInt
     adapted: NonNegative | None = None
+    adapted_error: NonNegative | None = None
     zero_shot: NonNegative | None = None
+    zero_shot_error: NonNegative | None = None
     duplicate_of: str | None = None
     against: str | None = None
     agreement: FiniteFloat = 0.0

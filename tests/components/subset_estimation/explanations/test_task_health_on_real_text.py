@@ -47,7 +47,7 @@ def suite_of_three_versions(folder: Path) -> Path:
 @pytest.mark.exhaustive
 def test_shuffled_and_flipped_copies_are_told_from_the_clean_sources(tmp_path: Path) -> None:
     suite, root = suite_of_three_versions(tmp_path / "suite"), str(tmp_path / "root")
-    settings = PipelineSettings.of({"suite": str(suite), "target": "sst2"})
+    settings = PipelineSettings.of({"suite": str(suite), "target": "sst2", "prepare_max_rows_per_task": 96})
     extraction = GradientExtractionConfig.of(settings.extraction, settings.fine_tuning_layers.scopes)
     meta_recipe = TrainingRecipe.of(settings.training, settings.meta_training)
     recipe = TrainingRecipe.of(settings.training, settings.fine_tuning)
@@ -62,10 +62,11 @@ def test_shuffled_and_flipped_copies_are_told_from_the_clean_sources(tmp_path: P
     health = {each.task: each for each in found}
     clean = [health[name] for name in SOURCES]
     copies = {kind: [health[f"{name}_{kind}"] for name in SOURCES] for kind in KINDS}
-    assert separation(clean, copies["shuffled"], "adapted") >= 0.8
+    assert separation(clean, copies["shuffled"], "adapted") >= 0.9
     assert separation(clean, copies["shuffled"], "zero_shot") >= 0.9
     assert separation(clean, copies["flipped"], "zero_shot") >= 0.9
-    assert {each.task for each in clean if each.findings} <= {"mnli", "blimp_agreement", "adult_text"}
+    on_labels = {"random_labels", "contradicted_labels"}
+    assert sum(bool(on_labels & set(each.findings)) for each in clean) <= 1
 
 
 def separation(clean: list[TaskHealth], copies: list[TaskHealth], figure: str) -> float:
