@@ -30,7 +30,7 @@ import datasets
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.models.model_loading import from_base
 from gradsift.components.shared.parameters.model import ModelConfig
-from gradsift.components.shared.training.example_order import example_order
+from gradsift.components.shared.training.example_order import example_order, shares_by_size
 from gradsift.components.shared.training.tokenised_rows import tokenised_rows
 
 class OrderedExamples:
@@ -53,7 +53,7 @@ rows = {task: data.task(task).rows["train"] for task in tasks}
 list(model.encode(data.split(tasks[0], "train").select(range(10)), tasks[0]))
 before, own = megabytes("VmRSS"), megabytes("RssAnon")
 start = time.process_time()
-order = example_order(rows, sum(rows.values()), 1.0, 0)
+order = example_order(rows, shares_by_size(rows, 1.0), sum(rows.values()), 0)
 if way.startswith("lists"):
     examples = [example for task in tasks for example in model.encode(data.split(task, "train"), task)]
     examples = OrderedExamples(examples, order.tolist())

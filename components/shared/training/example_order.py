@@ -1,24 +1,35 @@
 """The order in which a training takes the rows of its tasks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 
+def shares_by_size(rows: Mapping[str, int], exponent: float) -> dict[str, float]:
+    """Return for each task with n rows the share n ** exponent of what a training draws, up to a common factor.
+
+    Args:
+        rows: number of train rows of each task.
+        exponent: 1 takes all rows equally often, 0 all tasks equally often.
+    """
+    counts = np.array(list(rows.values()), dtype=float)
+    return dict(zip(rows, (counts**exponent).tolist(), strict=True))
+
+
 def example_order(
-    rows: Mapping[str, int], examples: int, sampling_exponent: float, seed: int
+    rows: Mapping[str, int], shares: Mapping[str, float], examples: int, seed: int | Sequence[int]
 ) -> npt.NDArray[np.int64]:
     """Return the order in which the rows of all tasks are trained on.
 
-    The order is made of passes as long as all rows together. In each pass a task with n rows gets a share
-    proportional to n ** sampling_exponent (systematic sampling, so shares hold in every pass), and within its
-    share its rows come in shuffled rounds: none is used twice before all were used once.
+    The order is made of passes as long as all rows together. In each pass a task gets its share (systematic
+    sampling, so shares hold in every pass), and within its share its rows come in shuffled rounds: none is used
+    twice before all were used once.
 
     Args:
         rows: number of train rows of each task, in the order in which the tasks' rows are numbered.
+        shares: each task's share of every pass, up to a common factor; a task with share 0 is left out.
         examples: length of the order.
-        sampling_exponent: 1 takes all rows equally often, 0 all tasks equally often.
         seed: decides the shuffles.
 
     Returns:
@@ -27,17 +38,17 @@ def example_order(
     generator = np.random.default_rng(seed)
     counts = np.array(list(rows.values()))
     offsets = np.cumsum(counts) - counts
-    weights = counts.astype(float) ** sampling_exponent
+    weights = np.array([shares[task] for task in rows])
     ends = np.round(np.cumsum(weights) / weights.sum() * counts.sum(), 9)
     rounds = [_Rounds(count, generator) for count in counts]
     order = np.empty(examples, dtype=np.int64)
     done = 0
     while done < examples:
-        shares = np.diff(np.floor(ends + generator.random()), prepend=0).astype(int)
+        drawn = np.diff(np.floor(ends + generator.random()), prepend=0).astype(int)
         one_pass = np.concatenate(
             [
-                offset + rows_of_task.take(share)
-                for rows_of_task, offset, share in zip(rounds, offsets, shares, strict=True)
+                offset + rows_of_task.take(count)
+                for rows_of_task, offset, count in zip(rounds, offsets, drawn, strict=True)
             ]
         )
         kept = generator.permutation(one_pass)[: examples - done]

@@ -43,7 +43,7 @@ from gradsift.components.shared.training.events import (
     WrittenRows,
     is_first_process,
 )
-from gradsift.components.shared.training.example_order import example_order
+from gradsift.components.shared.training.example_order import example_order, shares_by_size
 from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.micro_batches import (
     ComputedTokens,
@@ -168,7 +168,8 @@ def train_one(
     job = _fitted(job, model, data)
     steps = _steps(job)
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
-    order = example_order(rows, steps * recipe.batch_size, recipe.sampling_exponent, recipe.seed)
+    shares = shares_by_size(rows, recipe.sampling_exponent)
+    order = example_order(rows, shares, steps * recipe.batch_size, recipe.seed)
     arguments = training_arguments(job, sharding, steps, checkpoints)
     with arguments.main_process_first():
         examples = tokenised_rows(model, data, job.tasks)

@@ -22,7 +22,7 @@ from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.run_answers import HeldOutAnswers, ValidationAnswers
 from gradsift.components.shared.tracking.tracking import track_step
-from gradsift.components.shared.training.example_order import example_order
+from gradsift.components.shared.training.example_order import example_order, shares_by_size
 from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.processes import EVENTS
 from gradsift.components.shared.training.training import train
@@ -107,7 +107,9 @@ def test_training_equals_a_plain_pytorch_loop(trained: Path, data: Path, bases: 
     model = from_base(ModelConfig(base_model=str(bases["llama_tied"]), max_length=64), prepared).train()
     model.freeze_embeddings()
     examples = [row for task in TASKS for row in model.encode(prepared.split(task, "train"), task)]
-    order = example_order(dict.fromkeys(TASKS, 16), RECIPE.steps * RECIPE.batch_size, 1.0, RECIPE.seed)
+    counts = dict.fromkeys(TASKS, 16)
+    examples = RECIPE.steps * RECIPE.batch_size
+    order = example_order(counts, shares_by_size(counts, 1.0), examples, RECIPE.seed)
     weights = [each for each in model.parameters() if each.requires_grad]
     decay = [{"params": [each for each in weights if each.ndim == 2], "weight_decay": RECIPE.weight_decay}]
     plain = [{"params": [each for each in weights if each.ndim == 1], "weight_decay": 0.0}]

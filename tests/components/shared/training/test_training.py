@@ -28,7 +28,7 @@ from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.tracking.event_log import read_events
 from gradsift.components.shared.tracking.tracking import track_step
 from gradsift.components.shared.training import processes
-from gradsift.components.shared.training.example_order import example_order
+from gradsift.components.shared.training.example_order import example_order, shares_by_size
 from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.processes import JOBS, LOG
 from gradsift.components.shared.training.training import train
@@ -169,7 +169,9 @@ class Reference:
         embeddings = {
             labels: self.class_embeddings(list(labels)) for labels in {tuple(labels) for labels, _, _ in rows}
         }
-        order = example_order(dict.fromkeys(TASKS, 32), recipe.steps * recipe.batch_size, 1.0, recipe.seed)
+        counts = dict.fromkeys(TASKS, 32)
+        examples = recipe.steps * recipe.batch_size
+        order = example_order(counts, shares_by_size(counts, 1.0), examples, recipe.seed)
         optimizer = self.optimizer(recipe)
         curve = []
         for step, batch in enumerate(order.reshape(recipe.steps, recipe.batch_size)):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.training.example_order import example_order
+from gradsift.components.shared.training.example_order import example_order, shares_by_size
 from gradsift.components.subset_estimation.estimators.run_rates import RunRates, learning_rate_factors
 
 
@@ -45,7 +45,8 @@ def test_a_stride_keeps_the_sum_of_the_steps(stride: int) -> None:
 @given(counts=st.lists(st.integers(1, 60), min_size=2, max_size=4), exponent=st.floats(0, 1))
 def test_shares_are_how_often_the_run_draws_each_task(counts: list[int], exponent: float) -> None:
     rates = RunRates(TrainingRecipe(steps=1, sampling_exponent=exponent), np.array(counts, float))
-    drawn = example_order({str(i): n for i, n in enumerate(counts)}, 40 * sum(counts), exponent, 0)
+    sizes = {str(i): n for i, n in enumerate(counts)}
+    drawn = example_order(sizes, shares_by_size(sizes, exponent), 40 * sum(counts), 0)
     task = np.repeat(np.arange(len(counts)), counts)[drawn]
     found = rates.task_shares(np.ones((1, len(counts))))[0]
     assert found == pytest.approx(np.bincount(task, minlength=len(counts)) / len(drawn), abs=0.03)
