@@ -208,6 +208,25 @@ def surgical() -> dict[str, Any]:
     return content
 
 
+def sampled() -> dict[str, Any]:
+    """A sampler chose sources of meta-training in two rounds, and left some out for their labels."""
+    content = usual()
+    target, *sources = [content["selection"]["target"], *content["selection"]["auxiliary_tasks"]]
+    first, second, *others = sources
+    adapted = {source: 0.5 + 0.4 * place for place, source in enumerate(sources)}
+    rounds = [
+        {
+            "shares": dict.fromkeys([target, *sources], 0.0) | {target: 0.25, chosen: 0.75},
+            "adapted": adapted,
+            "dropped": [others[-1]],
+            "stands_for": {target: [target], chosen: [first, second, *others[:-1]]},
+        }
+        for chosen in (first, second)
+    ]
+    content["schedule"] = {"sampler": "derts", "target": target, "rounds": rounds}
+    return content
+
+
 def rendered(content: dict[str, Any]) -> str:
     return render_report(ReportContent(**content))
 
@@ -222,4 +241,5 @@ VARIANTS = [
     written,
     with_kernel_report,
     surgical,
+    sampled,
 ]

@@ -27,7 +27,8 @@ def evaluate(
     config, root = EvaluationConfig(**settings["config"]), settings["output_uri"]
     outputs = read_outputs(inputs, root)
     data, selection, model = (outputs[name] for name in ("data", "selection", "fine_tuned_model"))
-    expansion = Expansion(outputs["meta_model"], outputs["gradients"]) if config.kernel_rows else None
+    theta = outputs["meta_model"]
+    expansion = Expansion(theta, outputs["gradients"]) if config.kernel_rows else None
     outputs["evaluation"] = output = run_step(
         step.STEP,
         settings,
@@ -42,6 +43,7 @@ def evaluate(
             tracker,
             expansion,
             outputs.get(SCOPE_SWEEP),
+            theta if "sampler" in theta.metadata else None,
         ),
         evaluation,
     )

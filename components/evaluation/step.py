@@ -45,6 +45,7 @@ from gradsift.components.shared.records.evaluation_results import (
 from gradsift.components.shared.records.fine_tuning_runs import RunGroup, run_inputs
 from gradsift.components.shared.records.kernel_report import KernelReport
 from gradsift.components.shared.records.run_answers import ValidationAnswers
+from gradsift.components.shared.records.sampling_schedule import SamplingSchedule
 from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.shared.records.source_clusters import SourceClusters
@@ -70,6 +71,7 @@ def evaluate(
     tracker: StepTracker,
     expansion: Expansion | None = None,
     sweep: StepOutput | None = None,
+    sampled: StepOutput | None = None,
 ) -> StepOutput:
     """Compare the runs of the chosen subset with the others on the test split, and write the report.
 
@@ -85,6 +87,7 @@ def evaluate(
         tracker: gets metrics and the report.
         expansion: what the estimates expand around, where a kernel report is to be made; None where it is not.
         sweep: which layers were tried, if several were.
+        sampled: the meta-trained model, where a sampler drew its rows.
 
     Returns:
         A folder with `evaluation.json`, `report.html` and, where it is made, `kernel_report.json`.
@@ -101,6 +104,7 @@ def evaluate(
         "model": model.digest,
         "runs": [run_inputs(group.settings, run) for group in groups for run in group.runs],
         **({} if sweep is None else {"sweep": sweep.digest}),
+        **({} if sampled is None else {"sampled": sampled.digest}),
     }
     if expansion is not None:
         digests = [expansion.model.digest, expansion.gradients.digest]
@@ -120,7 +124,9 @@ def evaluate(
             kernel = _kernel_report(config, prepared, model, expansion, evaluation.start, alone, tracker)
             kernel.write(output)
         tried = None if sweep is None else ScopeSweep.read(fetch(sweep))
-        content = _report_content(prepared, selection, evaluation, kernel, tried, model, root_uri)
+        content = _report_content(prepared, selection, evaluation, kernel, model, root_uri)
+        schedule = None if sampled is None else SamplingSchedule.read(fetch(sampled, [SamplingSchedule.FILE]))
+        content = content.model_copy(update={"sweep": tried, "schedule": schedule})
         with atomic_file(output / REPORT) as path:
             path.write_text(render_report(content), encoding="utf-8")
         return _metadata(evaluation) | ({} if kernel is None else kernel.metrics)
@@ -266,7 +272,6 @@ def _report_content(
     selection: Selection,
     evaluation: Evaluation,
     kernel: KernelReport | None,
-    sweep: ScopeSweep | None,
     model: StepOutput,
     root_uri: str,
 ) -> ReportContent:
@@ -276,7 +281,6 @@ def _report_content(
         selection=selection,
         evaluation=evaluation,
         kernel=kernel,
-        sweep=sweep,
         statistics=json.loads((data.folder / STATISTICS).read_text()),
         settings=settings,
         versions={name: version(name) for name in packages},

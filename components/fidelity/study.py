@@ -134,7 +134,10 @@ def run_study(
             subsets = subsets_of(truth)
         else:
             subsets = none_all_and_random(prepared.auxiliary_tasks, study.subsets, study.seed)
-        meta = steps.do("meta_training", lambda tracker: meta_train(model, meta_recipe, data, root, tracker))
+        meta = steps.do(
+            "meta_training",
+            lambda tracker: meta_train(model, meta_recipe, data, root, tracker, sampling=settings.sampling),
+        )
         gradients = steps.do("gradient_extraction", partial(extract_gradients, extraction, data, meta, root))
         base = find_base_model(model.base_model)
         if answers_untrained(model, kind_of(base.folder, base.name)):

@@ -7,6 +7,7 @@ from gradsift.components.meta_training import step
 from gradsift.components.shared.artifacts.run_outputs import read_outputs, write_outputs
 from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
 from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.tracking.step_run import run_step
 
@@ -17,11 +18,12 @@ def meta_train(meta_model: Any, inputs: str, settings: Mapping[str, Any]) -> str
     outputs = read_outputs(inputs, root)
     config = ModelConfig(**settings["model"]).resolved(outputs["data"].metadata["max_length"])
     recipe = TrainingRecipe(**settings["recipe"])
+    sampling = MetaSampling(**settings["sampling"]) if "sampling" in settings else None
     outputs["meta_model"] = run_step(
         step.STEP,
         settings,
-        {**config.model_dump(), **recipe.model_dump()},
-        lambda tracker: step.meta_train(config, recipe, outputs["data"], root, tracker, launcher),
+        {**config.model_dump(), **recipe.model_dump(), **settings.get("sampling", {})},
+        lambda tracker: step.meta_train(config, recipe, outputs["data"], root, tracker, launcher, sampling),
         meta_model,
     )
     return write_outputs(outputs, root)

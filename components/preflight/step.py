@@ -32,6 +32,7 @@ from gradsift.components.shared.parameters.pipeline_settings import (
     parameters_of,
     values_of,
 )
+from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.settings import SettingsError
 from gradsift.components.shared.parameters.training import FineTuningLayers
 from gradsift.components.shared.process.lifeline import hold_lifeline
@@ -90,7 +91,8 @@ def examine(parameters: Mapping[str, Any]) -> list[Finding]:
         estimation = EstimationSettings(**values_of(EstimationSettings, parameters))
         calibration = CalibrationConfig(**values_of(CalibrationConfig, parameters))
         clusters = ExtractionSettings(**values_of(ExtractionSettings, parameters)).cluster_sources
-        checks["suite"] = lambda: _check_suite(data, estimation, calibration, clusters)
+        sampling = MetaSampling(**values_of(MetaSampling, parameters))
+        checks["suite"] = lambda: _check_suite(data, estimation, calibration, clusters, sampling)
     with suppress(SettingsError):
         model = ModelConfig(**values_of(ModelConfig, parameters))
         checks["base model"] = lambda: check_model(model)
@@ -110,7 +112,11 @@ def _check_parameters(parameters: Mapping[str, Any]) -> list[Finding]:
 
 
 def _check_suite(
-    data: DataPreparationConfig, estimation: EstimationSettings, calibration: CalibrationConfig, clusters: int
+    data: DataPreparationConfig,
+    estimation: EstimationSettings,
+    calibration: CalibrationConfig,
+    clusters: int,
+    sampling: MetaSampling,
 ) -> str:
     """Say which tasks of the suite will be used; settings that name or count tasks must fit them.
 
@@ -136,6 +142,8 @@ def _check_suite(
             f"Parameter calibrate_runs is {calibration.runs}: expected at most {most}, all subsets that "
             f"{len(tasks)} auxiliary tasks have beside none and all."
         )
+    if not found.cut_data and (problems := list(sampling.check_tasks(len(tasks)))):
+        raise SettingsError(problems)
     return found.sentence
 
 

@@ -27,6 +27,8 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
     meta_recipe = TrainingRecipe.of(settings.training, settings.meta_training)
     fine_tuning = {"model": model, "recipe": run_recipe.changes()}
     meta_training = {"model": model, "recipe": meta_recipe.changes()}
+    if settings.sampling is not None:
+        meta_training["sampling"] = settings.sampling.changes()
     hardware = _hardware(settings, settings.training.nodes)
     estimation = SubsetEstimationConfig.of(
         settings.estimation, run_recipe, meta_recipe, settings.fine_tuning_start.start

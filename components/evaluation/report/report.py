@@ -16,12 +16,14 @@ from gradsift.components.evaluation.report.report_explanations import ends_of, e
 from gradsift.components.evaluation.report.report_health import health_of
 from gradsift.components.evaluation.report.report_kernel import agreement_words, kernel_of
 from gradsift.components.evaluation.report.report_layers import layer_words, layers_of
+from gradsift.components.evaluation.report.report_sampling import sampling_of
 from gradsift.components.evaluation.report.scatter import scatter
 from gradsift.components.evaluation.report.task_map_chart import cluster_key
 from gradsift.components.shared.metrics.lds import rank_agreement
 from gradsift.components.shared.records.evaluation_results import LOSS, Confusion, Evaluation, Interval
 from gradsift.components.shared.records.kernel_report import KernelReport
 from gradsift.components.shared.records.metric_names import metric_words
+from gradsift.components.shared.records.sampling_schedule import SamplingSchedule
 from gradsift.components.shared.records.scope_sweep import ScopeSweep
 from gradsift.components.shared.records.selection_results import Selection
 from gradsift.components.shared.records.source_clusters import SourceClusters
@@ -104,6 +106,7 @@ class ReportContent(BaseModel):
         run: which run it was.
         sweep: which layers were tried, if several were.
         clusters: what sources were cut into, if they were.
+        schedule: how meta-training drew its rows, where a sampler decided that.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -118,6 +121,7 @@ class ReportContent(BaseModel):
     run: RunFacts
     sweep: ScopeSweep | None = None
     clusters: SourceClusters | None = None
+    schedule: SamplingSchedule | None = None
 
 
 def render_report(content: ReportContent) -> str:
@@ -145,6 +149,7 @@ def render_report(content: ReportContent) -> str:
         **health_of(content.selection),
         **kernel_of(content.kernel),
         **layers_of(content.evaluation, content.sweep),
+        **sampling_of(content.schedule),
         **_methods(content.selection),
         **_measured(content.evaluation),
         **_estimated_and_true(content),

@@ -191,7 +191,9 @@ class _Counts:
     def meta_training(self) -> Phase:
         recipe = TrainingRecipe.of(self.settings.training, self.settings.meta_training)
         tasks = [task.name for task in self.data.tasks]
-        steps = recipe.optimizer_steps(sum(task.rows["train"] for task in self.data.tasks))
+        sampling = self.settings.meta_sampling
+        train_rows = sum(task.rows["train"] for task in self.data.tasks)
+        steps = recipe.optimizer_steps(sampling.counted_rows(train_rows, len(tasks)))
         rows = steps * recipe.batch_size
         tokens = rows * self._mean_length(tasks, recipe.sampling_exponent)
         return Phase(
@@ -200,10 +202,20 @@ class _Counts:
             steps=steps,
             rows=rows,
             tokens=tokens,
-            operations=self._training(tokens, rows),
+            operations=self._training(tokens, rows) + self._probing(),
             pods=_pods(self.settings.training.nodes),
             devices=self._devices(self.settings.training.nodes),
         )
+
+    def _probing(self) -> float:
+        """Count a forward and a backward pass of what a sampler looks at before each round."""
+        sampling = self.settings.sampling
+        if sampling is None:
+            return 0.0
+        rows = {task.name: min(task.rows["train"], sampling.probe_rows) for task in self.data.tasks}
+        tokens = sum(count * self.lengths.train[task] for task, count in rows.items())
+        length = tokens / sum(rows.values())
+        return sampling.rounds * (self.size.forward(tokens, length) + self.size.backward(tokens, length))
 
     def extraction(self) -> Phase:
         """Count a forward pass, backward passes for the loss and each probe, and a forward pass at the start."""

@@ -30,7 +30,8 @@ def write_jobs(jobs: Sequence[TrainingJob], uri: str) -> str:
         InputError: the data are not on S3, where nodes could get them.
     """
     outputs = {}
-    for folder in {job.data for job in jobs} | {job.start for job in jobs if job.start is not None}:
+    starts = {job.start for job in jobs if job.start is not None} - {job.folder for job in jobs}
+    for folder in {job.data for job in jobs} | starts:
         output = origin_of(folder)
         if output is None:
             raise InputError(
@@ -56,7 +57,7 @@ def read_jobs(uri: str, key: str, folder: Path) -> list[TrainingJob]:
             job,
             folder=folder / job.folder.name,
             data=fetched[str(job.data)],
-            start=None if job.start is None else fetched[str(job.start)],
+            start=None if job.start is None else fetched.get(str(job.start), folder / job.start.name),
         )
         for job in jobs
     ]
@@ -79,6 +80,9 @@ def _train(uri: str, key: str, scratch: Path) -> None:
     unfinished = [job for job in jobs if not progress.has_result(job.folder)]
     os.environ["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] = "[rank${rank}]: "
     count = int(os.environ["PET_NPROC_PER_NODE"])
+    for job in unfinished:
+        if job.round and job.start:
+            progress.fetch_result(job.start)
     if unfinished:
         run_processes(unfinished, ["--tee=3"], count, scratch, uri, pass_on, _echo)
 

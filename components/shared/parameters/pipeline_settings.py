@@ -19,6 +19,7 @@ from gradsift.components.shared.parameters.kubernetes import PlatformConfig, Res
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.parameters.run import RunSettings
+from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.settings import MAX_SEED, Settings, SettingsError, form_name
 from gradsift.components.shared.parameters.training import (
     FineTuningLayers,
@@ -44,6 +45,7 @@ class PipelineSettings:
     training: TrainingSettings
     parallel_runs: ParallelRunsSettings
     meta_training: MetaTrainingSettings
+    meta_sampling: MetaSampling
     extraction: ExtractionSettings
     calibration: CalibrationConfig
     confirmation: ConfirmationConfig
@@ -76,6 +78,11 @@ class PipelineSettings:
         if problems:
             raise SettingsError(problems)
         return settings
+
+    @property
+    def sampling(self) -> MetaSampling | None:
+        """The sampler of meta-training; None where rows are drawn by size."""
+        return None if self.meta_sampling.sampler == "size" else self.meta_sampling
 
     @property
     def run_recipe(self) -> TrainingRecipe:

@@ -15,13 +15,20 @@ from gradsift.components.shared.training.job import TrainingJob
 
 
 class EventCallback(TrainerCallback):
-    """Appends losses and progress to the events file, counted over all jobs of the launch."""
+    """Appends losses and progress to the events file, counted over all jobs of the launch.
 
-    def __init__(self, path: Path, steps_before: int, total: int, first_job: bool) -> None:
+    Attributes:
+        path: the file.
+        steps_before: optimizer steps of the jobs before.
+        total: optimizer steps of all jobs.
+        curve_start: optimizer steps before this job in the curve of its losses; None leaves its losses out.
+    """
+
+    def __init__(self, path: Path, steps_before: int, total: int, curve_start: int | None) -> None:
         self.path = path
         self.steps_before = steps_before
         self.total = total
-        self.first_job = first_job
+        self.curve_start = curve_start
 
     def on_log(
         self,
@@ -31,16 +38,16 @@ class EventCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Write one line; the loss of the first job only, for one job's losses make one curve."""
+        """Write one line; losses only of the first job, or of all rounds of one training: they make one curve."""
         if logs and not math.isfinite(logs.get("loss", 0.0)):
             control.should_training_stop = True
         if not state.is_world_process_zero:
             return
         done = self.steps_before + state.global_step
         event: dict[str, Any] = {"done": done, "total": self.total, "unit": "steps"}
-        if self.first_job and logs and "loss" in logs:
+        if self.curve_start is not None and logs and "loss" in logs:
             event |= {
-                "step": state.global_step,
+                "step": self.curve_start + state.global_step,
                 "values": {"train_loss": logs["loss"], "learning_rate": logs["learning_rate"]},
             }
         _append(self.path, event)

@@ -7,6 +7,7 @@ from typing import Any
 from gradsift.components.shared.data.prepared_data import Split
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.training.sampling.sampling_round import SamplingRound
 
 RESULT = "training.json"
 
@@ -27,6 +28,7 @@ class TrainingJob:
         measured: splits of the target that the model answers once it is trained, `val` or `val` and `test`; its
             answers are kept in the folder (see `run_answers`).
         micro_batches: into how many parts a process divides its rows of an optimizer step, at least.
+        round: which round of a meta-training with a sampler this is; None draws by size.
     """
 
     folder: Path
@@ -38,6 +40,7 @@ class TrainingJob:
     keep_model: bool = True
     measured: tuple[Split, ...] = ()
     micro_batches: int = 1
+    round: SamplingRound | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON values."""
@@ -50,6 +53,7 @@ class TrainingJob:
             "keep_model": self.keep_model,
             "measured": self.measured,
             "micro_batches": self.micro_batches,
+            "round": None if self.round is None else self.round.to_json(),
         }
 
     @classmethod
@@ -65,6 +69,7 @@ class TrainingJob:
             keep_model=values["keep_model"],
             measured=tuple(values["measured"]),
             micro_batches=values["micro_batches"],
+            round=SamplingRound.from_json(values["round"]) if values["round"] else None,
         )
 
     @property

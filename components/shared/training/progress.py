@@ -48,6 +48,18 @@ class TrainingProgress:
             self.storage.download(f"{place}{name}", folder / name)
         return True
 
+    def save_file(self, path: Path) -> None:
+        """Keep a file of an unfinished job's folder."""
+        self.storage.upload(path, f"{RESULTS}/{path.parent.name}/{path.name}")
+
+    def fetch_file(self, path: Path) -> bool:
+        """Put a file of an unfinished job's folder in its place if it was kept, and say whether it was."""
+        key = f"{RESULTS}/{path.parent.name}/{path.name}"
+        if not self.storage.exists(key):
+            return False
+        self.storage.download(key, path)
+        return True
+
     def save_checkpoint(self, job: str, processes: int, folder: Path) -> None:
         """Keep this machine's part of a checkpoint."""
         for path in folder.rglob("*"):

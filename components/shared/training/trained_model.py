@@ -8,10 +8,13 @@ from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.models.base_model import BaseModel, find_base_model
 from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.sampling import MetaSampling
+from gradsift.components.shared.parameters.settings import SettingsError
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.tracking.tracking import StepTracker
 from gradsift.components.shared.training.job import TrainingJob
 from gradsift.components.shared.training.processes import launch_processes
+from gradsift.components.shared.training.rounds import train_in_rounds
 from gradsift.components.shared.training.training import Launcher, train
 
 
@@ -24,6 +27,7 @@ def produce_trained_model(
     root_uri: str,
     tracker: StepTracker,
     launch: Launcher = launch_processes,
+    sampling: MetaSampling | None = None,
 ) -> StepOutput:
     """Train the base model on the train rows of `tasks`, or find that model finished.
 
@@ -38,9 +42,11 @@ def produce_trained_model(
         root_uri: the run root.
         tracker: gets losses, progress and the data sets used.
         launch: where training runs (see `train`).
+        sampling: the sampler that draws the rows, in rounds; None draws by size. With one, the output also holds
+            `schedule.json`.
 
     Raises:
-        InputError: the base model cannot be used.
+        InputError: the base model cannot be used, or the sampler is to choose more tasks than there are.
         TrainingError: training ended without a result.
     """
     base = find_base_model(model.base_model)
@@ -51,6 +57,10 @@ def produce_trained_model(
         "model": {name: value for name, value in model.model_dump().items() if name != "base_model"},
         "recipe": recipe.model_dump(),
     }
+    if sampling is not None:
+        inputs["sampling"] = sampling.model_dump()
+        if problems := list(sampling.check_tasks(len(tasks) - 1)):
+            raise SettingsError(problems)
     folder = fetch(data)
     prepared = PreparedData(folder)
     for name in tasks:
@@ -58,8 +68,14 @@ def produce_trained_model(
 
     def work(output: Path) -> dict[str, Any]:
         job = TrainingJob(output, folder, tasks, model, recipe)
-        [result] = train([job], output.with_name(f"{output.name}-processes"), tracker, launch)
-        return model_metadata(prepared, model, base, result)
+        scratch = output.with_name(f"{output.name}-processes")
+        if sampling is None:
+            [result] = train([job], scratch, tracker, launch)
+        else:
+            rows = sum(prepared.task(name).rows["train"] for name in tasks)
+            result = train_in_rounds(job, sampling, rows, scratch, tracker, launch)
+        sampler = {} if sampling is None else {"sampler": sampling.sampler}
+        return model_metadata(prepared, model, base, result) | sampler
 
     return produce(root_uri, step, inputs, work)
 

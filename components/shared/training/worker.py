@@ -54,6 +54,7 @@ from gradsift.components.shared.training.micro_batches import (
 )
 from gradsift.components.shared.training.processes import EVENTS, FAILURE, JOBS, failure_of
 from gradsift.components.shared.training.progress import CHECKPOINTS, TrainingProgress
+from gradsift.components.shared.training.sampling.shares import fetch_start, round_shares
 from gradsift.components.shared.training.sharding import Sharding, choose_sharding
 from gradsift.components.shared.training.tokenised_rows import tokenised_rows
 
@@ -134,12 +135,22 @@ def _train_all(jobs: list[TrainingJob], scratch: Path, progress: TrainingProgres
     totals = [_steps(job) for job in jobs]
     written = WrittenRows(scratch / EVENTS, jobs)
     for position, job in enumerate(jobs):
-        callback = EventCallback(scratch / EVENTS, sum(totals[:position]), sum(totals), position == 0)
+        callback = EventCallback(
+            scratch / EVENTS, sum(totals[:position]), sum(totals), _curve_start(job, position)
+        )
+        if job.round and job.start and progress:
+            fetch_start(job.start, progress)
         if job.tasks:
             train_one(job, scratch / CHECKPOINTS / job.folder.name, callback, written, progress)
         else:
             measure_untrained(job, written, progress)
         gc.collect()
+
+
+def _curve_start(job: TrainingJob, position: int) -> int | None:
+    if job.round:
+        return job.round.steps_before
+    return 0 if position == 0 else None
 
 
 def _device() -> torch.device:
@@ -168,11 +179,16 @@ def train_one(
     job = _fitted(job, model, data)
     steps = _steps(job)
     rows = {task: data.task(task).rows["train"] for task in job.tasks}
-    shares = shares_by_size(rows, recipe.sampling_exponent)
-    order = example_order(rows, shares, steps * recipe.batch_size, recipe.seed)
     arguments = training_arguments(job, sharding, steps, checkpoints)
     with arguments.main_process_first():
         examples = tokenised_rows(model, data, job.tasks)
+    if job.round is None:
+        shares, seed = shares_by_size(rows, recipe.sampling_exponent), [recipe.seed]
+    else:
+        device = torch.device("cpu") if sharding.stage == 3 else arguments.device
+        shares = round_shares(job, job.round, model, examples, device, progress)
+        seed = [recipe.seed, job.round.number]
+    order = example_order(rows, shares, steps * recipe.batch_size, seed)
     lengths = lengths_of(examples)
     if arguments.gradient_accumulation_steps > 1:
         order = by_length_within_steps(order, lengths, recipe.batch_size)

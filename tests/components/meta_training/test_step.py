@@ -17,7 +17,9 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.base_model import find_base_model
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.records.sampling_schedule import SamplingSchedule
 from gradsift.components.shared.tracking.event_log import read_events
 from gradsift.components.shared.tracking.tracking import track_step
 from gradsift.components.shared.training.trained_model import training_result
@@ -35,9 +37,15 @@ def model(tiny_encoder: Path) -> ModelConfig:
     return ModelConfig(base_model=str(tiny_encoder))
 
 
-def run(root: Path, model: ModelConfig, recipe: TrainingRecipe, data: StepOutput) -> StepOutput:
+def run(
+    root: Path,
+    model: ModelConfig,
+    recipe: TrainingRecipe,
+    data: StepOutput,
+    sampling: MetaSampling | None = None,
+) -> StepOutput:
     with forked_training(), track_step(STEP, str(root), {}) as tracker:
-        return meta_train(model, recipe, data, str(root), tracker)
+        return meta_train(model, recipe, data, str(root), tracker, sampling=sampling)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +111,33 @@ def test_a_changed_recipe_makes_another_model(
     assert not other.reused
     assert other.uri != output.uri
     assert other.metadata["final_train_loss"] != output.metadata["final_train_loss"]
+
+
+def test_a_sampler_leaves_its_schedule_in_the_output_and_in_the_record(
+    tmp_path: Path, output: StepOutput, model: ModelConfig, prepared_data: StepOutput
+) -> None:
+    sampling = MetaSampling(sampler="derts", max_tasks=2, rounds=1, probe_rows=8)
+    found = run(tmp_path, model, RECIPE, prepared_data, sampling)
+    assert found.metadata["sampler"] == "derts"
+    assert found.metadata["optimizer_steps"] == output.metadata["optimizer_steps"]
+    assert found.uri.rpartition("/")[2] != output.uri.rpartition("/")[2]
+    [own] = SamplingSchedule.read(fetch(found)).rounds
+    recorded = [
+        event["values"]
+        for event in events(tmp_path)
+        if event["event"] == "metric" and "share/sst2" in event["values"]
+    ]
+    assert recorded == [{f"share/{task}": share for task, share in own.shares.items()}]
+    assert len([share for share in own.shares.values() if share]) == 3
+
+
+def test_more_sources_than_there_are_cannot_be_chosen(
+    tmp_path: Path, model: ModelConfig, prepared_data: StepOutput
+) -> None:
+    with pytest.raises(
+        InputError, match=r"^Parameter meta_max_tasks is 4: expected at most the 3 sources\.$"
+    ):
+        run(tmp_path, model, RECIPE, prepared_data, MetaSampling(sampler="derts", max_tasks=4))
 
 
 def test_an_unknown_base_model_fails_before_anything_is_launched(

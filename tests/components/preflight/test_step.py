@@ -68,6 +68,13 @@ def test_the_cost_is_not_known_where_the_suite_does_not_count_its_rows(tmp_path:
     assert "The suite does not say how many rows its tasks have" in (tmp_path / "report.md").read_text()
 
 
+def test_a_sampler_that_is_to_choose_more_sources_than_there_are(tmp_path: Path) -> None:
+    sampler = {"meta_sampler": "derts", "sources": ["mr", "subj"]}
+    assert "Parameter meta_max_tasks is 3: expected at most the 2 sources." in problem(
+        tmp_path, **sampler, meta_max_tasks=3
+    )
+
+
 def test_tasks_and_numbers_that_the_suite_does_not_have(tmp_path: Path) -> None:
     assert "Parameter estimate_required_tasks holds 'mrr': expected one of the auxiliary tasks " in problem(
         tmp_path, estimate_required_tasks=["mrr"]

@@ -66,6 +66,18 @@ def test_runs_train_the_first_scope_at_the_first_rate_and_gradients_are_of_a_sin
     assert TrainingRecipe(**resolved["meta_training"]["recipe"]).scope == "all"
 
 
+def test_a_sampler_reaches_meta_training_alone_and_the_default_leaves_no_trace() -> None:
+    usual, given = PipelineSettings.of({}), {"meta_sampler": "derts", "meta_max_tasks": 3}
+    assert "sampling" not in step_settings(usual)["meta_training"]
+    sampled = PipelineSettings.of(given)
+    resolved = step_settings(sampled)
+    assert resolved["meta_training"]["sampling"] == {"sampler": "derts", "max_tasks": 3}
+    for step, settings in step_settings(usual).items():
+        if step not in ("meta_training", "data_preparation", "promotion"):
+            assert resolved[step] == settings
+    assert settings_digest(sampled) != settings_digest(usual)
+
+
 LARGE, SMALL = ("64", "512Gi", "8"), ("2", "8Gi", "0")
 
 

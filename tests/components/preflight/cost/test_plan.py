@@ -56,6 +56,13 @@ def test_a_task_counts_as_often_as_its_rows_are_drawn() -> None:
     assert planned(SIZE, lengths, meta_epochs=1.0, meta_sampling_exponent=0.0).meta.tokens == 400 * 2.5
 
 
+def test_a_sampler_looks_at_rows_before_each_round_and_pays_for_the_sources_that_it_chooses() -> None:
+    sampler = {"meta_sampler": "derts", "meta_max_tasks": 1, "meta_rounds": 2, "meta_probe_rows": 50}
+    usual, found = planned(meta_epochs=1.0).meta, planned(meta_epochs=1.0, **sampler).meta
+    assert (usual.rows, found.rows) == (400, 200)
+    assert found.operations == 6 * 100 * (5 * 200 + 2 * 5 * (40 + 50 + 50 + 50))
+
+
 def test_extraction_takes_every_train_row_and_the_targets_validation_rows_once() -> None:
     extraction = planned(extract_probes=2).extraction
     assert (extraction.rows, extraction.steps) == (410, 0)

@@ -22,7 +22,9 @@ from gradsift.components.shared.kubeflow_trainer import train_node
 from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
+from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.records.sampling_schedule import SamplingSchedule
 from gradsift.components.shared.storage.storage import open_storage
 from gradsift.components.shared.tracking.event_log import read_events
 from gradsift.components.shared.tracking.tracking import track_step
@@ -51,10 +53,16 @@ def data(s3_root: str) -> StepOutput:
     return prepare_data(config, s3_root)
 
 
-def train(data: StepOutput, root: str, model: ModelConfig, recipe: TrainingRecipe) -> StepOutput:
+def train(
+    data: StepOutput,
+    root: str,
+    model: ModelConfig,
+    recipe: TrainingRecipe,
+    sampling: MetaSampling | None = None,
+) -> StepOutput:
     with track_step("meta_training", root, {}) as tracker:
         return produce_trained_model(
-            "meta_training", data, TASKS, model, recipe, root, tracker, launcher_on({})
+            "meta_training", data, TASKS, model, recipe, root, tracker, launcher_on({}), sampling
         )
 
 
@@ -103,6 +111,24 @@ def test_two_nodes_train_what_two_processes_do_though_a_node_is_taken_away(
     assert sorted(set(curve)) == list(range(1, 25))
     assert storage.keys("work/") == []
     assert train(data, s3_root, model, RECIPE).reused
+
+
+@pytest.mark.slow
+def test_two_nodes_go_through_rounds_as_two_processes_do(
+    in_cluster: Cluster, nodes: Nodes, data: StepOutput, s3_root: str, tiny_encoder: Path
+) -> None:
+    """The model of a round is saved by one node and is where the next one starts on both."""
+    model = ModelConfig(base_model=str(tiny_encoder))
+    recipe = RECIPE.model_copy(update={"steps": 6})
+    sampling = MetaSampling(sampler="derts", max_tasks=1, rounds=2, probe_rows=8)
+    spread = train(data, s3_root, model, recipe, sampling)
+    alone = train(data, s3_root, model, recipe.model_copy(update={"nodes": 1, "processes": 2}), sampling)
+    schedules = [SamplingSchedule.read(fetch(each)) for each in (spread, alone)]
+    one, other = ([own.stands_for for own in schedule.rounds] for schedule in schedules)
+    assert one == other
+    assert len(one) == 2
+    assert losses(spread) == pytest.approx(losses(alone), abs=1e-5)
+    assert open_storage(s3_root).keys("work/") == []
 
 
 @pytest.mark.slow

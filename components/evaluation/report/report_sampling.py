@@ -1,0 +1,71 @@
+"""What the report says of meta-training's sampler: which sources were trained on, and why others were not."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gradsift.components.evaluation.report.charts import axis_over
+from gradsift.components.shared.records.sampling_schedule import SamplingSchedule
+
+
+@dataclass(frozen=True)
+class SampledTask:
+    """One row of the table.
+
+    Attributes:
+        task: the task.
+        share: of all rows that meta-training drew; rounds are equally long.
+        adapted: loss of held-out rows over the entropy of the labels before the first round; None where unknown.
+        fate: in which rounds it was trained on, or why not.
+    """
+
+    task: str
+    share: float
+    adapted: float | None
+    fate: str
+
+
+def sampling_of(schedule: SamplingSchedule | None) -> dict[str, Any]:
+    """Return the template's values; without a sampler its part is left out."""
+    if schedule is None:
+        return {"sampled": None}
+    rows = [_sampled(task, schedule) for task in schedule.rounds[0].shares]
+    rows.sort(key=lambda row: -row.share)
+    sources = [row for row in rows if row.task != schedule.target]
+    return {
+        "sampled": rows,
+        "sampled_axis": axis_over((row.share for row in rows), with_zero=True, label_scale=100),
+        "sampled_with_labels": any(row.adapted is not None for row in rows),
+        "sampling_words": (
+            f"Meta-training drew rows of the target and of {sum(row.share > 0 for row in sources)} of "
+            f"{len(sources)} sources. Before each of its {len(schedule.rounds)} rounds it looked at a few rows of "
+            "every source, and took sources whose gradients stand for those of the others, each as often as the "
+            "number of tasks that it stands for. It did not ask which sources help the target."
+        ),
+    }
+
+
+def _sampled(task: str, schedule: SamplingSchedule) -> SampledTask:
+    rounds = schedule.rounds
+    return SampledTask(
+        task,
+        sum(each.shares[task] for each in rounds) / len(rounds),
+        rounds[0].adapted.get(task),
+        _fate(task, schedule),
+    )
+
+
+def _fate(task: str, schedule: SamplingSchedule) -> str:
+    if task == schedule.target:
+        return "target, in every round"
+    trained = [number for number, each in enumerate(schedule.rounds, 1) if each.shares[task] > 0]
+    if trained:
+        return f"trained on in {_rounds(trained)}"
+    dropped = [number for number, each in enumerate(schedule.rounds, 1) if task in each.dropped]
+    if len(dropped) == len(schedule.rounds):
+        return "left out: among the labels that are learned worst"
+    return "others stood for it"
+
+
+def _rounds(numbers: list[int]) -> str:
+    first, *others = map(str, numbers)
+    return f"rounds {', '.join([first, *others[:-1]])} and {others[-1]}" if others else f"round {first}"
