@@ -17,7 +17,7 @@ from gradsift.components.preflight.checks import (
     make_checks,
 )
 from gradsift.components.preflight.cost.expected import expected_cost
-from gradsift.components.shared.data.suites.task_suite import find_tasks
+from gradsift.components.shared.data.suites.task_suite import find_tasks, read_target
 from gradsift.components.shared.documents.texts import markdown_text
 from gradsift.components.shared.errors import InputError, StorageError, shown_names
 from gradsift.components.shared.parameters.calibration import CalibrationConfig, random_subset_count
@@ -123,6 +123,11 @@ def _check_suite(
     Sources may be cut into so many `clusters` each, whose names end with a number.
     """
     found = find_tasks(data)
+    if found.into_periods and all(row.time is None for row in read_target(data, "val").splits["val"]):
+        raise InputError(
+            f"Parameter prepare_periods is {data.periods!r}: expected 'none', as no val row of the target "
+            f"{found.target!r} has a 'time' or 'date'."
+        )
     tasks = found.auxiliary_tasks
     for parameter, names in (
         ("estimate_required_tasks", estimation.required_tasks),
@@ -137,12 +142,12 @@ def _check_suite(
                     f"{shown_names([*tasks, *found.cut_data])}."
                 )
     most = random_subset_count(len(tasks))
-    if calibration.runs > most and not found.cut_data and not clusters:
+    if calibration.runs > most and not found.may_have_more and not clusters:
         raise InputError(
             f"Parameter calibrate_runs is {calibration.runs}: expected at most {most}, all subsets that "
             f"{len(tasks)} auxiliary tasks have beside none and all."
         )
-    if not found.cut_data and (problems := list(sampling.check_tasks(len(tasks)))):
+    if not found.may_have_more and (problems := list(sampling.check_tasks(len(tasks)))):
         raise SettingsError(problems)
     return found.sentence
 

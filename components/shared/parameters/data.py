@@ -14,6 +14,7 @@ from gradsift.components.shared.parameters.settings import (
 )
 
 AnswerTurns = Literal["all", "last"]
+Periods = Literal["none", "year", "quarter", "month"]
 SEPARATOR = "#"
 """Stands between the names of a source and of a part of it; names in a manifest cannot hold it."""
 
@@ -50,6 +51,13 @@ class DataPreparationConfig(Settings):
         "all",
         description="which of the assistant's answers a language model learns in rows with `messages`: `all`, or "
         "the `last`. Exact match and ROUGE-L are of the last; a sequence-to-sequence model learns no other.",
+    )
+
+    periods: Periods = Field(
+        "none",
+        exclude_if=lambda periods: periods == "none",
+        description="cuts every task whose rows have a time into one task per `year`, `quarter` or `month`: the "
+        "newest keeps the task's name, older ones become sources such as `<task>.2005`.",
     )
 
     def rules(self) -> Iterator[str]:

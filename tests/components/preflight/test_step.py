@@ -75,6 +75,13 @@ def test_a_sampler_that_is_to_choose_more_sources_than_there_are(tmp_path: Path)
     )
 
 
+def test_periods_of_a_target_without_times(tmp_path: Path) -> None:
+    assert (
+        "Parameter prepare_periods is 'year': expected 'none', as no val row of the target 'sst2' has a 'time' or "
+        "'date'."
+    ) in problem(tmp_path, prepare_periods="year")
+
+
 def test_tasks_and_numbers_that_the_suite_does_not_have(tmp_path: Path) -> None:
     assert "Parameter estimate_required_tasks holds 'mrr': expected one of the auxiliary tasks " in problem(
         tmp_path, estimate_required_tasks=["mrr"]

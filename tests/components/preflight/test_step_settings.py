@@ -78,6 +78,15 @@ def test_a_sampler_reaches_meta_training_alone_and_the_default_leaves_no_trace()
     assert settings_digest(sampled) != settings_digest(usual)
 
 
+def test_the_periods_reach_data_preparation_alone() -> None:
+    usual, cut = (
+        step_settings(PipelineSettings.of({})),
+        step_settings(PipelineSettings.of({"prepare_periods": "year"})),
+    )
+    assert cut["data_preparation"]["config"] == {"periods": "year"}
+    assert {name for name in usual if usual[name] != cut[name]} == {"data_preparation"}
+
+
 LARGE, SMALL = ("64", "512Gi", "8"), ("2", "8Gi", "0")
 
 

@@ -50,7 +50,7 @@ def cut_by_group(task: Task, column: str, min_rows: int, where: str) -> list[Tas
     if not by_group:
         raise InputError(f"{place}: no train row has a {column!r}, expected the field that names its group.")
     large = [group for group, rows in by_group.items() if len(rows) >= min_rows]
-    groups = [group for group in large if _can_be_learnt(by_group[group])]
+    groups = [group for group in large if can_be_learnt(by_group[group])]
     if not groups:
         of_labels = " and two labels" if large else ""
         raise InputError(
@@ -70,11 +70,11 @@ def cut_by_group(task: Task, column: str, min_rows: int, where: str) -> list[Tas
     return [
         replace(task, name=f"{task.name}{SEPARATOR}{name}", splits=splits)
         for name, splits in parts.items()
-        if _can_be_learnt(splits.get("train", []))
+        if can_be_learnt(splits.get("train", []))
     ]
 
 
-def _can_be_learnt(rows: list[AnyRow]) -> bool:
+def can_be_learnt(rows: list[AnyRow]) -> bool:
     """Return whether there are rows, and not all of one label."""
     return bool(rows) and len({row.label for row in rows if isinstance(row, Row)}) != 1
 

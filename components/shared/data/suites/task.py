@@ -100,6 +100,7 @@ class Task:
         splits: the rows of each split that was read, in the order of their source.
         licence: what the suite's manifest says of the task's licence.
         corruption: how the task was corrupted on purpose, None where it was not.
+        period: the period that its rows are of, where the task was cut into periods.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Task:
     splits: dict[Split, list[AnyRow]]
     licence: str = ""
     corruption: str | None = None
+    period: str | None = None
 
     @property
     def kind(self) -> TaskKind:

@@ -9,6 +9,8 @@ from gradsift.components.shared.artifacts.step_output import digest_of
 from gradsift.components.shared.data.prepared_data import PreparedTask, Split, TaskIndex, TaskKind
 from gradsift.components.shared.data.suites.corruption import corrupted_copy
 from gradsift.components.shared.data.suites.cutting import OTHER, cut_by_group, data_name
+from gradsift.components.shared.data.suites.periods import SEPARATOR as PERIOD
+from gradsift.components.shared.data.suites.periods import cut_into_periods
 from gradsift.components.shared.data.suites.suite_folder import SuiteFolder
 from gradsift.components.shared.data.suites.suite_hub import HubSuite
 from gradsift.components.shared.data.suites.suite_manifest import DerivedTask, FolderTask, Manifest
@@ -69,16 +71,25 @@ class FoundTasks:
         target: the target task.
         auxiliary_tasks: the auxiliary tasks whose names are known.
         cut_data: data that are cut into further auxiliary tasks by a field of their rows.
+        into_periods: whether tasks whose rows have a time are cut into periods.
     """
 
     suite: str
     target: str
     auxiliary_tasks: list[str]
     cut_data: list[str]
+    into_periods: bool = False
+
+    @property
+    def may_have_more(self) -> bool:
+        """Whether there may be further auxiliary tasks, which only the rows tell."""
+        return bool(self.cut_data) or self.into_periods
 
     def may_have(self, name: str) -> bool:
         """Return whether `name` is, or may turn out to be, an auxiliary task."""
-        return name in self.auxiliary_tasks or data_name(name) in self.cut_data
+        task, separator, _ = name.rpartition(PERIOD)
+        past = self.into_periods and separator and task in (self.target, *self.auxiliary_tasks)
+        return name in self.auxiliary_tasks or data_name(name) in self.cut_data or bool(past)
 
     @property
     def sentence(self) -> str:
@@ -86,6 +97,7 @@ class FoundTasks:
         offered = [
             *([f"{len(self.auxiliary_tasks)} auxiliary tasks"] if self.auxiliary_tasks else []),
             *(f"the tasks cut from {name}" for name in self.cut_data),
+            *(["the past periods of tasks with times"] if self.into_periods else []),
         ]
         return f"{self.suite} has the target {self.target} and {' and '.join(offered)} to choose from"
 
@@ -110,6 +122,8 @@ def read_suite(config: DataPreparationConfig) -> TaskSuite:
     source = _open_source(config.suite)
     chosen = _chosen_tasks(source, config)
     tasks = [task for entry in source.manifest.tasks for task in _read_tasks(source, entry, chosen)]
+    if config.periods != "none":
+        tasks = cut_into_periods(tasks, config.target, config.periods, SPLITS, source.where)
     if len(tasks) == 1:
         raise _target_alone(source, config)
     if config.answer_turns == "last":
@@ -142,7 +156,8 @@ def listed_tasks(config: DataPreparationConfig, max_length: int) -> TaskIndex | 
     """
     source = _open_source(config.suite)
     names, cut = _chosen_tasks(source, config), _cut_data(source)
-    if not isinstance(source, SuiteFolder) or any(data_name(name) in cut for name in names):
+    further = config.periods != "none" or any(data_name(name) in cut for name in names)
+    if not isinstance(source, SuiteFolder) or further:
         return None
     tasks = [_listed_task(source.manifest, name, config) for name in names]
     known = [task for task in tasks if task is not None]
@@ -175,6 +190,7 @@ def find_tasks(config: DataPreparationConfig) -> FoundTasks:
         config.target,
         [name for name in names if name not in cut],
         [name for name in names if name in cut],
+        config.periods != "none",
     )
 
 
@@ -208,7 +224,7 @@ def _chosen_tasks(source: SuiteSource, config: DataPreparationConfig) -> list[st
             f"{source.where}: the target {config.target!r} is cut into tasks by its field 'group_by', expected "
             f"one of them as target, such as '{config.target}{SEPARATOR}{OTHER}'."
         )
-    if not auxiliary_tasks:
+    if not auxiliary_tasks and config.periods == "none":
         raise _target_alone(source, config)
     return [config.target, *auxiliary_tasks]
 
