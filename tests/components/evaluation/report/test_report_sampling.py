@@ -1,7 +1,7 @@
 """What the report says of meta-training's sampler."""
 
-from report_page import TASKS, page
-from report_variants import sampled
+from report_page import page
+from report_variants import TASKS, sampled
 
 
 def test_the_sources_of_meta_training_are_shown_with_why_others_were_left_out() -> None:

@@ -131,6 +131,7 @@ def one_round(job: TrainingJob, folder: Path) -> SamplingSchedule:
     return SamplingSchedule.read(folder / "model")
 
 
+@pytest.mark.slow
 def test_a_round_draws_the_shares_that_were_written_before_it(job: TrainingJob, tmp_path: Path) -> None:
     """A schedule that is there is read back, whatever the sampler would decide."""
     given = one_round(job, tmp_path / "one")
