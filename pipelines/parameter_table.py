@@ -24,6 +24,7 @@ TITLES = {
     "confirm": "Confirmation of the choice",
     "estimate": "Estimation and selection",
     "fine_tune": "Final fine-tuning",
+    "fairness": "Groups and a limit on their covariance",
     "evaluate": "Evaluation",
     "promote": "Promotion in the MLflow registry",
     "resources": "Resources",

@@ -5,9 +5,12 @@ from typing import Any
 
 from gradsift.components.data_preparation import step
 from gradsift.components.shared.artifacts.run_outputs import write_outputs
-from gradsift.components.shared.artifacts.step_output import StepOutput, copy_file
+from gradsift.components.shared.artifacts.step_output import StepOutput, copy_file, fetch
+from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.data.two_groups import check_target_groups
 from gradsift.components.shared.model_registry.freshness import is_changed
 from gradsift.components.shared.parameters.data import DataPreparationConfig
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.tracking.step_run import begin_step, run_step
@@ -25,6 +28,8 @@ def prepare_data(data: Any, statistics: Any, settings: Mapping[str, Any]) -> tup
         data,
     )
     copy_file(output, "statistics.md", statistics)
+    if "fairness" in settings:
+        check_target_groups(FairnessConfig(**settings["fairness"]), PreparedData(fetch(output)))
     return write_outputs({"data": output}, root), _news(output, settings)
 
 

@@ -23,6 +23,7 @@ from gradsift.components.shared.models.model_kind import kind_of
 from gradsift.components.shared.models.untrained_model import answers_untrained
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
 from gradsift.components.shared.parameters.extraction import GradientExtractionConfig
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.components.shared.parameters.training import Start, TrainingRecipe
@@ -134,9 +135,12 @@ def run_study(
             subsets = subsets_of(truth)
         else:
             subsets = none_all_and_random(prepared.auxiliary_tasks, study.subsets, study.seed)
+        fairness = settings.fairness.in_training
         meta = steps.do(
             "meta_training",
-            lambda tracker: meta_train(model, meta_recipe, data, root, tracker, sampling=settings.sampling),
+            lambda tracker: meta_train(
+                model, meta_recipe, data, root, tracker, sampling=settings.sampling, fairness=fairness
+            ),
         )
         gradients = steps.do("gradient_extraction", partial(extract_gradients, extraction, data, meta, root))
         base = find_base_model(model.base_model)
@@ -145,7 +149,7 @@ def run_study(
             gradients = steps.do("gradient_extraction", partial(extract_gradients, both, data, meta, root))
         truths = [truth] if truth else []
         for start in () if truth else study.starts:
-            group = _runs(study, subsets, start, data, meta, model, recipe)
+            group = _runs(study, subsets, start, data, meta, model, recipe, fairness)
             true = steps.do(group.purpose, partial(_true_losses, group, data, root))
             true.write(folder / f"true_losses_{start}")
             truths.append(true)
@@ -182,11 +186,14 @@ def _runs(
     meta: StepOutput,
     model: ModelConfig,
     recipe: TrainingRecipe,
+    fairness: FairnessConfig | None,
 ) -> RunGroup:
     """Return the true fine-tunings from one start; test inputs are not answered."""
     prepared = PreparedData(fetch(data))
     own = meta if start == "meta" else None
-    settings = GroupSettings.of(data, prepared, base_digests(meta), model, recipe, own, test_answers=False)
+    settings = GroupSettings.of(
+        data, prepared, base_digests(meta), model, recipe, own, test_answers=False, fairness=fairness
+    )
     runs = runs_of(prepared, subsets, recipe, study.seeds)
     return RunGroup(purpose=f"true_losses_{start}", number=0, settings=settings, runs=runs)
 

@@ -10,6 +10,7 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
 from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import (
     FineTuningLayers,
@@ -51,7 +52,8 @@ def fine_tune_target(
     recipe = TrainingRecipe(**settings["recipe"])
     meta = outputs["meta_model"] if FineTuningStart(**settings["start"]).start == "meta" else None
     prepared, base = PreparedData(fetch(data)), base_digests(outputs["meta_model"])
-    group = GroupSettings.of(data, prepared, base, config, recipe, meta)
+    fairness = FairnessConfig(**settings.get("fairness", {})).in_training
+    group = GroupSettings.of(data, prepared, base, config, recipe, meta, fairness=fairness)
     outputs["selection"] = selection = _confirm(estimates, data, group, recipe, settings)
     chosen = Selection.read(fetch(selection, [Selection.FILE]))
     candidates = choice.finalist_runs(chosen, prepared, recipe)
@@ -62,7 +64,7 @@ def fine_tune_target(
         candidates += tried
         best = ScopeSweep.read(fetch(sweep)).chosen.layers
         recipe = recipe.model_copy(update=best.model_dump())
-    tuned = GroupSettings.of(data, prepared, base, config, recipe, meta)
+    tuned = GroupSettings.of(data, prepared, base, config, recipe, meta, fairness=fairness)
     outputs["fine_tuned_model"] = model = run_step(
         final_model.STEP,
         settings,
@@ -75,7 +77,15 @@ def fine_tune_target(
     with begin_step(f"{COMPARISONS}-plan", settings, comparisons.model_dump()) as tracker:
         parallel_runs = ParallelRunsSettings(**settings["groups"]).parallel_runs
         groups = plan.plan_comparisons(
-            comparisons, data, selection, model, root, parallel_runs, meta, outputs.get(SCOPE_SWEEP)
+            comparisons,
+            data,
+            selection,
+            model,
+            root,
+            parallel_runs,
+            meta,
+            outputs.get(SCOPE_SWEEP),
+            fairness,
         )
         tracker.metrics({"groups": len(groups)})
         return write_outputs(outputs, root), write_groups(groups, root)

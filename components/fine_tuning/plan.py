@@ -3,6 +3,7 @@
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.fine_tuning_runs import (
@@ -26,13 +27,15 @@ def plan_comparisons(
     parallel_runs: int = 1,
     meta: StepOutput | None = None,
     sweep: StepOutput | None = None,
+    fairness: FairnessConfig | None = None,
 ) -> list[RunGroup]:
     """Return the runs on every subset of the selection's comparisons, and the model that they start from.
 
     Every run takes the chosen model's recipe and number of optimizer steps; seeds count up from its seed, so that
     the chosen model is the first run of `selected`. Where that trains a part of the layers, there are also runs on
-    its subset with all of them, at the best rate that the sweep found for these if it tried them. A base model
-    whose head has to be trained first is left out.
+    its subset with all of them, at the best rate that the sweep found for these if it tried them. Where runs keep
+    to a limit, there are also runs on its subset without one. A base model whose head has to be trained first is
+    left out.
 
     Args:
         config: how many seeds.
@@ -43,17 +46,27 @@ def plan_comparisons(
         parallel_runs: the largest number of groups.
         meta: theta*, where runs start from it.
         sweep: which layers were tried, if several were.
+        fairness: the limit that runs keep to; None for none.
     """
     prepared = PreparedData(fetch(data))
     comparisons = Selection.read(fetch(estimates, [Selection.FILE])).comparisons
     trained = training_result(model)
     recipe = TrainingRecipe(**trained["recipe"]).model_copy(update={"steps": trained["optimizer_steps"]})
     settings = GroupSettings.of(
-        data, prepared, base_digests(model), ModelConfig(**trained["model"]), recipe, meta
+        data,
+        prepared,
+        base_digests(model),
+        ModelConfig(**trained["model"]),
+        recipe,
+        meta,
+        fairness=fairness,
     )
     untrained = meta is not None or model.metadata["answers_untrained"]
     all_layers = None if recipe.scope == "all" else _all_layers(recipe, sweep)
-    runs = comparison_runs(prepared, list(comparisons.values()), recipe, config, untrained, all_layers)
+    subsets = list(comparisons.values())
+    runs = comparison_runs(
+        prepared, subsets, recipe, config, untrained, all_layers, limited=fairness is not None
+    )
     return group_runs(COMPARISONS, settings, runs, root_uri, parallel_runs)
 
 

@@ -29,6 +29,7 @@ from gradsift.components.shared.records.fine_tuning_runs import (
     find_record,
     run_inputs,
     run_key,
+    run_limit,
     run_recipe,
 )
 from gradsift.components.shared.records.run_answers import HeldOutAnswers, ValidationAnswers
@@ -106,6 +107,7 @@ def _job(group: RunGroup, run: PlannedRun, data: StepOutput, root_uri: str) -> T
         start=_start(settings),
         keep_model=bool(group.weights),
         measured=measured,
+        fairness=run_limit(settings, run),
     )
 
 

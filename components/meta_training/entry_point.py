@@ -6,6 +6,7 @@ from typing import Any
 from gradsift.components.meta_training import step
 from gradsift.components.shared.artifacts.run_outputs import read_outputs, write_outputs
 from gradsift.components.shared.kubeflow_trainer.launcher import launcher_on
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.training import TrainingRecipe
@@ -19,11 +20,14 @@ def meta_train(meta_model: Any, inputs: str, settings: Mapping[str, Any]) -> str
     config = ModelConfig(**settings["model"]).resolved(outputs["data"].metadata["max_length"])
     recipe = TrainingRecipe(**settings["recipe"])
     sampling = MetaSampling(**settings["sampling"]) if "sampling" in settings else None
+    fairness = FairnessConfig(**settings.get("fairness", {})).in_training
     outputs["meta_model"] = run_step(
         step.STEP,
         settings,
         {**config.model_dump(), **recipe.model_dump(), **settings.get("sampling", {})},
-        lambda tracker: step.meta_train(config, recipe, outputs["data"], root, tracker, launcher, sampling),
+        lambda tracker: step.meta_train(
+            config, recipe, outputs["data"], root, tracker, launcher, sampling, fairness
+        ),
         meta_model,
     )
     return write_outputs(outputs, root)

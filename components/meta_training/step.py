@@ -2,6 +2,7 @@
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.training import TrainingRecipe
@@ -22,10 +23,13 @@ def meta_train(
     tracker: StepTracker,
     launch: Launcher = launch_processes,
     sampling: MetaSampling | None = None,
+    fairness: FairnessConfig | None = None,
 ) -> StepOutput:
     """Return the meta-initialisation theta*, trained on all tasks of `data` (see `produce_trained_model`)."""
     tasks = [task.name for task in PreparedData(fetch(data)).tasks]
-    output = produce_trained_model(STEP, data, tasks, model, recipe, root_uri, tracker, launch, sampling)
+    output = produce_trained_model(
+        STEP, data, tasks, model, recipe, root_uri, tracker, launch, sampling, fairness
+    )
     if sampling is not None:
         schedule = SamplingSchedule.read(fetch(output, [SamplingSchedule.FILE]))
         for number, each in enumerate(schedule.rounds):

@@ -17,6 +17,7 @@ from gradsift.components.preflight.checks import (
     make_checks,
 )
 from gradsift.components.preflight.cost.expected import expected_cost
+from gradsift.components.preflight.groups import check_groups
 from gradsift.components.shared.data.suites.task_suite import find_tasks, read_target
 from gradsift.components.shared.documents.texts import markdown_text
 from gradsift.components.shared.errors import InputError, StorageError, shown_names
@@ -25,6 +26,7 @@ from gradsift.components.shared.parameters.data import SEPARATOR, DataPreparatio
 from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
 from gradsift.components.shared.parameters.extraction import ExtractionSettings, cluster_name
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.pipeline_settings import (
     PipelineSettings,
@@ -100,6 +102,10 @@ def examine(parameters: Mapping[str, Any]) -> list[Finding]:
         checks["base model"] = lambda: check_model(model, layers.scopes)
         evaluation = EvaluationConfig(**values_of(EvaluationConfig, parameters))
         checks["base model"] = lambda: check_model(model, layers.scopes, evaluation)
+    with suppress(SettingsError):
+        fairness = FairnessConfig(**values_of(FairnessConfig, parameters))
+        if fairness.group and "suite" in checks and "base model" in checks:
+            checks["groups"] = lambda: check_groups(fairness, data, model)
     return [*_check_parameters(parameters), *make_checks(checks)]
 
 

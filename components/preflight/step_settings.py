@@ -34,6 +34,7 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
         settings.estimation, run_recipe, meta_recipe, settings.fine_tuning_start.start
     )
     extraction = GradientExtractionConfig.of(settings.extraction, settings.fine_tuning_layers.scopes)
+    fairness = {"fairness": settings.fairness.changes()} if settings.fairness.group else {}
     limits = {name: value for name, value in settings.estimation.changes().items() if name in LIMITS}
     asked = {
         name: model[name] for name in ("base_model", "head", "max_length", "prompt_form") if name in model
@@ -45,8 +46,9 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
             "model": asked,
             "promotion": settings.promotion.changes(),
             "digest": settings_digest(settings),
+            **fairness,
         },
-        "meta_training": {**common, **meta_training, **hardware},
+        "meta_training": {**common, **meta_training, **fairness, **hardware},
         "gradient_extraction": {
             **common,
             "config": extraction.changes(),
@@ -59,18 +61,20 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
             "groups": settings.parallel_runs.changes(),
             "calibration": settings.calibration.changes(),
             "confirmation": settings.confirmation.changes(),
+            **fairness,
         },
         "fine_tuning": {
             **common,
             **fine_tuning,
             "start": settings.fine_tuning_start.changes(),
             "layers": settings.fine_tuning_layers.changes(),
+            **fairness,
             **hardware,
             "groups": settings.parallel_runs.changes(),
             "limits": limits,
             "comparisons": settings.comparison.changes(),
         },
-        "evaluation": {**common, "config": settings.evaluation.changes()},
+        "evaluation": {**common, "config": settings.evaluation.changes(), **fairness},
         "promotion": {
             **common,
             "config": settings.promotion.changes(),

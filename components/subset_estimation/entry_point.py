@@ -7,6 +7,7 @@ from gradsift.components.shared.artifacts.run_outputs import read_outputs, write
 from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.confirmation import ConfirmationConfig
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import ParallelRunsSettings
 from gradsift.components.shared.records.fine_tuning_runs import read_runs
@@ -36,6 +37,7 @@ def plan_calibration(inputs: str, settings: Mapping[str, Any]) -> list[str]:
             ModelConfig(**settings["model"]).resolved(outputs["data"].metadata["max_length"]),
             root,
             ParallelRunsSettings(**settings["groups"]).parallel_runs,
+            FairnessConfig(**settings.get("fairness", {})).in_training,
         )
         tracker.metrics({"groups": len(groups)})
         return write_groups(groups, root)

@@ -7,6 +7,7 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.parameters.calibration import CalibrationConfig
 from gradsift.components.shared.parameters.confirmation import ConfirmationConfig
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.records.fine_tuning_runs import (
     CANDIDATES,
@@ -29,6 +30,7 @@ def plan_first_round(
     model: ModelConfig,
     root_uri: str,
     parallel_runs: int = 1,
+    fairness: FairnessConfig | None = None,
 ) -> list[RunGroup]:
     """Return the runs on none, all, random subsets and those that promise most; none where none are asked for.
 
@@ -42,6 +44,7 @@ def plan_first_round(
         model: the pretrained model.
         root_uri: the run root, a local path or an `s3://` address.
         parallel_runs: the largest number of groups.
+        fairness: the limit that runs keep to; None for none.
 
     Raises:
         InputError: there are not that many random subsets.
@@ -53,6 +56,8 @@ def plan_first_round(
     promising = partial(promising_subsets, config, gradients, root_uri)
     runs = first_round(prepared, recipe, calibration, confirmation, config.excluded_tasks, promising)
     own_start = meta if config.start == "meta" else None
-    settings = GroupSettings.of(data, prepared, base_digests(meta), model, recipe, own_start)
+    settings = GroupSettings.of(
+        data, prepared, base_digests(meta), model, recipe, own_start, fairness=fairness
+    )
     weights: Weights = CANDIDATES if confirmation.runs else ""
     return group_runs(CALIBRATION, settings, runs, root_uri, parallel_runs, weights)

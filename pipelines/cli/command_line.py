@@ -39,7 +39,9 @@ console = Console()
 
 Suite = Annotated[
     str | None,
-    typer.Option(help="Task suite: 'demo' (the default), 'demo-lm', a folder, s3://, or a YAML file."),
+    typer.Option(
+        help="Task suite: 'demo' (the default), 'demo-lm', 'demo-groups', a folder, s3://, or a YAML file."
+    ),
 ]
 Target = Annotated[str | None, typer.Option(help="Name of the target task; sst2 by default.")]
 BaseModel = Annotated[

@@ -145,6 +145,7 @@ def plan_cost(settings: PipelineSettings, data: TaskIndex, lengths: RowLengths, 
         settings.comparison,
         settings.fine_tuning_start.start == "meta" or answers_untrained(settings.model, size.kind),
         _all_layers(settings),
+        limited=settings.fairness.in_training is not None,
     )
     return CostPlan(
         meta=before_cut.meta_training(),

@@ -15,6 +15,7 @@ from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.evaluation import ComparisonConfig, EvaluationConfig
 from gradsift.components.shared.parameters.extraction import ExtractionSettings
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.kubernetes import PlatformConfig, ResourcesConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.promotion import PromotionConfig
@@ -53,6 +54,7 @@ class PipelineSettings:
     fine_tuning: FineTuningSettings
     fine_tuning_start: FineTuningStart
     fine_tuning_layers: FineTuningLayers
+    fairness: FairnessConfig
     comparison: ComparisonConfig
     evaluation: EvaluationConfig
     promotion: PromotionConfig

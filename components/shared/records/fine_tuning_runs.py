@@ -13,6 +13,7 @@ from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, find_output, output_key
 from gradsift.components.shared.data.prepared_data import PreparedData, TaskIndex
 from gradsift.components.shared.errors import NotFoundError
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import Scope, Start, TrainingRecipe
 from gradsift.components.shared.records.results import NonNegative, Record, ResultFile, Share
@@ -92,6 +93,7 @@ class GroupSettings(Record):
         model: fields of the `ModelConfig`.
         recipe: fields of the `TrainingRecipe` without `epochs`, `steps` and `seed`.
         test_answers: whether a run answers the test inputs too.
+        fairness: fields of the `FairnessConfig` whose limit training keeps to; None for none.
     """
 
     suite: str
@@ -104,6 +106,7 @@ class GroupSettings(Record):
     model: dict[str, Any]
     recipe: dict[str, Any]
     test_answers: bool = True
+    fairness: dict[str, Any] | None = Field(default=None, exclude_if=lambda limit: limit is None)
 
     @classmethod
     def of(
@@ -115,6 +118,7 @@ class GroupSettings(Record):
         recipe: TrainingRecipe,
         meta: StepOutput | None = None,
         test_answers: bool = True,
+        fairness: FairnessConfig | None = None,
     ) -> "GroupSettings":
         """Return the settings of runs by a recipe on prepared data.
 
@@ -126,6 +130,7 @@ class GroupSettings(Record):
             recipe: how it is trained.
             meta: theta*, where runs start from it; None where they start from the base model.
             test_answers: whether a run answers the test inputs too.
+            fairness: the limit that training keeps to; None for none.
         """
         return cls(
             suite=prepared.suite,
@@ -138,6 +143,7 @@ class GroupSettings(Record):
             model=model.model_dump(),
             recipe=_shared_recipe(recipe),
             test_answers=test_answers,
+            fairness=None if fairness is None else fairness.model_dump(),
         )
 
 
@@ -161,12 +167,14 @@ class PlannedRun(Record):
         seed: seed of the training.
         steps: optimizer steps; 0 measures the weights that runs start from.
         layers: in place of those that the group's recipe names.
+        unlimited: whether it is trained without the limit that the group's runs keep to.
     """
 
     subset: list[str]
     seed: NonNegativeInt
     steps: NonNegativeInt
     layers: Layers | None = Field(default=None, exclude_if=lambda layers: layers is None)
+    unlimited: bool = Field(default=False, exclude_if=lambda unlimited: not unlimited)
 
     @classmethod
     def of(cls, data: TaskIndex, subset: Sequence[str], recipe: TrainingRecipe) -> "PlannedRun":
@@ -206,12 +214,21 @@ def run_recipe(settings: GroupSettings, run: PlannedRun) -> TrainingRecipe:
     return TrainingRecipe(**{**settings.recipe, **layers}, steps=run.steps, seed=run.seed)
 
 
+def run_limit(settings: GroupSettings, run: PlannedRun) -> FairnessConfig | None:
+    """Return the limit that a run's training keeps to; None for none."""
+    if settings.fairness is None or run.unlimited or run.steps == 0:
+        return None
+    return FairnessConfig(**settings.fairness)
+
+
 def run_inputs(settings: GroupSettings, run: PlannedRun) -> dict[str, Any]:
     """Return everything that decides a run, JSON values: the same, whichever group it is planned in."""
     model = {name: value for name, value in settings.model.items() if name != "base_model"}
     own = {"model": model, "recipe": _shared_recipe(run_recipe(settings, run))}
-    common = settings.model_dump(exclude={"suite", "target", "data_uri", "meta_uri"}) | own
-    return {**common, **run.model_dump(exclude={"layers"})}
+    common = settings.model_dump(exclude={"suite", "target", "data_uri", "meta_uri", "fairness"}) | own
+    limit = run_limit(settings, run)
+    limited = {} if limit is None else {"fairness": limit.model_dump()}
+    return {**common, **limited, **run.model_dump(exclude={"layers", "unlimited"})}
 
 
 def _shared_recipe(recipe: TrainingRecipe) -> dict[str, Any]:

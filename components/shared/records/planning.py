@@ -119,6 +119,7 @@ def comparison_runs(
     config: ComparisonConfig,
     untrained: bool,
     all_layers: Layers | None = None,
+    limited: bool = False,
 ) -> list[PlannedRun]:
     """Return the runs on every subset that is compared.
 
@@ -129,13 +130,16 @@ def comparison_runs(
         config: how many seeds.
         untrained: whether the model that they start from is compared too.
         all_layers: how all layers are trained on the chosen subset, where the recipe trains a part of them.
+        limited: whether the runs keep to a limit, so that those on the chosen subset are compared with runs that
+            keep to none.
     """
-    seeds = config.seeds_for(len({frozenset(subset) for subset in subsets}) + (all_layers is not None))
-    runs = runs_of(data, subsets, recipe, seeds)
+    more = (all_layers is not None) + limited
+    seeds = config.seeds_for(len({frozenset(subset) for subset in subsets}) + more)
+    runs, chosen = runs_of(data, subsets, recipe, seeds), runs_of(data, subsets[:1], recipe, seeds)
     if all_layers is not None:
-        runs += [
-            run.model_copy(update={"layers": all_layers}) for run in runs_of(data, subsets[:1], recipe, seeds)
-        ]
+        runs += [run.model_copy(update={"layers": all_layers}) for run in chosen]
+    if limited:
+        runs += [run.model_copy(update={"unlimited": True}) for run in chosen]
     return [*runs, PlannedRun(subset=[], seed=0, steps=0)] if untrained else runs
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsift.components.shared.data.prepared_data import Split
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.training.sampling.sampling_round import SamplingRound
@@ -29,6 +30,7 @@ class TrainingJob:
             answers are kept in the folder (see `run_answers`).
         micro_batches: into how many parts a process divides its rows of an optimizer step, at least.
         round: which round of a meta-training with a sampler this is; None draws by size.
+        fairness: the limit on a group's covariance that training keeps to; None for none.
     """
 
     folder: Path
@@ -41,6 +43,7 @@ class TrainingJob:
     measured: tuple[Split, ...] = ()
     micro_batches: int = 1
     round: SamplingRound | None = None
+    fairness: FairnessConfig | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON values."""
@@ -54,6 +57,7 @@ class TrainingJob:
             "measured": self.measured,
             "micro_batches": self.micro_batches,
             "round": None if self.round is None else self.round.to_json(),
+            "fairness": None if self.fairness is None else self.fairness.model_dump(),
         }
 
     @classmethod
@@ -70,6 +74,7 @@ class TrainingJob:
             measured=tuple(values["measured"]),
             micro_batches=values["micro_batches"],
             round=SamplingRound.from_json(values["round"]) if values["round"] else None,
+            fairness=None if values["fairness"] is None else FairnessConfig(**values["fairness"]),
         )
 
     @property

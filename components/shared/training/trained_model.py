@@ -7,6 +7,7 @@ from typing import Any
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.models.base_model import BaseModel, find_base_model
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.settings import SettingsError
@@ -28,6 +29,7 @@ def produce_trained_model(
     tracker: StepTracker,
     launch: Launcher = launch_processes,
     sampling: MetaSampling | None = None,
+    fairness: FairnessConfig | None = None,
 ) -> StepOutput:
     """Train the base model on the train rows of `tasks`, or find that model finished.
 
@@ -44,13 +46,15 @@ def produce_trained_model(
         launch: where training runs (see `train`).
         sampling: the sampler that draws the rows, in rounds; None draws by size. With one, the output also holds
             `schedule.json`.
+        fairness: the limit that training keeps to; None for none.
 
     Raises:
-        InputError: the base model cannot be used, or the sampler is to choose more tasks than there are.
+        InputError: the base model cannot be used, the sampler is to choose more tasks than there are, or the groups
+            of the target's rows cannot be compared.
         TrainingError: training ended without a result.
     """
     base = find_base_model(model.base_model)
-    inputs = {
+    inputs: dict[str, Any] = {
         "data": data.digest,
         "tasks": tasks,
         "base_model": [base.digest, base.tokenizer_digest],
@@ -61,13 +65,15 @@ def produce_trained_model(
         inputs["sampling"] = sampling.model_dump()
         if problems := list(sampling.check_tasks(len(tasks) - 1)):
             raise SettingsError(problems)
+    if fairness is not None:
+        inputs["fairness"] = fairness.model_dump()
     folder = fetch(data)
     prepared = PreparedData(folder)
     for name in tasks:
         tracker.dataset(name, data.uri, data.digest, "training", prepared.task(name).rows["train"])
 
     def work(output: Path) -> dict[str, Any]:
-        job = TrainingJob(output, folder, tasks, model, recipe)
+        job = TrainingJob(output, folder, tasks, model, recipe, fairness=fairness)
         scratch = output.with_name(f"{output.name}-processes")
         if sampling is None:
             [result] = train([job], scratch, tracker, launch)

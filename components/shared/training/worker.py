@@ -9,22 +9,17 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
 import transformers
-from transformers import (
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import TrainingArguments
 from transformers.integrations import unset_hf_deepspeed_config
 
 from gradsift.components.shared.data.prepared_data import PreparedData
-from gradsift.components.shared.errors import BatchMemoryError, GradsiftError, TrainingError
+from gradsift.components.shared.errors import GradsiftError, TrainingError
 from gradsift.components.shared.models.frozen_weights import store_base_as_computed
 from gradsift.components.shared.models.model_answers import held_out_answers, validation_answers
 from gradsift.components.shared.models.model_loading import from_base, open_model
@@ -33,9 +28,10 @@ from gradsift.components.shared.models.task_model import TaskModel, pretrained_i
 from gradsift.components.shared.models.tune_scope import set_trained
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.process import outages
-from gradsift.components.shared.process.gpus import gpu_memory_errors, is_out_of_memory, others_hold_memory
+from gradsift.components.shared.process.gpus import gpu_memory_errors
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.training.checkpoints import CheckpointCallback, refuse_pickled_code
+from gradsift.components.shared.training.covariance_limit import objective_of
 from gradsift.components.shared.training.deepspeed_compat import use_gloo_between_cpu_processes
 from gradsift.components.shared.training.events import (
     EventCallback,
@@ -45,12 +41,19 @@ from gradsift.components.shared.training.events import (
 )
 from gradsift.components.shared.training.example_order import example_order, shares_by_size
 from gradsift.components.shared.training.job import RESULT, TrainingJob
+from gradsift.components.shared.training.job_trainer import FrozenWeightsCallback, JobTrainer
 from gradsift.components.shared.training.micro_batches import (
     ComputedTokens,
     by_length_within_steps,
     computed_tokens,
     lengths_of,
     parts_on_cpu,
+)
+from gradsift.components.shared.training.objective import (
+    ObjectiveCallback,
+    collator,
+    restore,
+    with_columns,
 )
 from gradsift.components.shared.training.processes import EVENTS, FAILURE, JOBS, failure_of
 from gradsift.components.shared.training.progress import CHECKPOINTS, TrainingProgress
@@ -62,46 +65,6 @@ NO_ROOM = (
     "The training does not fit into the GPU's memory: expected a smaller micro_batch_size, max_length or base "
     "model, gradient_checkpointing, offload or a higher zero_stage, or more or larger GPUs."
 )
-
-
-class JobTrainer(Trainer):
-    """The Hugging Face Trainer, which reports a micro-batch that is too large and saves no weights of its own.
-
-    Attributes:
-        may_divide: whether a micro-batch that does not fit into the GPU's memory may be divided.
-    """
-
-    may_divide = False
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Take one micro-batch through the model.
-
-        Raises:
-            BatchMemoryError: it does not fit into the GPU's memory, and a smaller one may.
-        """
-        try:
-            return super().training_step(*args, **kwargs)
-        except RuntimeError as error:
-            rows = self.args.per_device_train_batch_size
-            divisible = self.may_divide and rows > 1
-            if not divisible or not is_out_of_memory(error) or others_hold_memory(self.args.device):
-                raise
-            raise BatchMemoryError(f"{rows} rows at once do not fit into the GPU's memory.") from error
-
-    def save_model(self, *_: Any, **__: Any) -> None:
-        """Write no weights into a checkpoint beside those that DeepSpeed writes there."""
-
-
-class FrozenWeightsCallback(TrainerCallback):
-    """Leaves frozen weights out of checkpoints: they are those that training starts from (see `TaskModel`)."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Change how DeepSpeed saves, as the Trainer leaves frozen weights out for models of PEFT alone."""
-        engine: Any = self.trainer.model_wrapped
-        engine.save_checkpoint = partial(engine.save_checkpoint, exclude_frozen_parameters=True)
 
 
 def main(scratch: Path, progress: TrainingProgress | None) -> None:
@@ -194,17 +157,21 @@ def train_one(
         order = by_length_within_steps(order, lengths, recipe.batch_size)
     tokens = computed_tokens(order, lengths, arguments.per_device_train_batch_size)
     checkpointing = CheckpointCallback(job.folder.name, progress)
+    objective = objective_of(job, model, data)
     trainer = JobTrainer(
         model=model,
         args=arguments,
-        train_dataset=examples.select(order),
-        data_collator=model.collate,
-        callbacks=[checkpointing, callback],
+        train_dataset=with_columns(examples, objective).select(order),
+        data_collator=collator(model, objective),
+        callbacks=[ObjectiveCallback(objective), checkpointing, callback],
     )
     trainer.may_divide = recipe.micro_batch_size == 0
+    trainer.objective = objective
     trainer.add_callback(FrozenWeightsCallback(trainer))
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-    output = trainer.train(resume_from_checkpoint=checkpointing.last_checkpoint(trainer.args))
+    checkpoint = checkpointing.last_checkpoint(trainer.args)
+    restore(objective, checkpoint)
+    output = trainer.train(resume_from_checkpoint=checkpoint)
     if checkpointing.stopped:
         raise SystemExit(128 + signal.SIGTERM)
     if not math.isfinite(output.training_loss):
@@ -219,10 +186,10 @@ def train_one(
             trained.save(job.folder, state)
     _measure(job, trained.eval(), data, started, written)
     curve = loss_curve(trainer.state.log_history, int(trainer.args.logging_steps), steps)
-    counts = tokens._asdict()
+    counts: dict[str, Any] = tokens._asdict()
     if recipe.scope != "all":
         counts |= dict(zip(("trained_parameters", "parameters_of_all"), sizes, strict=True))
-    _finish(job, sharding, steps, rows, counts, curve, progress)
+    _finish(job, sharding, steps, rows, counts | objective.result(), curve, progress)
     if trainer.args.local_process_index == 0:
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
@@ -340,13 +307,13 @@ def _finish(
     sharding: Sharding,
     steps: int,
     rows: Mapping[str, int],
-    counts: Mapping[str, int],
+    found: Mapping[str, Any],
     losses: Sequence[tuple[int, float]],
     progress: TrainingProgress | None,
 ) -> None:
     """Write down how the model was trained, which marks the job as finished.
 
-    `counts` are its tokens and, where a part of the layers was trained, the part's parameters.
+    `found` are its tokens; the parameters of a part of the layers, if one was trained; and what its objective says.
     """
     if not is_first_process():
         return
@@ -356,7 +323,7 @@ def _finish(
         "rows": dict(rows),
         "optimizer_steps": steps,
         "examples": steps * job.recipe.batch_size,
-        **counts,
+        **found,
         "model": job.model.model_dump(),
         "recipe": job.recipe.model_dump(),
         "precision": resolve_precision(job.recipe.precision),

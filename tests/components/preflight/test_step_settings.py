@@ -147,3 +147,14 @@ def test_the_digest_of_settings_changes_with_what_decides_the_result(
 ) -> None:
     changed = settings_digest(PipelineSettings.of({name: value}))
     assert (changed != settings_digest(PipelineSettings.of({}))) is decides
+
+
+def test_groups_reach_the_steps_that_compare_or_limit_them_and_no_step_where_there_are_none() -> None:
+    group = {"fairness_group": "male", "fairness_positive": "yes", "fairness_limit": 0}
+    resolved = step_settings(PipelineSettings.of(group))
+    expected = {"group": "male", "positive": "yes", "limit": 0}
+    told = {step for step, settings in resolved.items() if settings.get("fairness") == expected}
+    assert told == {"data_preparation", "meta_training", "subset_estimation", "fine_tuning", "evaluation"}
+    assert all("fairness" not in settings for settings in step_settings(PipelineSettings.of({})).values())
+    changed = settings_digest(PipelineSettings.of(group))
+    assert changed != settings_digest(PipelineSettings.of({}))

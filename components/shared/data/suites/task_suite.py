@@ -21,6 +21,7 @@ from gradsift.components.shared.parameters.data import SEPARATOR, DataPreparatio
 DEMO_FOLDERS = {
     "demo": Path(__file__).parent / "demo_suite",
     "demo-lm": Path(__file__).parent / "demo_lm_suite",
+    "demo-groups": Path(__file__).parent / "groups_suite",
 }
 """The suites that are shipped, by their names."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

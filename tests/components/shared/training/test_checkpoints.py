@@ -4,14 +4,12 @@ import json
 import os
 import pickle
 import shutil
-import socket
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from forked_training import ForkedPython
+from evicted_training import train_until
 from transformers.trainer_callback import TrainerState
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
@@ -25,37 +23,6 @@ STAGES = range(4)
 FILES = ("mp_rank_00_model_states.pt", "optim_states.pt", "rng_state.pth", "scheduler.pt")
 """What a checkpoint holds that `torch.load` reads, one for each stage."""
 
-PROGRAM = """
-import json, os, pickle, signal, sys
-from pathlib import Path
-from gradsift.components.shared.training import worker
-from gradsift.components.shared.training.events import EventCallback
-
-scratch, stop = Path(sys.argv[1]), int(sys.argv[2])
-
-class Evicted(EventCallback):
-    def on_step_begin(self, args, state, control, **_):
-        print("step", state.global_step, flush=True)
-        if state.global_step == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-worker.EventCallback = Evicted
-train_one = worker.train_one
-
-def until_evicted(*arguments):
-    try:
-        train_one(*arguments)
-    except SystemExit as ended:
-        assert ended.code == 128 + signal.SIGTERM
-    except pickle.UnpicklingError as error:
-        print(f"UnpicklingError: {error}", flush=True)
-
-worker.train_one = until_evicted
-worker.main(scratch, None)
-"""
-"""Trains the jobs of a scratch folder in this process, each evicted at a step; -1 trains them to their end.
-A checkpoint that is refused is printed."""
-
 
 class Planted:
     """An object whose pickle makes a file when it is loaded."""
@@ -65,24 +32,6 @@ class Planted:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, (str(self.path),)
-
-
-def train(scratch: Path, stop: int) -> str:
-    """Run the program on the jobs of a scratch folder, and return what it printed."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = str(listener.getsockname()[1])
-    process = {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-    }
-    environment = {**os.environ, **process, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    program = ForkedPython([sys.executable, "-c", PROGRAM, str(scratch), str(stop)], environment)
-    printed = program.stdout.read().decode()
-    assert program.wait() == 0, printed
-    return printed
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +59,7 @@ def evicted(
         for stage in STAGES
     ]
     (folder / "jobs.json").write_text(json.dumps([job.to_json() for job in jobs]))
-    train(folder, STOP)
+    train_until(folder, STOP)
     return folder, jobs
 
 
@@ -128,7 +77,7 @@ def test_every_stage_goes_on_from_its_checkpoint(
     for job in jobs:
         state = TrainerState.load_from_json(str(checkpoint(scratch, job) / "trainer_state.json"))
         assert state.global_step == STOP + 1
-    printed = train(scratch, -1)
+    printed = train_until(scratch, -1)
     steps = [int(line.split()[1]) for line in printed.splitlines() if line.startswith("step ")]
     assert steps == list(range(STOP + 1, STEPS)) * len(STAGES)
     assert all(job.finished for job in jobs)
@@ -149,7 +98,7 @@ def test_code_in_a_checkpoint_does_not_run(evicted: tuple[Path, list[TrainingJob
     for job, kept in zip(jobs, FILES, strict=True):
         [file] = [path for path in checkpoint(scratch, job).rglob("*") if path.name.endswith(kept)]
         _replace_pickle(file, pickle.dumps(Planted(tmp_path / f"{kept} ran")))
-    printed = train(scratch, -1)
+    printed = train_until(scratch, -1)
     assert list(tmp_path.glob("* ran")) == []
     assert printed.count("UnpicklingError: Weights only load failed") == len(FILES)
 

@@ -47,10 +47,18 @@ def demo_lm() -> TaskSuite:
     return read_suite(DataPreparationConfig(suite="demo-lm", target="adjective"))
 
 
-@pytest.fixture(scope="module", params=["demo", "demo-lm"])
-def either(request: pytest.FixtureRequest, demo: TaskSuite, demo_lm: TaskSuite) -> tuple[Path, TaskSuite]:
+@pytest.fixture(scope="module")
+def demo_groups() -> TaskSuite:
+    return read_suite(DataPreparationConfig(suite="demo-groups", target="census"))
+
+
+@pytest.fixture(scope="module", params=["demo", "demo-lm", "demo-groups"])
+def each(
+    request: pytest.FixtureRequest, demo: TaskSuite, demo_lm: TaskSuite, demo_groups: TaskSuite
+) -> tuple[Path, TaskSuite]:
     """The folder of a shipped suite, and what is read from it."""
-    return DEMO_FOLDERS[request.param], demo if request.param == "demo" else demo_lm
+    suites = {"demo": demo, "demo-lm": demo_lm, "demo-groups": demo_groups}
+    return DEMO_FOLDERS[request.param], suites[request.param]
 
 
 def test_it_has_a_small_target_helpful_unrelated_and_harmful_tasks(demo: TaskSuite) -> None:
@@ -73,8 +81,27 @@ def test_that_of_the_language_model_has_one_word_answers_and_a_shuffled_copy(dem
         )
 
 
-def test_it_is_clean_already(either: tuple[Path, TaskSuite]) -> None:
-    _, suite = either
+def test_that_with_groups_has_both_sexes_in_every_split_and_a_source_without_groups(
+    demo_groups: TaskSuite,
+) -> None:
+    tasks = {task.name: task.splits for task in demo_groups.tasks}
+    assert list(tasks) == [
+        "census",
+        "census_private",
+        "census_self_employed",
+        "census_government",
+        "mr",
+        "census_flipped",
+    ]
+    for rows in tasks["census"].values():
+        sexes = [str(row.group).split("|")[0] for row in rows]
+        assert set(sexes) == {"female", "male"}
+        assert min(sexes.count(sex) for sex in set(sexes)) >= 30
+    assert all(row.group is None for row in tasks["mr"]["train"])
+
+
+def test_it_is_clean_already(each: tuple[Path, TaskSuite]) -> None:
+    _, suite = each
     assert not any(
         any(counts.values()) for task in clean_suite(suite, 0, 0) for counts in task.removed.values()
     )
@@ -99,8 +126,8 @@ def test_train_texts_are_short(demo: TaskSuite) -> None:
             assert len(row.text.split()) + len((row.text_pair or "").split()) <= 60
 
 
-def test_every_task_states_its_licence_and_is_attributed(either: tuple[Path, TaskSuite]) -> None:
-    folder, suite = either
+def test_every_task_states_its_licence_and_is_attributed(each: tuple[Path, TaskSuite]) -> None:
+    folder, suite = each
     licences = (folder / "LICENSES.md").read_text()
     manifest = json.loads((folder / "manifest.json").read_text())
     for task in suite.tasks:
@@ -112,8 +139,8 @@ def test_every_task_states_its_licence_and_is_attributed(either: tuple[Path, Tas
             assert entry["source"]["commit"] in licences
 
 
-def test_it_is_small_and_its_files_are_the_ones_in_the_manifest(either: tuple[Path, TaskSuite]) -> None:
-    folder, _ = either
+def test_it_is_small_and_its_files_are_the_ones_in_the_manifest(each: tuple[Path, TaskSuite]) -> None:
+    folder, _ = each
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
     manifest = json.loads((folder / "manifest.json").read_text())
     records = [split for task in manifest["tasks"] for split in task.get("splits", {}).values()]
@@ -125,8 +152,11 @@ def test_it_is_small_and_its_files_are_the_ones_in_the_manifest(either: tuple[Pa
         assert record["rows"] == gzip.decompress(content).count(b"\n")
 
 
-def test_rows_hold_no_group_membership(either: tuple[Path, TaskSuite]) -> None:
+def test_rows_hold_no_group_membership(each: tuple[Path, TaskSuite]) -> None:
+    """But those of the suite that is there to compare groups."""
     fields = {"id", "text", "text_pair", "label", "prompt", "completion"}
-    for path in either[0].glob("*.gz"):
+    if each[0] == DEMO_FOLDERS["demo-groups"]:
+        fields.add("group")
+    for path in each[0].glob("*.gz"):
         for line in gzip.decompress(path.read_bytes()).splitlines():
             assert json.loads(line).keys() <= fields

@@ -1,0 +1,73 @@
+"""Which two groups of rows are compared, and how far a model may treat them differently."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field
+
+from gradsift.components.shared.parameters.settings import Settings
+
+Space = Literal["margin", "probability"]
+
+
+class FairnessConfig(Settings):
+    """Which two groups of the target's rows are compared, and the limit on their covariance with the decision."""
+
+    GROUP: ClassVar[str] = "fairness"
+
+    group: str = Field(
+        "",
+        exclude_if=lambda group: not group,
+        description="a value of the field `group`, or one of its parts between `|`: its rows are compared with all "
+        "others that have a group. Empty compares nothing and limits nothing.",
+    )
+    positive: str = Field(
+        "",
+        exclude_if=lambda label: not label,
+        description="name of the target's label that is the favourable decision; needed with `fairness_group`.",
+    )
+    limit: float = Field(
+        0.05,
+        ge=0,
+        le=1e6,
+        exclude_if=lambda limit: limit == 0.05,  # the default
+        description="c, the largest decision boundary covariance on either side of zero that training aims at; 0 "
+        "sets no limit and only measures.",
+    )
+    space: Space = Field(
+        "margin",
+        exclude_if=lambda space: space == "margin",
+        description="what is not to vary with the group: `margin`, the score of the favourable label minus that of "
+        "the other, or `probability`, that of the favourable label.",
+    )
+    dual_rate: float = Field(
+        1.0,
+        gt=0,
+        le=1e6,
+        exclude_if=lambda rate: rate == 1.0,
+        description="how far a training step moves the limit's multipliers per unit of covariance above it.",
+    )
+
+    @property
+    def in_training(self) -> Self | None:
+        """These settings where they limit training; None where they set no limit."""
+        return self if self.group and self.limit else None
+
+    def rules(self) -> Iterator[str]:
+        """Yield a sentence for each rule between fields that is broken."""
+        if self.group and not self.positive:
+            yield (
+                "Parameter fairness_positive is '': expected the label that is the favourable decision, as "
+                "fairness_group is set."
+            )
+        if not self.group:
+            for name, value in self.changes().items():
+                yield (
+                    f"Parameter fairness_group is '': expected a group of the target's rows where "
+                    f"fairness_{name} is {value!r}."
+                )
+        if "|" in self.group:
+            yield (
+                f"Parameter fairness_group is {self.group!r}: expected one group, such as "
+                f"{self.group.split('|')[0]!r}."
+            )
