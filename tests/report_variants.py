@@ -227,6 +227,52 @@ def sampled() -> dict[str, Any]:
     return content
 
 
+def grouped() -> dict[str, Any]:
+    """Two groups of test rows are compared, and a limit kept their covariance small."""
+    content = usual()
+
+    def model(name: str, accuracy: float, gap: float, covariance: float) -> dict[str, Any]:
+        means = {
+            "accuracy": accuracy,
+            "accuracy_group": accuracy - 0.02,
+            "accuracy_others": accuracy + 0.02,
+            "favoured_group": 0.3 + gap,
+            "favoured_others": 0.3,
+            "parity_gap": gap,
+            "true_positive_gap": gap / 2,
+            "covariance": covariance,
+        }
+        test = {name: {"mean": mean, "low": mean - 0.01, "high": mean + 0.01} for name, mean in means.items()}
+        return {"name": name, "subset": ["mr"], "test": test, "labels_given": 2}
+
+    cost = {"accuracy": -0.015, "parity_gap": -0.1, "covariance": -0.16}
+    content["groups"] = {
+        "group": "north",
+        "positive": "granted",
+        "limit": 0.05,
+        "space": "margin",
+        "start": "base",
+        "group_rows": 612,
+        "other_rows": 388,
+        "rows_without_group": 7,
+        "models": [model("selected", 0.81, 0.09, 0.06), model("unconstrained", 0.825, 0.19, 0.22)],
+        "cost": {
+            "name": "unconstrained",
+            "test": {
+                name: {"mean": mean, "low": mean - 0.01, "high": mean + 0.01} for name, mean in cost.items()
+            },
+        },
+        "training": {
+            "settings": {"group": "north", "positive": "granted"},
+            "tasks": ["sst2", "mr"],
+            "unlimited_tasks": ["trec"],
+            "path": [{"step": step, "upper": 0.02 * step, "lower": 0.0} for step in range(41)],
+        },
+        "warnings": ["Only 7 test rows are of other groups."],
+    }
+    return content
+
+
 def rendered(content: dict[str, Any]) -> str:
     return render_report(ReportContent(**content))
 
@@ -242,4 +288,5 @@ VARIANTS = [
     with_kernel_report,
     surgical,
     sampled,
+    grouped,
 ]

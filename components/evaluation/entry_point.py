@@ -8,6 +8,7 @@ from gradsift.components.evaluation.kernel.expansion import Expansion
 from gradsift.components.shared.artifacts.run_outputs import read_outputs, write_outputs
 from gradsift.components.shared.artifacts.step_output import copy_file, fetch
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.records.evaluation_results import Evaluation
 from gradsift.components.shared.records.planning import SCOPE_SWEEP
 from gradsift.components.shared.records.run_plans import read_groups
@@ -28,6 +29,7 @@ def evaluate(
     outputs = read_outputs(inputs, root)
     data, selection, model = (outputs[name] for name in ("data", "selection", "fine_tuned_model"))
     theta = outputs["meta_model"]
+    fairness = FairnessConfig(**settings["fairness"]) if "fairness" in settings else None
     expansion = Expansion(theta, outputs["gradients"]) if config.kernel_rows else None
     outputs["evaluation"] = output = run_step(
         step.STEP,
@@ -44,6 +46,7 @@ def evaluate(
             expansion,
             outputs.get(SCOPE_SWEEP),
             theta if "sampler" in theta.metadata else None,
+            fairness,
         ),
         evaluation,
     )

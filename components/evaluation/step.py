@@ -17,6 +17,7 @@ from gradsift.components.evaluation.answers.answered_runs import (
     read_validation,
 )
 from gradsift.components.evaluation.answers.samples import draw_samples
+from gradsift.components.evaluation.groups.group_report import group_report
 from gradsift.components.evaluation.kernel.expansion import Expansion
 from gradsift.components.evaluation.report.doubts import cautions, objections
 from gradsift.components.evaluation.report.report import ReportContent, RunFacts, render_report
@@ -32,6 +33,7 @@ from gradsift.components.shared.metrics.held_out_metrics import (
 )
 from gradsift.components.shared.metrics.scores import LabelScores, Metrics, RowScores, Scores, scores_of
 from gradsift.components.shared.parameters.evaluation import EvaluationConfig
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.parameters.training import Start
 from gradsift.components.shared.records.evaluation_results import (
     LOSS,
@@ -43,6 +45,7 @@ from gradsift.components.shared.records.evaluation_results import (
     SeedRun,
 )
 from gradsift.components.shared.records.fine_tuning_runs import RunGroup, run_inputs
+from gradsift.components.shared.records.group_results import GroupReport, limited_training
 from gradsift.components.shared.records.kernel_report import KernelReport
 from gradsift.components.shared.records.run_answers import ValidationAnswers
 from gradsift.components.shared.records.sampling_schedule import SamplingSchedule
@@ -72,6 +75,7 @@ def evaluate(
     expansion: Expansion | None = None,
     sweep: StepOutput | None = None,
     sampled: StepOutput | None = None,
+    fairness: FairnessConfig | None = None,
 ) -> StepOutput:
     """Compare the runs of the chosen subset with the others on the test split, and write the report.
 
@@ -88,12 +92,15 @@ def evaluate(
         expansion: what the estimates expand around, where a kernel report is to be made; None where it is not.
         sweep: which layers were tried, if several were.
         sampled: the meta-trained model, where a sampler drew its rows.
+        fairness: which groups of test rows are compared; None compares none.
 
     Returns:
-        A folder with `evaluation.json`, `report.html` and, where it is made, `kernel_report.json`.
+        A folder with `evaluation.json`, `report.html` and, where they are made, `kernel_report.json` and
+        `fairness.json`.
 
     Raises:
-        InputError: the model was not fine-tuned on the selection, or a comparison has no runs.
+        InputError: the model was not fine-tuned on the selection, a comparison has no runs, or the groups of the
+            target's rows cannot be compared.
         NotFoundError: a run is not finished.
         GradientStoreError: a kernel report is to be made, and the gradient store is unfinished or altered.
     """
@@ -111,31 +118,42 @@ def evaluate(
         inputs |= {"kernel_rows": config.kernel_rows, "expansion": digests}
         if config.sign_kernel:
             inputs["sign_kernel"] = True
+    if fairness is not None:
+        inputs["fairness"] = fairness.model_dump()
 
     def work(output: Path) -> dict[str, Any]:
         prepared = PreparedData(fetch(data))
         selection = Selection.read(fetch(estimates, [Selection.FILE]))
         _check_trained_on(training_result(model)["tasks"], selection, model)
-        evaluation = _evaluate(config, prepared, selection, read_answered_runs(groups, root_uri))
+        answered = read_answered_runs(groups, root_uri)
+        evaluation = _evaluate(config, prepared, selection, answered)
         evaluation.write(output)
         kernel = None
         if expansion is not None:
             alone = read_validation(groups, [], root_uri) if config.sign_kernel else []
             kernel = _kernel_report(config, prepared, model, expansion, evaluation.start, alone, tracker)
             kernel.write(output)
+        treated = None
+        if fairness is not None:
+            training = limited_training(training_result(model))
+            treated = group_report(fairness, config, prepared, selection, answered, training)
+            treated.write(output)
         tried = None if sweep is None else ScopeSweep.read(fetch(sweep))
         content = _report_content(prepared, selection, evaluation, kernel, model, root_uri)
         schedule = None if sampled is None else SamplingSchedule.read(fetch(sampled, [SamplingSchedule.FILE]))
-        content = content.model_copy(update={"sweep": tried, "schedule": schedule})
+        content = content.model_copy(update={"sweep": tried, "schedule": schedule, "groups": treated})
         with atomic_file(output / REPORT) as path:
             path.write_text(render_report(content), encoding="utf-8")
-        return _metadata(evaluation) | ({} if kernel is None else kernel.metrics)
+        found = _metadata(evaluation) | ({} if kernel is None else kernel.metrics)
+        return found | ({} if treated is None else treated.metrics)
 
     result = produce(root_uri, STEP, inputs, work)
     tracker.artifact(result, REPORT)
     tracker.artifact(result, Evaluation.FILE)
     if expansion is not None:
         tracker.artifact(result, KernelReport.FILE)
+    if fairness is not None:
+        tracker.artifact(result, GroupReport.FILE)
     tracker.artifact(estimates, Selection.FILE)
     return result
 

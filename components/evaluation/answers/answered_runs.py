@@ -17,11 +17,19 @@ from gradsift.components.shared.records.run_answers import HeldOutAnswers, Valid
 
 @dataclass(frozen=True)
 class AnsweredRun:
-    """One run; `layers` are in place of those that the other runs train."""
+    """One run.
+
+    Attributes:
+        record: what it was.
+        answers: its answers.
+        layers: in place of those that the other runs train.
+        unlimited: whether it was trained without the limit that the other runs keep to.
+    """
 
     record: FineTuningRun
     answers: HeldOutAnswers
     layers: Layers | None = None
+    unlimited: bool = False
 
     @property
     def is_trained(self) -> bool:
@@ -50,7 +58,10 @@ class AnsweredRuns:
         found = [
             run
             for run in self.runs
-            if run.is_trained and run.layers is None and set(run.record.subset) == set(subset)
+            if run.is_trained
+            and run.layers is None
+            and not run.unlimited
+            and set(run.record.subset) == set(subset)
         ]
         if not found:
             raise InputError(
@@ -63,6 +74,11 @@ class AnsweredRuns:
     def with_all_layers(self) -> list[AnsweredRun]:
         """The runs with all layers, by their seeds, where the others train a part of them; else none."""
         return sorted((run for run in self.runs if run.layers), key=lambda run: run.record.seed)
+
+    @property
+    def without_limit(self) -> list[AnsweredRun]:
+        """The runs without a limit, by their seeds, where the others keep to one; else none."""
+        return sorted((run for run in self.runs if run.unlimited), key=lambda run: run.record.seed)
 
     @property
     def untrained(self) -> AnsweredRun | None:
@@ -85,7 +101,8 @@ def read_answered_runs(groups: Sequence[RunGroup], root_uri: str) -> AnsweredRun
         for run in group.runs:
             output = finished_record(group.settings, run, root_uri)
             folder = fetch(output, [FineTuningRun.FILE, HeldOutAnswers.FILE])
-            runs.append(AnsweredRun(FineTuningRun.read(folder), HeldOutAnswers.read(folder), run.layers))
+            record, answers = FineTuningRun.read(folder), HeldOutAnswers.read(folder)
+            runs.append(AnsweredRun(record, answers, run.layers, run.unlimited))
     return AnsweredRuns(groups[0].settings, runs)
 
 

@@ -13,6 +13,7 @@ from gradsift.components.evaluation.report import charts, report_words
 from gradsift.components.evaluation.report.charts import axis_over
 from gradsift.components.evaluation.report.estimates import compared_runs, points_of
 from gradsift.components.evaluation.report.report_explanations import ends_of, explanations_of
+from gradsift.components.evaluation.report.report_groups import groups_of
 from gradsift.components.evaluation.report.report_health import health_of
 from gradsift.components.evaluation.report.report_kernel import agreement_words, kernel_of
 from gradsift.components.evaluation.report.report_layers import layer_words, layers_of
@@ -21,6 +22,7 @@ from gradsift.components.evaluation.report.scatter import scatter
 from gradsift.components.evaluation.report.task_map_chart import cluster_key
 from gradsift.components.shared.metrics.lds import rank_agreement
 from gradsift.components.shared.records.evaluation_results import LOSS, Confusion, Evaluation, Interval
+from gradsift.components.shared.records.group_results import GroupReport
 from gradsift.components.shared.records.kernel_report import KernelReport
 from gradsift.components.shared.records.metric_names import metric_words
 from gradsift.components.shared.records.sampling_schedule import SamplingSchedule
@@ -107,6 +109,7 @@ class ReportContent(BaseModel):
         sweep: which layers were tried, if several were.
         clusters: what sources were cut into, if they were.
         schedule: how meta-training drew its rows, where a sampler decided that.
+        groups: how the models treat two groups of test rows, where these are compared.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -122,6 +125,7 @@ class ReportContent(BaseModel):
     sweep: ScopeSweep | None = None
     clusters: SourceClusters | None = None
     schedule: SamplingSchedule | None = None
+    groups: GroupReport | None = None
 
 
 def render_report(content: ReportContent) -> str:
@@ -150,6 +154,7 @@ def render_report(content: ReportContent) -> str:
         **kernel_of(content.kernel),
         **layers_of(content.evaluation, content.sweep),
         **sampling_of(content.schedule),
+        **groups_of(content.groups),
         **_methods(content.selection),
         **_measured(content.evaluation),
         **_estimated_and_true(content),

@@ -1,10 +1,11 @@
 """Metrics of test rows with bootstrap intervals over rows and seeds."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from gradsift.components.shared.metrics.scores import FloatArray, Metrics, Scores
+from gradsift.components.shared.metrics.scores import FloatArray, Metrics
 from gradsift.components.shared.records.evaluation_results import Difference, Interval
 
 LEVEL = 0.95
@@ -12,12 +13,23 @@ MIN_ROWS = 30
 """Bootstrap intervals over fewer rows are too narrow: over one row, they have no width at all."""
 
 
-def metrics(scores: Scores) -> dict[str, float]:
+class Weighable(Protocol):
+    """Scores of rows, with metrics for rows that count as often as they were drawn."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    def weighted(self, weights: FloatArray) -> Metrics:
+        """Return the metrics under row weights [samples, n_rows]."""
+
+
+def metrics(scores: Weighable) -> dict[str, float]:
     """Return the metrics of all rows, by name."""
     return {name: float(value[0]) for name, value in scores.weighted(np.ones((1, scores.rows))).items()}
 
 
-def bootstrap_metrics(seeds: Sequence[Scores], samples: int, seed: int) -> Metrics:
+def bootstrap_metrics(seeds: Sequence[Weighable], samples: int, seed: int) -> Metrics:
     """Return the metrics, averaged over drawn seeds, of bootstrap samples: arrays [samples] by name.
 
     Each sample draws rows, and as many of the model's seeds as it has, both with replacement. The draws of rows

@@ -1,0 +1,30 @@
+"""The report's part on groups: every model's gaps, what the limit cost, and the path of its multipliers."""
+
+from report_page import page
+from report_variants import grouped
+
+
+def test_groups_stand_beside_each_other_with_what_the_limit_cost() -> None:
+    shown = page(grouped())
+    text = shown.text("groups")
+    assert "The 612 test rows of group north beside the 388 of other groups" in text
+    assert "7 test rows have no group and are left out here." in text
+    assert "With the limit the model is less accurate than without it (-1.5 points, -2.5 to -0.5)" in text
+    assert "its covariance is +0.0600 in place of +0.2200; its parity gap is +9.0 in place of +19.0." in text
+    assert "No limit could be set for trec" in text
+    assert "Only 7 test rows are of other groups." in text
+    free = shown.row("groups", "Chosen sources, no limit")
+    assert free[0] == "82.5%81.5 to 83.5%"
+    assert free[5:] == ["+19.0+18.0 to +20.0", "+9.5+8.5 to +10.5", "-", "+0.2200+0.2100 to +0.2300"]
+    path = [row for row in shown.rows["groups"] if len(row) == 5][1:]
+    assert [row[0] for row in path] == ["0", "5", "10", "15", "20", "25", "30", "35", "40"]
+    assert path[-1][1] == "0.80"
+    assert "groups" not in page().texts
+
+
+def test_without_a_limit_the_groups_are_only_measured() -> None:
+    content = grouped()
+    content["groups"] |= {"cost": None, "training": None, "models": content["groups"]["models"][:1]}
+    text = page(content).text("groups")
+    assert "With the limit" not in text
+    assert "The limit in training" not in text
