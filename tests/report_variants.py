@@ -270,6 +270,9 @@ def grouped() -> dict[str, Any]:
         },
         "warnings": ["Only 7 test rows are of other groups."],
     }
+    content["selection"]["gap_limit"] = 0.12
+    for number, method in enumerate(content["selection"]["methods"]):
+        method["estimated_gap"] = 0.05 * (number + 1)
     return content
 
 

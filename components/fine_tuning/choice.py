@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.mixture import write_mixture
 from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.training import TrainingRecipe
@@ -68,6 +69,7 @@ def confirm_selection(
 
     Raises:
         NotFoundError: a finalist's run is not finished.
+        InputError: no finalist keeps to the limit on the estimated gap.
     """
     selection = Selection.read(fetch(estimates, [Selection.FILE]))
     prepared = PreparedData(fetch(data))
@@ -121,7 +123,15 @@ def _confirm(
     recipe: TrainingRecipe,
 ) -> Confirmation:
     target_rows = data.task(data.target).rows["train"]
-    permitted = [limits.permits(each.run.subset, each.run.train_rows - target_rows) for each in trained]
+    permitted = [
+        limits.permits(each.run.subset, each.run.train_rows - target_rows) and selection.permits_gap(finalist)
+        for each, finalist in zip(trained, selection.finalists, strict=True)
+    ]
+    if selection.gap_limit is not None and not any(permitted):
+        raise InputError(
+            f"Parameter fairness_limit_estimate is {selection.gap_limit}: expected a larger one, or more "
+            "confirm_runs, as no subset that was fine-tuned on has so small an estimated gap."
+        )
     chosen = _choose([each for each, may_be in zip(trained, permitted, strict=True) if may_be])
     runs = [
         ConfirmedRun(

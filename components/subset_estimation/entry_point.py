@@ -37,7 +37,7 @@ def plan_calibration(inputs: str, settings: Mapping[str, Any]) -> list[str]:
             ModelConfig(**settings["model"]).resolved(outputs["data"].metadata["max_length"]),
             root,
             ParallelRunsSettings(**settings["groups"]).parallel_runs,
-            FairnessConfig(**settings.get("fairness", {})).in_training,
+            _fairness(settings),
         )
         tracker.metrics({"groups": len(groups)})
         return write_groups(groups, root)
@@ -52,11 +52,16 @@ def estimate_subsets(selection: Any, inputs: str, settings: Mapping[str, Any], c
     origin = {"data_digest": data.digest, "model_digest": outputs["meta_model"].digest}
     runs = read_runs(read_groups(calibration, root), root)
     second_round = confirmation.rounds[1] if confirmation.runs else None
+    fairness = _fairness(settings)
     outputs["selection"] = run_step(
         step.STEP,
         settings,
         config.model_dump(),
-        lambda _: step.estimate_subsets(config, gradients, root, origin, data, runs, second_round),
+        lambda _: step.estimate_subsets(config, gradients, root, origin, data, runs, second_round, fairness),
         selection,
     )
     return write_outputs(outputs, root)
+
+
+def _fairness(settings: Mapping[str, Any]) -> FairnessConfig | None:
+    return FairnessConfig(**settings["fairness"]) if "fairness" in settings else None

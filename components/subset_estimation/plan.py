@@ -44,7 +44,7 @@ def plan_first_round(
         model: the pretrained model.
         root_uri: the run root, a local path or an `s3://` address.
         parallel_runs: the largest number of groups.
-        fairness: the limit that runs keep to; None for none.
+        fairness: the groups and the limits that runs and subsets keep to; None for none.
 
     Raises:
         InputError: there are not that many random subsets.
@@ -53,11 +53,13 @@ def plan_first_round(
         return []
     prepared, recipe = PreparedData(fetch(data)), config.fine_tuning
     config = config.for_tasks(prepared.auxiliary_tasks)
-    promising = partial(promising_subsets, config, gradients, root_uri)
+    limit = fairness if fairness is not None and fairness.limit_estimate else None
+    promising = partial(promising_subsets, config, gradients, root_uri, data=data, fairness=limit)
     runs = first_round(prepared, recipe, calibration, confirmation, config.excluded_tasks, promising)
     own_start = meta if config.start == "meta" else None
+    trained_within = None if fairness is None else fairness.in_training
     settings = GroupSettings.of(
-        data, prepared, base_digests(meta), model, recipe, own_start, fairness=fairness
+        data, prepared, base_digests(meta), model, recipe, own_start, fairness=trained_within
     )
     weights: Weights = CANDIDATES if confirmation.runs else ""
     return group_runs(CALIBRATION, settings, runs, root_uri, parallel_runs, weights)

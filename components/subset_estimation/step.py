@@ -15,6 +15,7 @@ from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.models.mixture import write_mixture
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.shared.parameters.fairness import FairnessConfig
 from gradsift.components.shared.records.fine_tuning_runs import FineTuningRuns
 from gradsift.components.shared.records.selection_results import FIRST_ROUND, SECOND_ROUND, Selection
 from gradsift.components.subset_estimation.estimators.calibrated_estimator import BASE, META, open_calibrated
@@ -24,6 +25,7 @@ from gradsift.components.subset_estimation.explanations.explanations import expl
 from gradsift.components.subset_estimation.outputs.selection_record import selection_record
 from gradsift.components.subset_estimation.selection.choices import make_choices, search
 from gradsift.components.subset_estimation.selection.finalists import next_subsets
+from gradsift.components.subset_estimation.selection.gaps import EstimatedGaps, open_gaps
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.statistics.store_reading import auxiliary_tasks
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
@@ -41,6 +43,7 @@ def estimate_subsets(
     data: StepOutput | None = None,
     calibration: FineTuningRuns | None = None,
     second_round: int | None = None,
+    fairness: FairnessConfig | None = None,
 ) -> StepOutput:
     """Estimate subsets from a gradient store and choose one.
 
@@ -53,6 +56,7 @@ def estimate_subsets(
         data: the prepared data, whose chosen rows are written for other trainers; None writes none.
         calibration: the first round's runs, which choose the estimator and its scale; None takes the settings'.
         second_round: how many more subsets are fine-tuned on to confirm the choice; None confirms nothing.
+        fairness: the groups of validation rows whose gap is estimated, with a limit on it; needs `data`.
 
     Returns:
         The output with `estimates.parquet`, `selection.json` and `mixture/` (see the README); its metadata holds
@@ -62,7 +66,8 @@ def estimate_subsets(
         GradientStoreError: the store is unfinished or damaged, was made for other weights or data, or lacks
             rows that the estimates need.
         InputError: the logistic estimator did not converge with this ridge, or tasks that must be in or out are
-            unknown or over the budget, or the calibration runs cannot be used (see `open_calibrated`).
+            unknown or over the budget, the calibration runs cannot be used (see `open_calibrated`), or no subset
+            keeps to the limit on gaps.
     """
     store = GradientStore(gradients.uri, gradients.digest)
     store.check_origin(**(origin or {}))
@@ -76,10 +81,11 @@ def estimate_subsets(
         "data": None if data is None else data.digest,
         "calibration": None if calibration is None else calibration.model_dump(),
         "second_round": second_round,
+        **({} if fairness is None else {"fairness": fairness.model_dump()}),
     }
 
     def work(folder: Path) -> dict[str, Any]:
-        selection = _estimate(config, gradients, calibration, second_round, suite, data, folder)
+        selection = _estimate(config, gradients, calibration, second_round, suite, data, folder, fairness)
         if data is not None:
             write_mixture(folder, data, selection.selected)
         return _metadata(selection)
@@ -95,6 +101,7 @@ def _estimate(
     suite: str,
     data: StepOutput | None,
     folder: Path,
+    fairness: FairnessConfig | None,
 ) -> Selection:
     started = time.monotonic()
     stores = _stores(gradients)
@@ -107,15 +114,18 @@ def _estimate(
             config, store = calibrated.config, stores[calibrated.expansion]
         estimator = calibrated.estimator if calibrated else open_estimator(config, store, stores.get(BASE))
         ledger = EstimateLedger(estimator, progress)
-        choices = make_choices(config, ledger, store)
+        prepared = None if data is None else PreparedData(fetch(data))
+        gaps = open_gaps(fairness, estimator, store, prepared) if fairness and prepared else None
+        choices = make_choices(config, ledger, store, gaps)
         if calibrated:
             choices = replace(choices, scores=calibrated.corrected(choices.scores))
-        prepared = None if data is None else PreparedData(fetch(data))
         explanations = explain(config, ledger, choices, store, prepared)
-        finalists = _finalists(config, ledger, calibration, second_round)
+        finalists = _finalists(config, ledger, calibration, second_round, gaps)
         seconds = round(time.monotonic() - started, 3)
         record = calibrated.record if calibrated else None
-        selection = selection_record(config, suite, ledger, choices, explanations, record, finalists, seconds)
+        selection = selection_record(
+            config, suite, ledger, choices, explanations, record, finalists, seconds, gaps
+        )
     ledger.write(folder / ESTIMATES, config.estimator)
     selection.write(folder)
     return selection
@@ -127,6 +137,8 @@ def promising_subsets(
     root_uri: str,
     trained: Sequence[Sequence[str]],
     count: int,
+    data: StepOutput | None = None,
+    fairness: FairnessConfig | None = None,
 ) -> list[list[str]]:
     """Return the subsets that promise most by their estimates without any run, spread out.
 
@@ -136,9 +148,12 @@ def promising_subsets(
         root_uri: the run root.
         trained: subsets that are fine-tuned on at the same time.
         count: how many; there may be fewer.
+        data: the prepared data, where gaps are limited.
+        fairness: a limit on the estimated gap that they keep to; None for none.
 
     Raises:
         GradientStoreError: the store is unfinished or damaged.
+        InputError: no subset keeps to the limit on gaps.
     """
 
     def work(_: Path) -> dict[str, Any]:
@@ -146,8 +161,11 @@ def promising_subsets(
         with threadpool_limits(1, "blas"), tqdm(desc="Estimating", unit=" subsets", disable=None) as progress:
             estimator = open_estimator(config, stores[META], stores.get(BASE))
             ledger = EstimateLedger(estimator, progress)
-            search(config, ledger)
-            found = next_subsets(ledger, config, estimator.statistics.masks(trained), None, count)
+            gaps = None
+            if fairness is not None and data is not None:
+                gaps = open_gaps(fairness, estimator, stores[META], PreparedData(fetch(data)))
+            search(config, ledger, gaps)
+            found = next_subsets(ledger, config, estimator.statistics.masks(trained), None, count, gaps)
         return {"subsets": [ledger.names(mask) for mask in found]}
 
     inputs = {
@@ -156,6 +174,8 @@ def promising_subsets(
         "trained": [list(subset) for subset in trained],
         "count": count,
     }
+    if fairness is not None and data is not None:
+        inputs |= {"fairness": fairness.model_dump(), "data": data.digest}
     if "base_digest" in gradients.metadata:
         inputs["base_store"] = gradients.metadata["base_digest"]
     subsets: list[list[str]] = produce(root_uri, STEP, inputs, work, PROMISING).metadata["subsets"]
@@ -173,6 +193,7 @@ def _finalists(
     ledger: EstimateLedger,
     runs: FineTuningRuns | None,
     second_round: int | None,
+    gaps: EstimatedGaps | None,
 ) -> dict[str, BoolArray]:
     """Return the subsets [m, n] of both rounds by the round's name; none where no run confirms the choice."""
     if runs is None or second_round is None:
@@ -180,7 +201,7 @@ def _finalists(
     subsets = list({tuple(run.subset): run.subset for run in runs.runs}.values())
     first = ledger.estimator.statistics.masks(subsets)
     losses = [np.mean([run.val_loss for run in runs.runs if run.subset == subset]) for subset in subsets]
-    second = next_subsets(ledger, config, first, np.array(losses), second_round)
+    second = next_subsets(ledger, config, first, np.array(losses), second_round, gaps)
     return {FIRST_ROUND: first, SECOND_ROUND: second}
 
 

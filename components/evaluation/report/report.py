@@ -189,7 +189,8 @@ def _methods(selection: Selection) -> dict[str, Any]:
     """Selection methods and baselines, the lowest estimate first."""
     methods = sorted(selection.methods, key=lambda method: method.estimated_loss)
     ends = [end for method in methods for end in ends_of(method.estimated_loss, method.standard_error)]
-    return {"methods": methods, "method_axis": axis_over(ends)}
+    gaps = all(method.estimated_gap is not None for method in methods)
+    return {"methods": methods, "method_axis": axis_over(ends), "method_gaps": gaps}
 
 
 def _measured(evaluation: Evaluation) -> dict[str, Any]:

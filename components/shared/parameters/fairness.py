@@ -30,7 +30,7 @@ class FairnessConfig(Settings):
         0.05,
         ge=0,
         le=1e6,
-        exclude_if=lambda limit: limit == 0.05,  # the default
+        exclude_if=lambda limit: limit == 0.05,
         description="c, the largest decision boundary covariance on either side of zero that training aims at; 0 "
         "sets no limit and only measures.",
     )
@@ -47,11 +47,21 @@ class FairnessConfig(Settings):
         exclude_if=lambda rate: rate == 1.0,
         description="how far a training step moves the limit's multipliers per unit of covariance above it.",
     )
+    limit_estimate: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        exclude_if=lambda limit: limit == 0,
+        description="subsets whose estimated gap is above this, on either side of zero, are not chosen: the "
+        "group's mean probability of the favourable label minus that of the others. 0 leaves none out.",
+    )
 
     @property
     def in_training(self) -> Self | None:
-        """These settings where they limit training; None where they set no limit."""
-        return self if self.group and self.limit else None
+        """These settings as far as they limit training; None where they set no limit."""
+        if not self.group or not self.limit:
+            return None
+        return self.model_copy(update={"limit_estimate": 0.0})
 
     def rules(self) -> Iterator[str]:
         """Yield a sentence for each rule between fields that is broken."""

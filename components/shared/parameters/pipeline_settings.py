@@ -219,6 +219,11 @@ def _rules(settings: PipelineSettings) -> Iterator[str]:
             "extract_base_weights is true, as another head means nothing before it is trained."
         )
     yield from _layer_rules(settings)
+    if settings.fairness.limit_estimate and settings.estimation.method == "random_ensemble":
+        yield (
+            "Parameter estimate_method is 'random_ensemble': expected forward_stepwise or best_of_m where "
+            "fairness_limit_estimate is set, as it chooses tasks one by one, which have no gap of their own."
+        )
     for group in (settings.calibration, settings.comparison):
         last = settings.fine_tuning.seed + group.seeds - 1
         if last > MAX_SEED:

@@ -6,7 +6,7 @@ list of auxiliary tasks; the target's own training rows always come with it.
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import FiniteFloat, NonNegativeInt, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeInt, model_validator
 
 from gradsift.components.shared.records.evaluation_results import Interval
 from gradsift.components.shared.records.results import NonNegative, Record, ResultFile, Share
@@ -89,12 +89,21 @@ class TaskHealth(Record):
 
 
 class MethodResult(Record):
-    """The subset that one selection method or baseline takes (`method`), and its estimated loss."""
+    """The subset that one selection method or baseline takes, and its estimated loss.
+
+    Attributes:
+        method: name of the method or baseline.
+        subset: the auxiliary tasks.
+        estimated_loss: estimated target validation loss.
+        standard_error: its standard error.
+        estimated_gap: estimated gap between the groups that are compared (see `gaps`), where there are any.
+    """
 
     method: str
     subset: list[str]
     estimated_loss: FiniteFloat
     standard_error: NonNegative
+    estimated_gap: FiniteFloat | None = Field(default=None, exclude_if=lambda gap: gap is None)
 
 
 class Synergy(Record):
@@ -301,6 +310,7 @@ class Selection(ResultFile):
         members: weight of each member where the estimate is a mixture (`simulated`); they sum to 1.
         finalists: the subsets that are fine-tuned on before the choice, `method` the round.
         confirmation: the runs that confirmed the choice; None where it rests on estimates alone.
+        gap_limit: the largest estimated gap that a choice may have, where there is a limit.
     """
 
     FILE: ClassVar[str] = "selection.json"
@@ -332,6 +342,12 @@ class Selection(ResultFile):
     members: dict[str, FiniteFloat] = {}
     finalists: list[MethodResult] = []
     confirmation: Confirmation | None = None
+    gap_limit: NonNegative | None = Field(default=None, exclude_if=lambda limit: limit is None)
+
+    def permits_gap(self, subset: MethodResult) -> bool:
+        """Return whether a subset's estimated gap keeps to the limit."""
+        gap, limit = subset.estimated_gap, self.gap_limit
+        return gap is None or limit is None or abs(gap) <= limit
 
     def estimate_of(self, comparison: str) -> MethodResult:
         """Return the estimate of one of `comparisons`' subsets."""

@@ -83,8 +83,8 @@ class CovarianceLimit:
         moment = (side[DEVIATION][limited] * decision).sum()
         self._moment = self._moment.to(moment.device) + moment.detach()
         self._rows += len(limited)
-        constant = self._config.limit * (self.upper + self.lower)
-        return mean_loss + (self.upper - self.lower) * (moment / len(answers.logits)) - constant
+        weighted = (self.upper - self.lower) * moment / len(answers.logits)
+        return mean_loss + weighted.to(mean_loss) - self._config.limit * (self.upper + self.lower)
 
     def after_step(self, step: int, noted: bool) -> None:
         """Move the multipliers by the covariance of the step's rows in all processes, if any are limited."""

@@ -89,9 +89,13 @@ class LossEstimator:
         """Return the losses of subsets [m, n] in full detail; takes 8 V bytes of memory a subset."""
         blocks = [self.line.of(block.mean_losses(masks)) for block in self._blocks]
         return Losses(
-            rows=self.line.of(self._whole.row_losses(masks)),
+            rows=self.row_losses(masks),
             blocks=np.stack(blocks, axis=1) if blocks else np.zeros((len(masks), 0)),
         )
+
+    def row_losses(self, masks: BoolArray) -> FloatArray:
+        """Return the loss of every validation row [m, V] for subsets [m, n]."""
+        return self.line.of(self._whole.row_losses(masks))
 
     def promising(self, masks: BoolArray) -> IntArray:
         """Return the indices of the subsets [m, n] that may have the lowest losses, in order: here all."""

@@ -7,6 +7,7 @@ from gradsift.components.shared.records.selection_results import Calibration, Se
 from gradsift.components.subset_estimation.explanations.explanations import Explanations
 from gradsift.components.subset_estimation.explanations.reason import reason_of
 from gradsift.components.subset_estimation.selection.choices import Choices
+from gradsift.components.subset_estimation.selection.gaps import EstimatedGaps
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
@@ -22,9 +23,11 @@ def selection_record(
     calibration: Calibration | None,
     finalists: dict[str, BoolArray],
     seconds: float,
+    gaps: EstimatedGaps | None = None,
 ) -> Selection:
     """Return the record of the configured method's choice."""
     chosen = choices.methods[config.method]
+    gap_limit = gaps.limit if gaps is not None and gaps.limit else None
     return Selection.model_validate(
         {
             "suite": suite,
@@ -40,7 +43,8 @@ def selection_record(
             "reason": reason_of(config, ledger, choices, calibration),
             "path": _path(ledger, choices) if config.method == "forward_stepwise" else [],
             "task_scores": _scores(ledger, choices, chosen),
-            "methods": _results(ledger, choices.methods),
+            "methods": _results(ledger, choices.methods, gaps),
+            "gap_limit": gap_limit,
             "comparisons": {
                 "selected": ledger.names(chosen),
                 **{name: ledger.names(choices.methods[name]) for name in COMPARED},
@@ -50,11 +54,12 @@ def selection_record(
             "calibrated": calibration is not None and calibration.slope > 0,
             "calibration": calibration,
             "members": ledger.estimator.members,
-            "ties": _results(ledger, choices.ties),
+            "ties": _results(ledger, choices.ties, gaps),
             "finalists": [
-                {"method": round_name, **_estimated(ledger, mask)}
+                result
                 for round_name, masks in finalists.items()
                 for mask in masks
+                for result in _results(ledger, {round_name: mask}, gaps)
             ],
             "synergy": explanations.synergy,
             "task_map": explanations.task_map,
@@ -64,8 +69,17 @@ def selection_record(
     )
 
 
-def _results(ledger: EstimateLedger, subsets: dict[str, BoolArray]) -> list[dict[str, Any]]:
-    return [{"method": name, **_estimated(ledger, mask)} for name, mask in subsets.items()]
+def _results(
+    ledger: EstimateLedger, subsets: dict[str, BoolArray], gaps: EstimatedGaps | None
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "method": name,
+            **_estimated(ledger, mask),
+            "estimated_gap": None if gaps is None else float(gaps.of(mask[None])[0]),
+        }
+        for name, mask in subsets.items()
+    ]
 
 
 def _estimated(ledger: EstimateLedger, mask: BoolArray) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from gradsift.components.subset_estimation.estimators.ridge import ridge_of
 from gradsift.components.subset_estimation.estimators.uncertainty import Estimates
 from gradsift.components.subset_estimation.selection.baselines import BASELINES, BaselineInputs, random_tasks
 from gradsift.components.subset_estimation.selection.constraints import Constraints, constraints_of
+from gradsift.components.subset_estimation.selection.gaps import EstimatedGaps, LimitedLosses
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.selection.resampling import MAX_SUBSETS, selection_shares
 from gradsift.components.subset_estimation.selection.selection import (
@@ -59,41 +60,66 @@ class Search:
         constraints: what a choice keeps to.
         sampled: [m, n], random subsets.
         losses: [m], their estimates.
+        best: the one of them [n] with the lowest estimate that keeps to the limit on gaps.
         path: the steps of the stepwise search.
     """
 
     constraints: Constraints
     sampled: BoolArray
     losses: FloatArray
+    best: BoolArray
     path: list[Step]
 
 
-def search(config: SubsetEstimationConfig, ledger: EstimateLedger) -> Search:
+def search(
+    config: SubsetEstimationConfig, ledger: EstimateLedger, gaps: EstimatedGaps | None = None
+) -> Search:
     """Estimate random subsets, and search stepwise for the best one.
 
+    Args:
+        config: the settings.
+        ledger: the estimates.
+        gaps: a limit on the estimated gap; None for none.
+
     Raises:
-        InputError: a required or excluded task is unknown, or required tasks are over the budget.
+        InputError: a required or excluded task is unknown, required tasks are over the budget, or no subset keeps
+            to the limit on gaps.
     """
     constraints = constraints_of(config, ledger.estimator.statistics)
     sampled = _sampled_subsets(config, constraints)
     losses = ledger.estimate(sampled, "random_subsets")
-    path = forward_stepwise(ledger, constraints, best_of_m(sampled, losses))
-    return Search(constraints, sampled, losses, path)
+    source = _within(gaps, ledger)
+    best = best_of_m(sampled, source.mean_losses(sampled, "random_subsets"))
+    path = forward_stepwise(source, constraints, best)
+    if gaps is not None:
+        gaps.check(path[-1].mask)
+    return Search(constraints, sampled, losses, best, path)
 
 
-def make_choices(config: SubsetEstimationConfig, ledger: EstimateLedger, store: GradientStore) -> Choices:
+def make_choices(
+    config: SubsetEstimationConfig,
+    ledger: EstimateLedger,
+    store: GradientStore,
+    gaps: EstimatedGaps | None = None,
+) -> Choices:
     """Run every selection method, then the baselines at the size of the configured method's subset.
 
+    Args:
+        config: the settings.
+        ledger: the estimates.
+        store: the gradient store that they are made of.
+        gaps: a limit on the estimated gap, which baselines and random ensemble do not keep to; None for none.
+
     Raises:
-        InputError: a required or excluded task is unknown, or required tasks are over the budget.
+        InputError: as `search` does.
     """
     statistics = ledger.estimator.statistics
-    found = search(config, ledger)
+    found = search(config, ledger, gaps)
     constraints, sampled, path = found.constraints, found.sampled, found.path
     methods = {
-        "forward_stepwise": _stopped(config, path, ledger),
+        "forward_stepwise": _stopped(config, path, ledger, gaps),
         "random_ensemble": _ensemble(config, constraints, sampled, found.losses),
-        "best_of_m": best_of_m(sampled, found.losses),
+        "best_of_m": found.best,
     }
     inputs = BaselineInputs(
         statistics=statistics,
@@ -113,11 +139,11 @@ def make_choices(config: SubsetEstimationConfig, ledger: EstimateLedger, store: 
     return Choices(
         methods=methods,
         path=path,
-        ties=near_ties(ledger, inputs.selected, methods | _path_subsets(path)),
+        ties=near_ties(ledger, inputs.selected, _permitted(methods | _path_subsets(path), gaps)),
         sampled=sampled,
         random=random,
         scores=task_scores(ledger, sampled),
-        shares=_shares(config, ledger, constraints, path, sampled),
+        shares=_shares(config, ledger, constraints, path, sampled, gaps),
     )
 
 
@@ -126,9 +152,20 @@ def _sampled_subsets(config: SubsetEstimationConfig, constraints: Constraints) -
     return constraints.random_subsets(size, config.random_subsets, np.random.default_rng([config.seed, 0]))
 
 
-def _stopped(config: SubsetEstimationConfig, path: list[Step], ledger: EstimateLedger) -> BoolArray:
+def _within(gaps: EstimatedGaps | None, losses: LossSource) -> LossSource:
+    return losses if gaps is None or not gaps.limit else LimitedLosses(losses, gaps)
+
+
+def _permitted(subsets: dict[str, BoolArray], gaps: EstimatedGaps | None) -> dict[str, BoolArray]:
+    return {name: mask for name, mask in subsets.items() if gaps is None or gaps.permit(mask[None])[0]}
+
+
+def _stopped(
+    config: SubsetEstimationConfig, path: list[Step], ledger: EstimateLedger, gaps: EstimatedGaps | None
+) -> BoolArray:
     if config.stopping == "one_standard_error":
-        return smallest_within_one_standard_error(path, ledger)
+        permitted = [step for step in path if gaps is None or gaps.permit(step.mask[None])[0]]
+        return smallest_within_one_standard_error(permitted, ledger)
     return path[-1].mask
 
 
@@ -148,6 +185,7 @@ def _shares(
     constraints: Constraints,
     path: list[Step],
     sampled: BoolArray,
+    gaps: EstimatedGaps | None,
 ) -> FloatArray | None:
     """Return how often the configured method takes each task [n].
 
@@ -155,7 +193,8 @@ def _shares(
     tasks that gave the shares of the whole search within .05, from a third of the subsets.
     """
 
-    def choose(losses: LossSource) -> BoolArray:
+    def choose(resampled: LossSource) -> BoolArray:
+        losses = _within(gaps, resampled)
         if config.method == "forward_stepwise":
             return search_nearby(losses, constraints, path[-1].mask)
         estimates = losses.mean_losses(sampled, config.method)

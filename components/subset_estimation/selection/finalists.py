@@ -6,6 +6,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, PairwiseKernel
 
 from gradsift.components.shared.linear_model.margins import FloatArray
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.subset_estimation.selection.gaps import EstimatedGaps
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
 from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray
 
@@ -26,6 +27,7 @@ def next_subsets(
     trained: BoolArray,
     losses: FloatArray | None,
     count: int,
+    gaps: EstimatedGaps | None = None,
 ) -> BoolArray:
     """Return the subsets to fine-tune on next, fewer than `count` where there are no more.
 
@@ -39,8 +41,9 @@ def next_subsets(
         trained: [k, n], subsets that are trained already or at the same time.
         losses: [k], their true losses; None where they are not known yet.
         count: how many.
+        gaps: a limit on the estimated gap that candidates keep to; None for none.
     """
-    candidates = _candidates(ledger, config, trained)
+    candidates = _candidates(ledger, config, trained, gaps)
     if count == 0 or len(candidates) == 0:
         return candidates[:0]
     estimates = ledger.mean_losses(candidates, "finalists")
@@ -59,13 +62,22 @@ def next_subsets(
     return candidates[picked]
 
 
-def _candidates(ledger: EstimateLedger, config: SubsetEstimationConfig, trained: BoolArray) -> BoolArray:
+def _candidates(
+    ledger: EstimateLedger,
+    config: SubsetEstimationConfig,
+    trained: BoolArray,
+    gaps: EstimatedGaps | None,
+) -> BoolArray:
     """Return the subsets [m, n] with the lowest estimates, in order, that may be chosen and are not trained."""
     rows = ledger.estimator.statistics.rows[:-1]
     known = {mask.tobytes() for mask in trained}
     found: list[BoolArray] = []
-    for mask in ledger.by_loss():
-        if mask.tobytes() not in known and config.permits(ledger.names(mask), int(mask @ rows)):
+    masks = ledger.by_loss()
+    within = [True] * len(masks) if gaps is None else gaps.permit(np.stack(masks)).tolist()
+    for mask, permitted in zip(masks, within, strict=True):
+        if mask.tobytes() in known or not permitted:
+            continue
+        if config.permits(ledger.names(mask), int(mask @ rows)):
             found.append(mask)
         if len(found) == MAX_CANDIDATES:
             break

@@ -10,7 +10,7 @@ from selection_output import produce_selection
 from gradsift.components.fine_tuning.choice import confirm_selection, delete_candidates, finalist_runs
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch, produce
 from gradsift.components.shared.data.prepared_data import PreparedData
-from gradsift.components.shared.errors import NotFoundError
+from gradsift.components.shared.errors import InputError, NotFoundError
 from gradsift.components.shared.parameters.estimation import EstimationSettings
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import TrainingRecipe
@@ -39,16 +39,30 @@ def settings_of(data: StepOutput) -> GroupSettings:
     return GroupSettings.of(data, PreparedData(fetch(data)), weights, ModelConfig(base_model="base"), RECIPE)
 
 
-def finalists(data: StepOutput, root: Path, rows: dict[tuple[str, ...], Any] | None = None) -> StepOutput:
-    """Write estimates with four finalists and their runs, whose validation rows differ by `rows` from the mean."""
+def finalists(
+    data: StepOutput,
+    root: Path,
+    rows: dict[tuple[str, ...], Any] | None = None,
+    gap_limit: float | None = None,
+) -> StepOutput:
+    """Write estimates with four finalists and their runs, whose validation rows differ by `rows` from the mean.
+
+    Where there is a limit on gaps, the estimated gap of a finalist grows with its number of tasks.
+    """
     subsets = {"selected": ["mr", "trec"], "all": ALL, "target_only": [], "random": ["mr"]}
     found = produce_selection(root, "sst2", subsets, dict.fromkeys(subsets, 0.3))
     rounds = ["first_round", "first_round", "first_round", "second_round"]
     each = [
-        MethodResult(method=name, subset=list(subset), estimated_loss=loss, standard_error=0.01)
+        MethodResult(
+            method=name,
+            subset=list(subset),
+            estimated_loss=loss,
+            standard_error=0.01,
+            estimated_gap=None if gap_limit is None else -0.1 * (1 + len(subset)),
+        )
         for name, (subset, loss) in zip(rounds, ESTIMATED.items(), strict=True)
     ]
-    selection = Selection.read(fetch(found)).model_copy(update={"finalists": each})
+    selection = Selection.read(fetch(found)).model_copy(update={"finalists": each, "gap_limit": gap_limit})
     settings, prepared = settings_of(data), PreparedData(fetch(data))
     for run in finalist_runs(selection, prepared, RECIPE):
         key = tuple(run.subset)
@@ -153,6 +167,19 @@ def test_a_run_that_breaks_a_limit_is_shown_and_not_chosen(
     assert selection.confirmation is not None
     assert len(selection.confirmation.runs) == 4
     assert selection.confirmation.chosen.permitted
+
+
+def test_a_run_whose_estimated_gap_is_above_the_limit_is_not_chosen(
+    prepared_data: StepOutput, tmp_path: Path
+) -> None:
+    _, selection = choose(prepared_data, tmp_path / "all", gap_limit=0.35)
+    assert selection.selected == ["mr", "trec"]
+    _, selection = choose(prepared_data, tmp_path / "one", gap_limit=0.25)
+    assert selection.selected == ["mr"]
+    with pytest.raises(
+        InputError, match=r"^Parameter fairness_limit_estimate is 0\.05: expected a larger one"
+    ):
+        choose(prepared_data, tmp_path / "none", gap_limit=0.05)
 
 
 def test_a_run_that_is_not_finished_is_named(prepared_data: StepOutput, tmp_path: Path) -> None:

@@ -61,6 +61,15 @@ def test_what_cannot_be_compared_is_one_sentence(
         ),
         ({"fairness_limit": 0.1}, "expected a group of the target's rows where fairness_limit is 0.1."),
         (
+            {
+                "fairness_group": "male",
+                "fairness_positive": "yes",
+                "fairness_limit_estimate": 0.1,
+                "estimate_method": "random_ensemble",
+            },
+            "Parameter estimate_method is 'random_ensemble': expected forward_stepwise or best_of_m where",
+        ),
+        (
             {"fairness_group": "male|white", "fairness_positive": "yes"},
             "Parameter fairness_group is 'male|white': expected one group, such as 'male'.",
         ),

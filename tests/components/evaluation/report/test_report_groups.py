@@ -22,6 +22,16 @@ def test_groups_stand_beside_each_other_with_what_the_limit_cost() -> None:
     assert "groups" not in page().texts
 
 
+def test_the_estimated_gap_stands_beside_the_estimated_loss() -> None:
+    shown = page(grouped())
+    assert "A choice may have one of at most 12.0% on either side of zero." in shown.text("methods")
+    header, *rows = shown.rows["methods"]
+    column = header.index("Estimated gap")
+    gaps = {row[column] for row in rows}
+    assert {"+5.0", "+10.0"} <= gaps
+    assert "Estimated gap" not in page().rows["methods"][0]
+
+
 def test_without_a_limit_the_groups_are_only_measured() -> None:
     content = grouped()
     content["groups"] |= {"cost": None, "training": None, "models": content["groups"]["models"][:1]}

@@ -11,7 +11,7 @@ import torch
 from evicted_training import train_until
 from forked_training import forked_training
 from grouped_data import grouped_data
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.nn import functional
@@ -78,6 +78,7 @@ def limit_of(columns: dict[str, Any], config: FairnessConfig, upper: float, lowe
     return CovarianceLimit(config, columns, ["loans"], [], DualStep(step=0, upper=upper, lower=lower))
 
 
+@settings(max_examples=20)
 @given(
     parts=st.sampled_from([1, 2, 4, 12]),
     seed=st.integers(0, 1000),
