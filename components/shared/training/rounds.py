@@ -9,6 +9,7 @@ from typing import Any
 
 from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.records.group_results import LIMIT_FIELD, DualStep, limited_training
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.tracking.tracking import StepTracker
 from gradsift.components.shared.training.job import RESULT, TrainingJob
@@ -44,7 +45,7 @@ def train_in_rounds(
     """
     if not whole.finished:
         jobs = plan_rounds(whole, sampling, rows, scratch)
-        result = _joined(train(jobs, scratch, tracker, launch), whole.recipe)
+        result = joined_result(train(jobs, scratch, tracker, launch), whole.recipe)
         shutil.copytree(
             jobs[-1].folder, whole.folder, ignore=shutil.ignore_patterns(RESULT), dirs_exist_ok=True
         )
@@ -82,11 +83,21 @@ def plan_rounds(whole: TrainingJob, sampling: MetaSampling, rows: int, folder: P
     return jobs
 
 
-def _joined(results: Sequence[dict[str, Any]], recipe: TrainingRecipe) -> dict[str, Any]:
-    """Return one `training.json` for all rounds: their numbers summed, their losses as one curve."""
-    losses, before = [], 0
+def joined_result(results: Sequence[dict[str, Any]], recipe: TrainingRecipe) -> dict[str, Any]:
+    """Return one `training.json` for all rounds: numbers summed, losses and multipliers as one curve each."""
+    losses: list[tuple[int, float]] = []
+    multipliers: list[DualStep] = []
+    before = 0
     for result in results:
         losses += [(before + step, loss) for step, loss in result["losses"]]
+        if limited := limited_training(result):
+            own = (
+                limited.path[1:] if multipliers else limited.path
+            )  # a round begins with the last one's multipliers
+            multipliers += [each.model_copy(update={"step": before + each.step}) for each in own]
         before += result["optimizer_steps"]
-    sums = {name: sum(result[name] for result in results) for name in SUMS}
-    return {**results[-1], **sums, "recipe": recipe.model_dump(), "losses": losses}
+    joined = {**results[-1], **{name: sum(result[name] for result in results) for name in SUMS}}
+    joined |= {"recipe": recipe.model_dump(), "losses": losses}
+    if multipliers:
+        joined[LIMIT_FIELD] = results[-1][LIMIT_FIELD] | {"path": [each.model_dump() for each in multipliers]}
+    return joined

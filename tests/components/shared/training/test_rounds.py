@@ -29,7 +29,7 @@ from gradsift.components.shared.tracking.event_log import read_events
 from gradsift.components.shared.tracking.tracking import track_step
 from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.processes import launch_processes
-from gradsift.components.shared.training.rounds import plan_rounds, train_in_rounds
+from gradsift.components.shared.training.rounds import joined_result, plan_rounds, train_in_rounds
 
 TASKS = ["sst2", "mr", "trec", "mr_flipped"]
 ROWS = 32 * len(TASKS)
@@ -80,6 +80,24 @@ def test_rounds_share_the_steps_and_start_from_one_another(job: TrainingJob, tmp
     assert all(
         TrainingJob.from_json(json.loads(json.dumps(each.to_json()))).round == each.round for each in jobs
     )
+
+
+def test_all_rounds_have_one_path_of_a_limits_multipliers() -> None:
+    def round_result(steps: int, *upper: float) -> dict[str, Any]:
+        limited = {"settings": {"limit": 0.1}, "tasks": ["a"], "unlimited_tasks": ["b"]}
+        path = [{"step": step, "upper": each, "lower": 0.0} for step, each in enumerate(upper)]
+        counts = {"optimizer_steps": steps, "examples": 8 * steps, "tokens": 64, "padding": 0}
+        return {**counts, "losses": [(steps, 0.5)], "fairness": {**limited, "path": path}}
+
+    joined = joined_result([round_result(2, 0.0, 0.1, 0.2), round_result(1, 0.2, 0.3)], RECIPE)
+    assert joined["losses"] == [(2, 0.5), (3, 0.5)]
+    assert [(each["step"], each["upper"]) for each in joined["fairness"]["path"]] == [
+        (0, 0.0),
+        (1, 0.1),
+        (2, 0.2),
+        (3, 0.3),
+    ]
+    assert (joined["fairness"]["tasks"], joined["examples"]) == (["a"], 24)
 
 
 def test_an_epoch_counts_the_rows_of_the_tasks_that_a_round_trains_on(job: TrainingJob) -> None:
