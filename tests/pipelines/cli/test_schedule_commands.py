@@ -50,7 +50,7 @@ def test_list_shows_all_recurring_runs(
     compiled_pipeline: CompiledPipeline,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "200")
     gradsift("schedule", "apply", "-f", file(NIGHTLY))
     (run,) = kfp_api.recurring_runs.values()
     kfp_api._new(kfp_api.recurring_runs, "recurring_run_id", {"display_name": "[x]", "status": "DISABLED"})

@@ -138,7 +138,7 @@ def test_no_store_is_said_to_be_none(
 def test_info_shows_header_and_contents(
     uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "200")
     digest = write_store(uri, dtype="float16")
     code, output, errors = _run(monkeypatch, capsys, "info", uri)
     facts = dict(line.strip().split(maxsplit=1) for line in output.splitlines() if " " in line.strip())
