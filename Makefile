@@ -12,6 +12,7 @@ INSTALLED_LM := $(VENV)/.installed-lm
 # Pins and hashes for every platform and Python from 3.11.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 WITHOUT_TORCH := awk '/^[^ ]/ {keep = !/^(torch|triton|setuptools|nvidia-|cuda-)/} keep'
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 MEASURE := --quiet --benchmark-disable-gc --benchmark-columns=median --benchmark-json=build
 
 .PHONY: run run-lm test test-slow test-all bench bench-gradients bench-estimation bench-training lint compile lock images \
@@ -25,12 +26,12 @@ run: setup
 run-lm: $(INSTALLED_LM)
 	$(BIN)/gradsift run --parameters pipelines/demo_lm.yaml
 
-# The models of these tests are too small to be worth a second thread.
+# Two files of tests at a time: their models are too small to be worth a second thread.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=20 -m "not slow and not exhaustive"
+	$(SIDE_BY_SIDE) --durations=20 -m "not slow and not exhaustive"
 
 test-slow: $(INSTALLED_LM)
-	$(BIN)/pytest --durations=20 -m "slow and not exhaustive" --ignore tests/benchmarks
+	$(SIDE_BY_SIDE) --durations=20 -m "slow and not exhaustive" --ignore tests/benchmarks
 
 test-all: $(INSTALLED_LM)
 	$(BIN)/pytest --durations=20 --ignore tests/benchmarks
