@@ -143,8 +143,9 @@ def promising(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     asked_for: list[Any] = []
 
     def answer(
-        config: Any, gradients: Any, root: str, trained: list[list[str]], count: int
+        config: Any, gradients: Any, root: str, trained: list[list[str]], count: int, **limits: Any
     ) -> list[list[str]]:
+        assert limits["fairness"] is None
         asked_for.append((trained, count))
         return [["mr"]]
 

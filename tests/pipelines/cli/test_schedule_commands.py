@@ -6,6 +6,7 @@ import pytest
 from doubles.kfp_api_double import KfpApi
 from doubles.schedules import NIGHTLY, WEEKLY, ends, writes
 
+from gradsift.pipelines.cli import schedule_commands
 from gradsift.pipelines.kubeflow.objects import CompiledPipeline
 
 CommandLine = Callable[..., tuple[int, str, str]]
@@ -50,7 +51,7 @@ def test_list_shows_all_recurring_runs(
     compiled_pipeline: CompiledPipeline,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(schedule_commands.console, "width", 160)
     gradsift("schedule", "apply", "-f", file(NIGHTLY))
     (run,) = kfp_api.recurring_runs.values()
     kfp_api._new(kfp_api.recurring_runs, "recurring_run_id", {"display_name": "[x]", "status": "DISABLED"})

@@ -13,6 +13,7 @@ from synthetic_store import store_header, write_or_resume, write_store
 from gradsift.components.shared.gradient_store.gradient_format import ShardRecord, Sidecar
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore, GradientStoreWriter
 from gradsift.components.shared.storage.storage import open_storage
+from gradsift.pipelines.cli import store_commands
 from gradsift.pipelines.cli.command_line import main
 
 
@@ -138,7 +139,7 @@ def test_no_store_is_said_to_be_none(
 def test_info_shows_header_and_contents(
     uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(store_commands.console, "width", 120)
     digest = write_store(uri, dtype="float16")
     code, output, errors = _run(monkeypatch, capsys, "info", uri)
     facts = dict(line.strip().split(maxsplit=1) for line in output.splitlines() if " " in line.strip())

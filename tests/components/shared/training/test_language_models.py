@@ -108,8 +108,8 @@ def test_training_equals_a_plain_pytorch_loop(trained: Path, data: Path, bases: 
     model.freeze_embeddings()
     examples = [row for task in TASKS for row in model.encode(prepared.split(task, "train"), task)]
     counts = dict.fromkeys(TASKS, 16)
-    examples = RECIPE.steps * RECIPE.batch_size
-    order = example_order(counts, shares_by_size(counts, 1.0), examples, RECIPE.seed)
+    drawn = RECIPE.steps * RECIPE.batch_size
+    order = example_order(counts, shares_by_size(counts, 1.0), drawn, RECIPE.seed)
     weights = [each for each in model.parameters() if each.requires_grad]
     decay = [{"params": [each for each in weights if each.ndim == 2], "weight_decay": RECIPE.weight_decay}]
     plain = [{"params": [each for each in weights if each.ndim == 1], "weight_decay": 0.0}]
