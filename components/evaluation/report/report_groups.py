@@ -44,13 +44,13 @@ def groups_of(report: GroupReport | None) -> dict[str, Any]:
 
 
 def _thinned(path: Sequence[DualStep]) -> list[DualStep]:
-    """Return at most `MAX_PATH_ROWS` steps, the first and the last among them, evenly spread."""
+    """Return at most `MAX_PATH_ROWS` evenly spread steps, with the first and the last."""
     last, rows = len(path) - 1, min(len(path), MAX_PATH_ROWS)
     return [path[round(last * row / max(rows - 1, 1))] for row in range(rows)]
 
 
 def _cost_words(report: GroupReport) -> str | None:
-    """Say what the limit changed on the test rows, against the same training without it."""
+    """Return what the limit changed on the test rows, compared with the same training without it."""
     other = report.unlimited
     if report.cost is None or other is None:
         return None
@@ -63,7 +63,7 @@ def _cost_words(report: GroupReport) -> str | None:
     ):
         if name in report.cost.test:
             with_limit, without = (write(model.test[name].mean) for model in (report.chosen, other))
-            parts.append(f"its {words} is {with_limit} in place of {without}")
+            parts.append(f"its {words} is {with_limit} instead of {without}")
     return f"{'; '.join(parts)}."
 
 

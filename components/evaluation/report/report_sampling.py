@@ -38,8 +38,8 @@ def sampling_of(schedule: SamplingSchedule | None) -> dict[str, Any]:
         "sampling_words": (
             f"Meta-training drew rows of the target and of {sum(row.share > 0 for row in sources)} of "
             f"{len(sources)} sources. Before each of its {len(schedule.rounds)} rounds it looked at a few rows of "
-            "every source, and took sources whose gradients stand for those of the others, each as often as the "
-            "number of tasks that it stands for. It did not ask which sources help the target."
+            "every source, and chose sources whose gradients represent those of the others. The share of each is in "
+            "proportion to the number of tasks that it represents. This does not ask which sources help the target."
         ),
     }
 
@@ -62,8 +62,8 @@ def _fate(task: str, schedule: SamplingSchedule) -> str:
         return f"trained on in {_rounds(trained)}"
     dropped = [number for number, each in enumerate(schedule.rounds, 1) if task in each.dropped]
     if len(dropped) == len(schedule.rounds):
-        return "left out: among the labels that are learned worst"
-    return "others stood for it"
+        return "left out: its labels are among those learned worst"
+    return "represented by others"
 
 
 def _rounds(numbers: list[int]) -> str:

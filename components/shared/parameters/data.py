@@ -56,8 +56,8 @@ class DataPreparationConfig(Settings):
     periods: Periods = Field(
         "none",
         exclude_if=lambda periods: periods == "none",
-        description="cuts every task whose rows have a time into one task per `year`, `quarter` or `month`: the "
-        "newest keeps the task's name, older ones become sources such as `<task>.2005`.",
+        description="cuts every task whose rows have a time into one task per `year`, `quarter` or `month`. The "
+        "newest keeps the task's name, older ones become sources such as `<task>.2005`. `none` cuts none.",
     )
 
     def rules(self) -> Iterator[str]:

@@ -58,11 +58,13 @@ class EstimationSettings(Settings):
     )
     required_tasks: list[str] = Field(
         [],
-        description="names of auxiliary tasks that every choice must hold; that of a source which was cut stands "
+        description="names of auxiliary tasks that every choice must hold. The name of a source that was cut stands "
         "for all its parts.",
     )
     excluded_tasks: list[str] = Field(
-        [], description="names of auxiliary tasks that no choice may hold, as for `required_tasks`."
+        [],
+        description="names of auxiliary tasks that no choice may hold. The name of a source that was cut stands for "
+        "all its parts.",
     )
     max_tasks: int = Field(
         0, ge=0, le=10**6, description="largest number of auxiliary tasks to choose; 0 means no limit."
@@ -105,7 +107,7 @@ class EstimationSettings(Settings):
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of the random subsets and of resampling.")
 
     def for_tasks(self, tasks: Sequence[str]) -> Self:
-        """Return the settings with the parts of cut sources among these auxiliary tasks in the sources' place."""
+        """Return the settings with the names of cut sources replaced by those of their parts among these tasks."""
         fields = {"required_tasks": self.required_tasks, "excluded_tasks": self.excluded_tasks}
         return self.model_copy(update={field: _with_parts(names, tasks) for field, names in fields.items()})
 

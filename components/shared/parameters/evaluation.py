@@ -54,8 +54,8 @@ class EvaluationConfig(Settings):
     )
     sign_kernel: bool = Field(
         False,
-        description="whether the kernel report also has regressions with kernels of whole gradients and their "
-        "signs, after in Malladi et al. (2023), on at most 100 train and 100 validation rows of a target with "
+        description="whether the kernel report also has regressions with kernels of whole gradients and of "
+        "their signs, as in Malladi et al. (2023), on at most 100 train and 100 validation rows of a target with "
         "labels. For encoders and causal models of at most 300M parameters.",
     )
 

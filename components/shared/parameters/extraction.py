@@ -10,7 +10,7 @@ from gradsift.components.shared.parameters.settings import MAX_SEED, Settings
 from gradsift.components.shared.parameters.training import Precision, Scope
 
 MAX_CLUSTERS, MIN_CLUSTER_ROWS = 50, 20
-"""Clusters of a source at most, and rows of a cluster at least."""
+"""Largest number of clusters of a source, and smallest number of rows of a cluster."""
 
 
 def cluster_name(source: str, number: int) -> str:
@@ -51,8 +51,8 @@ class ExtractionSettings(Settings):
         ge=1,
         le=10**8,
         description="padded tokens computed at a time; decides memory and speed, not the result. Halved when"
-        " a GPU's memory does not suffice. A row with more tokens recomputes its layers in the backward pass, "
-        "which needs little memory and up to twice the time.",
+        " a GPU's memory does not suffice. For a row with more tokens, the backward pass recomputes the layers, "
+        "which saves memory and takes up to twice the time.",
     )
     shard_rows: int = Field(
         4096,
@@ -96,12 +96,13 @@ class ExtractionSettings(Settings):
         ge=0,
         le=MAX_CLUSTERS,
         exclude_if=lambda clusters: clusters == 0,
-        description="k, clusters that each source is cut into by its rows' gradients; each is a source of its own "
-        f"and has {MIN_CLUSTER_ROWS} rows or more, so small sources get fewer; 0 leaves all whole.",
+        description="largest number of clusters that each source is cut into, by the gradients of its rows. Each "
+        f"cluster is a source of its own with at least {MIN_CLUSTER_ROWS} rows, so small sources get fewer. 0 cuts "
+        "none.",
     )
 
     def clusters_of(self, rows: int) -> int:
-        """Return the largest number of clusters that a source of so many rows is cut into; 1 leaves it whole."""
+        """Return the largest number of clusters for a source with so many rows; 1 leaves it whole."""
         return max(1, min(self.cluster_sources, rows // MIN_CLUSTER_ROWS))
 
     def rules(self) -> Iterator[str]:

@@ -18,47 +18,47 @@ class FairnessConfig(Settings):
     group: str = Field(
         "",
         exclude_if=lambda group: not group,
-        description="a value of the field `group`, or one of its parts between `|`: its rows are compared with all "
-        "others that have a group. Empty compares nothing and limits nothing.",
+        description="a value of the rows' field `group`, or one of its parts between `|`. Rows of this group are "
+        "compared with all others that have a group. Empty compares nothing and limits nothing.",
     )
     positive: str = Field(
         "",
         exclude_if=lambda label: not label,
-        description="name of the target's label that is the favourable decision; needed with `fairness_group`.",
+        description="name of the target's favourable label; required with `fairness_group`.",
     )
     limit: float = Field(
         0.05,
         ge=0,
         le=1e6,
         exclude_if=lambda limit: limit == 0.05,
-        description="c, the largest decision boundary covariance on either side of zero that training aims at; 0 "
-        "sets no limit and only measures.",
+        description="limit on the absolute value of the decision boundary covariance, which training aims to keep; "
+        "0 sets no limit and only measures.",
     )
     space: Space = Field(
         "margin",
         exclude_if=lambda space: space == "margin",
-        description="what is not to vary with the group: `margin`, the score of the favourable label minus that of "
-        "the other, or `probability`, that of the favourable label.",
+        description="what should not vary with the group: `margin`, the score of the favourable label minus that of "
+        "the other label; or `probability`, the probability of the favourable label.",
     )
     dual_rate: float = Field(
         1.0,
         gt=0,
         le=1e6,
         exclude_if=lambda rate: rate == 1.0,
-        description="how far a training step moves the limit's multipliers per unit of covariance above it.",
+        description="how much a training step changes the limit's multipliers per unit of covariance above the limit.",
     )
     limit_estimate: float = Field(
         0.0,
         ge=0,
         le=1,
         exclude_if=lambda limit: limit == 0,
-        description="subsets whose estimated gap is above this, on either side of zero, are not chosen: the "
-        "group's mean probability of the favourable label minus that of the others. 0 leaves none out.",
+        description="limit on the absolute value of a chosen subset's estimated gap: the group's mean probability "
+        "of the favourable label minus that of the others. 0 sets no limit.",
     )
 
     @property
     def in_training(self) -> Self | None:
-        """These settings as far as they limit training; None where they set no limit."""
+        """The settings that training depends on; None where they set no limit."""
         if not self.group or not self.limit:
             return None
         return self.model_copy(update={"limit_estimate": 0.0})
@@ -67,8 +67,8 @@ class FairnessConfig(Settings):
         """Yield a sentence for each rule between fields that is broken."""
         if self.group and not self.positive:
             yield (
-                "Parameter fairness_positive is '': expected the label that is the favourable decision, as "
-                "fairness_group is set."
+                "Parameter fairness_positive is '': expected the name of the favourable label, as fairness_group "
+                "is set."
             )
         if not self.group:
             for name, value in self.changes().items():

@@ -12,9 +12,9 @@ Sampler = Literal["size", "derts"]
 
 
 class MetaSampling(Settings):
-    """From which tasks meta-training takes its rows, and how often it looks again.
+    """How often meta-training draws rows of each task, and how often it decides this again.
 
-    What has its default is left out of digests, so that they are those of a training by size.
+    Digests leave out fields with their defaults. So without a sampler they are the same as before there were any.
     """
 
     GROUP: ClassVar[str] = "meta"
@@ -22,37 +22,38 @@ class MetaSampling(Settings):
     sampler: Sampler = Field(
         "size",
         exclude_if=lambda sampler: sampler == "size",
-        description="how often rows of each task are drawn: `size`, by `meta_sampling_exponent`; or `derts`, the "
-        "target and `meta_max_tasks` sources whose gradients stand for those of the others.",
+        description="decides how often rows of each task are drawn: `size` draws by the tasks' sizes and "
+        "`meta_sampling_exponent`; `derts` draws from the target and `meta_max_tasks` sources whose gradients "
+        "represent those of the others.",
     )
     rounds: int = Field(
         4,
         ge=1,
         le=100,
         exclude_if=lambda rounds: rounds == 4,
-        description="rounds of a meta-training with a sampler; before each, the sampler looks at the tasks' "
-        "gradients again. Each round warms up and anneals its learning rate.",
+        description="number of rounds of meta-training with a sampler. Before each, the sampler looks at the "
+        "tasks' gradients again. Each round warms up and anneals its learning rate.",
     )
     probe_rows: int = Field(
         48,
         ge=2,
         le=MAX_COUNT,
         exclude_if=lambda rows: rows == 48,
-        description="train rows per task whose gradients a sampler looks at.",
+        description="number of train rows per task whose gradients a sampler looks at.",
     )
     max_tasks: int = Field(
         0,
         ge=0,
         le=MAX_COUNT,
         exclude_if=lambda tasks: tasks == 0,
-        description="sources that a round of the sampler `derts` trains on, beside the target; `meta_epochs` "
-        "counts the rows of so many sources of mean size.",
+        description="number of sources that a round of the sampler `derts` trains on, besides the target. With "
+        "`meta_epochs`, an epoch has as many rows as the target and these sources, all at the tasks' mean size.",
     )
     robust: bool = Field(
         True,
         exclude_if=lambda robust: robust,
-        description="whether the sampler `derts` first leaves out the half of the sources whose labels the model "
-        "learns worst: the largest loss of held-out rows over the entropy of the labels.",
+        description="whether the sampler `derts` first leaves out half of the sources: those whose labels the model "
+        "learns worst, by the loss on held-out rows divided by the entropy of the labels.",
     )
 
     def rules(self) -> Iterator[str]:
@@ -69,12 +70,12 @@ class MetaSampling(Settings):
             )
 
     def check_tasks(self, sources: int) -> Iterator[str]:
-        """Yield a sentence where a round is to train on more sources than there are."""
+        """Yield a sentence if a round should train on more sources than there are."""
         if self.max_tasks > sources:
             yield f"Parameter meta_max_tasks is {self.max_tasks}: expected at most the {sources} sources."
 
     def counted_rows(self, rows: int, tasks: int) -> int:
-        """Return how many train rows an epoch has: those of the tasks that a round trains on, at their mean size.
+        """Return the number of train rows in an epoch: as many as the tasks of a round have, at the mean size.
 
         Args:
             rows: train rows of all tasks.

@@ -53,7 +53,7 @@ def test_what_cannot_be_compared_is_one_sentence(
     [
         (
             {"fairness_group": "male"},
-            "Parameter fairness_positive is '': expected the label that is",
+            "Parameter fairness_positive is '': expected the name of the favourable label",
         ),
         (
             {"fairness_positive": "yes"},

@@ -7,10 +7,10 @@ from report_variants import grouped
 def test_groups_stand_beside_each_other_with_what_the_limit_cost() -> None:
     shown = page(grouped())
     text = shown.text("groups")
-    assert "The 612 test rows of group north beside the 388 of other groups" in text
+    assert "This compares 612 test rows of group north with 388 of other groups" in text
     assert "7 test rows have no group and are left out here." in text
     assert "With the limit the model is less accurate than without it (-1.5 points, -2.5 to -0.5)" in text
-    assert "its covariance is +0.0600 in place of +0.2200; its parity gap is +9.0 in place of +19.0." in text
+    assert "its covariance is +0.0600 instead of +0.2200; its parity gap is +9.0 instead of +19.0." in text
     assert "No limit could be set for trec" in text
     assert "Only 7 test rows are of other groups." in text
     free = shown.row("groups", "Chosen sources, no limit")
@@ -24,7 +24,7 @@ def test_groups_stand_beside_each_other_with_what_the_limit_cost() -> None:
 
 def test_the_estimated_gap_stands_beside_the_estimated_loss() -> None:
     shown = page(grouped())
-    assert "A choice may have one of at most 12.0% on either side of zero." in shown.text("methods")
+    assert "A choice may have a gap of at most 12.0% on either side of zero." in shown.text("methods")
     header, *rows = shown.rows["methods"]
     column = header.index("Estimated gap")
     gaps = {row[column] for row in rows}

@@ -86,7 +86,7 @@ def test_clusters_are_shown_by_their_typical_rows() -> None:
     shown = page(content)
     text = shown.text("clusters")
     assert "1 of 2 sources was cut into clusters" in text
-    assert "too few rows or rows all alike: small" in text
+    assert "too few rows or all their rows are alike: small" in text
     assert "mixed: 60 rows in 2 clusters" in text
     typical = "the <b>fish</b> of today → fine"
     assert shown.row("clusters", f"{chosen}chosen") == ["40", "bad 1, fine 39", typical]

@@ -12,8 +12,8 @@ def test_the_sources_of_meta_training_are_shown_with_why_others_were_left_out() 
     assert shown.row("sampled", "sst2") == ["25.0%", "-", "target, in every round"]
     assert shown.row("sampled", first) == ["37.5%", "0.50", "trained on in round 1"]
     assert shown.row("sampled", second) == ["37.5%", "0.90", "trained on in round 2"]
-    assert shown.row("sampled", third) == ["0.0%", "1.30", "others stood for it"]
-    assert shown.row("sampled", last)[-1] == "left out: among the labels that are learned worst"
+    assert shown.row("sampled", third) == ["0.0%", "1.30", "represented by others"]
+    assert shown.row("sampled", last)[-1] == "left out: its labels are among those learned worst"
     assert "sampled" not in page().texts
 
 
