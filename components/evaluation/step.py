@@ -315,7 +315,7 @@ def _report_content(
 
 
 def _clusters(data: PreparedData) -> SourceClusters | None:
-    """Return what sources were cut into, or None of data whose sources were not."""
+    """Return what sources were cut into, or None where they were not cut."""
     is_cut = (data.folder / SourceClusters.FILE).exists()
     return SourceClusters.read(data.folder) if is_cut else None
 

@@ -22,7 +22,7 @@ class AnsweredRun:
     Attributes:
         record: what it was.
         answers: its answers.
-        layers: in place of those that the other runs train.
+        layers: the layers that it trains, if not those of the other runs.
         unlimited: whether it was trained without the limit that the other runs keep to.
     """
 
@@ -77,7 +77,7 @@ class AnsweredRuns:
 
     @property
     def without_limit(self) -> list[AnsweredRun]:
-        """The runs without a limit, by their seeds, where the others keep to one; else none."""
+        """The runs without a limit, in the order of their seeds; none where no other run has a limit."""
         return sorted((run for run in self.runs if run.unlimited), key=lambda run: run.record.seed)
 
     @property

@@ -113,7 +113,7 @@ def _difference(chosen: GroupModel, other: GroupModel, sampled: Mapping[str, Met
 
 
 def _interval(mean: float, samples: np.typing.NDArray[np.float64]) -> Interval:
-    """Return the interval over those bootstrap samples that drew a row which the metric is about."""
+    """Return the interval over the bootstrap samples in which the metric is defined."""
     return interval(mean, samples[np.isfinite(samples)])
 
 
@@ -121,8 +121,8 @@ def _few_rows(group: str, rows: Mapping[int, int]) -> Iterator[str]:
     for words, count in ((f"group {group!r}", rows[1]), ("other groups", rows[0])):
         if count < MIN_ROWS:
             yield (
-                f"Only {count} test rows are of {words}, where {MIN_ROWS} are needed: take its shares and gaps as "
-                "a hint at most."
+                f"Only {count} test rows are of {words}, where {MIN_ROWS} are needed: its shares and gaps are a hint "
+                "at most."
             )
 
 

@@ -1,4 +1,4 @@
-"""How the rows of a group and the others were decided on: shares, gaps and the decision boundary covariance."""
+"""Scores of the rows of a group and of the others: shares, gaps and the decision boundary covariance."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class GroupScores:
-    """Rows that each have a group, and that one of two labels was given to.
+    """A run's answers to rows that each have a group; an answer is one of two labels.
 
     Attributes:
         members: whether a row is of the group [n_rows].
         favoured: whether the favourable label was given [n_rows].
         deserving: whether that label is the right one [n_rows].
-        decisions: d, how far a row is on the favourable label's side [n_rows].
+        decisions: d, the margin or the probability of the favourable label [n_rows].
     """
 
     members: BoolArray
@@ -34,7 +34,7 @@ class GroupScores:
         return len(self.members)
 
     def weighted(self, weights: FloatArray) -> Metrics:
-        """Return all metrics under row weights [samples, n_rows]; NaN where no row counts that one is about.
+        """Return all metrics under row weights [samples, n_rows]; NaN where all rows of a metric have weight 0.
 
         A gap is the group's share minus that of the others: of the rows that were given the favourable label
         (`parity_gap`), among those that deserve it (`true_positive_gap`) and those that do not
@@ -92,7 +92,7 @@ def group_scores(
 
 
 def _mean(weights: FloatArray, values: npt.NDArray[np.generic], among: BoolArray) -> FloatArray:
-    """Return the weighted mean [samples] of values [n_rows] among some rows, NaN where none counts."""
+    """Return the weighted mean [samples] of values [n_rows] among some rows; NaN where their weights are 0."""
     total = weights @ among.astype(np.float64)
     sums: FloatArray = weights @ (values * among).astype(np.float64)
     return np.divide(sums, total, out=np.full_like(total, np.nan), where=total > 0)

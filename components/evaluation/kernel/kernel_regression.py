@@ -30,12 +30,12 @@ def ridge_curve(train: MarginRows, validation: MarginRows, two_labels: bool) -> 
 
 
 def fitted_weights(train: MarginRows, ridge: float) -> FloatArray:
-    """Return the weights [d] that fit train rows, whose losses are means over the answers' positions."""
+    """Return the weights [d] that fit train rows; a row's loss is the mean over the positions of its answer."""
     return logistic_weights(train.margin, train.gradient, ridge, 1 / train.positions)
 
 
 def regression_answers(rows: MarginRows, weights: FloatArray, ridge: float, two_labels: bool) -> RidgeAnswers:
-    """Return what rows with these weights [d] are answered, which a ridge led to."""
+    """Return the answers to rows under weights [d] that were fitted with this ridge."""
     margin = rows.margin + rows.gradient @ weights
     return RidgeAnswers(
         ridge=ridge,
@@ -47,8 +47,8 @@ def regression_answers(rows: MarginRows, weights: FloatArray, ridge: float, two_
 def ridge_unit(train: MarginRows) -> float:
     """Return tr(H)/d for H = 1/4 sum_i m_i m_i^T / T_i, the curvature at margins of 0; 1 where it is 0.
 
-    Near margins of 0 it is what `estimate_ridge` counts in. Unlike that, it does not vanish where the start is
-    certain, as a language model is that has not yet learned to answer with labels.
+    Near margins of 0 it equals the unit of `estimate_ridge`. Unlike that unit, it does not vanish where the start
+    is certain, such as a language model that has not yet learned to answer with labels.
     """
     squares = np.square(train.gradient).sum(axis=1) / train.positions
     return float(squares.sum()) / (4 * max(1, train.gradient.shape[1])) or 1.0

@@ -39,10 +39,8 @@ NO_ROOM = (
     "The kernel report does not fit into the GPU's memory, as it holds the weights of up to five models: expected "
     "evaluate_kernel_rows 0 for this base model, or a larger GPU."
 )
-
-
-SIGN_ROWS = 100
-"""Most train rows of the target, and most validation rows, that kernels of whole gradients take."""
+MAX_SIGN_ROWS = 100
+"""Largest number of the target's train rows, and of validation rows, for kernels of whole gradients."""
 
 
 def measure(
@@ -115,7 +113,7 @@ class _Measurement:
         self.stored = store_at_start(expansion.gradients, settings, start, self.step)
         self.sign_rows: list[int] = []
         if config.sign_kernel and self._by_label:
-            self.sign_rows = drawn_rows(data, [data.target], SIGN_ROWS, config.seed)[data.target]
+            self.sign_rows = drawn_rows(data, [data.target], MAX_SIGN_ROWS, config.seed)[data.target]
         self._report, self._done, self._total = report, 0, self._rows_to_read()
 
     def kernel_report(self, target_only: Sequence[ValidationAnswers]) -> KernelReport:
@@ -161,7 +159,7 @@ class _Measurement:
         )
 
     def _sign_kernels(self, target_only: Sequence[ValidationAnswers]) -> SignKernels:
-        target, held = self.data.target, self.rows[:SIGN_ROWS]
+        target, held = self.data.target, self.rows[:MAX_SIGN_ROWS]
         train = list(self._batches(target, "train", self.sign_rows, 1))
         validation = list(self._batches(target, "val", held, 1))
         products = gradient_products(self.step, [*train, *validation], len(train), self._count)
@@ -209,7 +207,7 @@ class _Measurement:
         if self._by_label and self.stored is None:
             total += sum(map(len, self.train.values()))
         if self.sign_rows:
-            rows = len(self.sign_rows) + min(len(self.rows), SIGN_ROWS)
+            rows = len(self.sign_rows) + min(len(self.rows), MAX_SIGN_ROWS)
             total += rows * (1 + len(gradient_parts(self.step, rows)))
         return total
 

@@ -1,8 +1,8 @@
 """Kernels of whole margin gradients and of their signs, which describe the early steps of Adam.
 
 Malladi et al. (2023) give three kernels of the gradients g and g' of two rows at the start: that of SGD, g.g'; the
-asymmetric one of SignGD, g.sign(g'), if a step is taken on the row of g'; and the symmetric one, sign(g).sign(g').
-Signs are taken of whole gradients, as signs of projected ones are something else.
+asymmetric one of SignGD, g.sign(g'), for a step on the row of g'; and the symmetric one, sign(g).sign(g').
+Signs are taken of whole gradients, because a projection does not keep signs.
 
 A regression looks for the step w among the combinations of the train rows' vectors, which are their gradients or
 the signs of these. It minimises sum_i log(1 + exp(-(b_i + x_i.w))) + R/2 |w|^2, where x_i is the row's gradient or,
@@ -29,10 +29,10 @@ from gradsift.components.shared.models.task_model import Batch
 from gradsift.components.shared.records.kernel_report import RIDGES, KernelName, SignKernel
 
 MAX_NUMBERS = 2**27
-"""Numbers of all rows' gradients that are held at a time; a row takes a backward pass for each such part."""
+"""Entries of all rows' gradients that are held at a time; a row takes a backward pass for each such part."""
 FOLDS = 5
 MIN_EIGENVALUE = 1e-9
-"""Smallest eigenvalue of the inner products of train rows' vectors that counts, relative to the largest."""
+"""Smallest eigenvalue that is kept of the train rows' inner products, relative to the largest."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Products:
 
 @dataclass(frozen=True)
 class Part:
-    """Successive numbers of the trained parameters, joined in their order.
+    """A range of entries of the trained parameters, which are joined in their order.
 
     Attributes:
-        names: the parameters that they belong to.
-        numbers: which numbers of these parameters, joined, they are.
+        names: the parameters that the range touches.
+        numbers: the range, counted from the first entry of these parameters.
     """
 
     names: list[str]
@@ -70,7 +70,7 @@ class Part:
 
 
 def gradient_parts(step: Step, rows: int) -> list[Part]:
-    """Cut the trained parameters into parts, of which the gradients of so many rows are held at a time."""
+    """Cut the trained parameters into parts that are small enough to hold the gradients of so many rows."""
     sizes = [value.numel() for value in step.start.values()]
     ends = np.cumsum(sizes)
     starts = ends - sizes
@@ -113,7 +113,7 @@ def gradient_products(
 def regress(
     products: Products, margin: FloatArray, positions: FloatArray, two_labels: bool
 ) -> list[SignKernel]:
-    """Return what each kernel answers to the rows after the train rows.
+    """Return each kernel's answers to the validation rows, which come after the train rows.
 
     Args:
         products: inner products of all rows' gradients with the train rows'.
@@ -150,7 +150,7 @@ def _product(one: Tensor, other: Tensor) -> FloatArray:
 def _chosen_ridge(
     values: FloatArray, vectors: FloatArray, margin: FloatArray, positions: FloatArray
 ) -> float:
-    """Return the ridge of `RIDGES` with the lowest loss of train rows that were left out, a fifth at a time."""
+    """Return the ridge of `RIDGES` with the lowest loss in five-fold cross-validation on the train rows."""
     fold = np.random.default_rng(0).permutation(len(margin)) % FOLDS
     losses = np.zeros(len(RIDGES))
     for number in range(min(FOLDS, len(margin)) if len(margin) > 1 else 0):
@@ -166,7 +166,7 @@ def _chosen_ridge(
 
 
 def _coordinates(values: FloatArray, vectors: FloatArray) -> FloatArray:
-    """Return rows' coordinates [n, r] in an orthonormal basis of what some vectors span.
+    """Return rows' coordinates [n, r] in an orthonormal basis of the span of some vectors.
 
     Args:
         values: inner products of the rows with the vectors [n, m].

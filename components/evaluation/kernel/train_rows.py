@@ -12,11 +12,11 @@ from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.training import Start
 
 MAX_ROWS = 2048
-"""Most rows that are drawn: where they have to be sketched, each takes a forward and a backward pass."""
+"""Largest number of rows that are drawn: each takes a forward and a backward pass if no store has it."""
 
 
 def drawn_rows(data: PreparedData, tasks: Sequence[str], most: int, seed: int) -> dict[str, list[int]]:
-    """Return places of train rows in ascending order, by task: all, or as many as `most` of all tasks together."""
+    """Return places of train rows by task, in ascending order; at most `most` rows of all tasks together."""
     counts = [data.task(task).rows["train"] for task in tasks]
     drawn = np.random.default_rng(seed).permutation(sum(counts))[:most]
     starts = np.cumsum([0, *counts])
@@ -31,7 +31,7 @@ def store_at_start(
 ) -> GradientStore | None:
     """Return the gradient store of the weights that a fine-tuning started from, or None where there is none.
 
-    A store at the pretrained weights is of other adapters than a fine-tuning's, which its own seed draws.
+    With LoRA, a store at the pretrained weights cannot be used: a fine-tuning draws its own adapters by its seed.
 
     Args:
         gradients: the gradient stores.

@@ -38,8 +38,9 @@ def sampling_of(schedule: SamplingSchedule | None) -> dict[str, Any]:
         "sampling_words": (
             f"Meta-training drew rows of the target and of {sum(row.share > 0 for row in sources)} of "
             f"{len(sources)} sources. Before each of its {len(schedule.rounds)} rounds it looked at a few rows of "
-            "every source, and chose sources whose gradients represent those of the others. The share of each is in "
-            "proportion to the number of tasks that it represents. This does not ask which sources help the target."
+            "every source, and chose those whose gradients represent the others'. The share of each is "
+            "proportional to the number of tasks that it represents. The sampler does not ask which sources "
+            "help the target."
         ),
     }
 

@@ -1,1 +1,1 @@
-"""How sources are cut into clusters of rows that have like gradients."""
+"""How sources are cut into clusters of rows with similar gradients."""

@@ -1,8 +1,8 @@
-"""Which rows have gradients along like lines: k-means on products of the gradients' coordinates.
+"""Clusters of rows whose gradients lie along similar lines: k-means on products of the gradients' coordinates.
 
-A row's gradient is a direction, whatever its length, and opposite directions count as the same: the gradients of
-similar texts with two different labels point away from each other, so clusters of directions would be the labels.
-Only the directions in which a source's gradients vary most are compared. With v the coordinates of a unit gradient
+Only the direction of a row's gradient matters, and opposite directions count as the same: similar texts with
+different labels have opposite gradients, so clusters of directions would be the labels. Gradients are compared in
+the directions in which those of the source vary most. With v the coordinates of a unit gradient
 in these, a row is described by v v^T: the inner product of v v^T and w w^T is (v.w)^2, the similarity of
 diametrical clustering (Dhillon, Marcotte and Roshan, Bioinformatics 19, 2003).
 """

@@ -42,7 +42,7 @@ from gradsift.components.shared.tracking.tracking import StepTracker
 STEP = "gradient_extraction.clusters"
 STORES = "clustered_gradients"
 TYPICAL_ROWS, MAX_TEXT = 3, 280
-"""Typical rows that are kept of a cluster, and characters of their texts."""
+"""Number of typical rows that are kept per cluster, and of characters that are kept of their texts."""
 
 
 def cut_sources(
@@ -52,11 +52,11 @@ def cut_sources(
     root_uri: str,
     tracker: StepTracker,
 ) -> tuple[StepOutput, StepOutput]:
-    """Cut every source into clusters of rows with like gradients, or find that done.
+    """Cut every source into clusters of rows with similar gradients, or return the cut of an earlier run.
 
     Args:
         config: the number of clusters and the seed.
-        data: the prepared data, of whose target nothing is changed.
+        data: the prepared data, whose target stays as it is.
         gradients: its gradient store, and perhaps a second one at the pretrained weights.
         root_uri: the run root, a local path or an `s3://` address.
         tracker: gets the progress in sources.
@@ -86,7 +86,7 @@ def cut_sources(
 
 
 def _cut_gradients(gradients: StepOutput, cut: StepOutput, root_uri: str) -> StepOutput:
-    """Return the gradients with every store of theirs cut."""
+    """Return the gradient stores with their sources cut."""
     prepared = PreparedData(fetch(cut))
 
     def cut_store(uri: str, digest: str) -> GradientStore:
@@ -175,7 +175,7 @@ def _label_counts(rows: Any, names: list[str]) -> dict[str, int]:
 
 
 def _write_statistics(data: PreparedData, cut: list[CutSource], folder: Path) -> None:
-    """Write the statistics of the whole sources with what is known of the clusters after each."""
+    """Write the statistics of the sources, each followed by those of its clusters."""
     clusters = {each.source: each.clusters for each in cut}
     entries = []
     for entry in json.loads((data.folder / STATISTICS).read_text(encoding="utf-8")):
@@ -195,7 +195,7 @@ def _shortened(text: str) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Put a file there a second time, without a copy where both places are on one disk."""
+    """Link to a file from a second place, or copy it where no link is possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:

@@ -174,7 +174,7 @@ def _largest_subsets(
 
 
 def _all_layers(settings: PipelineSettings) -> Layers | None:
-    """Return how all layers are trained beside a part of them, at some rate, where a part may be chosen."""
+    """Return the layers of the comparison with all layers, at one of the rates; None where no part is tried."""
     if set(settings.fine_tuning_layers.scopes) == {"all"}:
         return None
     return Layers(scope="all", learning_rate=settings.run_recipe.learning_rate)

@@ -128,7 +128,7 @@ class TaskIndex:
 
     @property
     def labels(self) -> dict[str, list[str]]:
-        """The label names of every task that models know; parts of a task are one with it."""
+        """The label names of each task, by the name that models know; parts of a task share its entry."""
         return {task.whole: task.labels for task in self.tasks}
 
     def task(self, name: str) -> PreparedTask:

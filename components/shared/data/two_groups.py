@@ -29,7 +29,7 @@ class TwoGroups:
 
     @property
     def deviations(self) -> FloatArray:
-        """Z - mean z over the rows that have a group, NaN for the others, [n_rows]."""
+        """Membership minus its mean over the rows that have a group; NaN for rows without any [n_rows]."""
         return self.members - np.nanmean(self.members)
 
 
@@ -67,7 +67,7 @@ def comparison_problem(
     if not (members == 1).any():
         return f"{start} one of {shown_names(_names(groups))}, the groups of {task!r}."
     if not (members == 0).any():
-        return f"{start} a group that some train rows of {task!r} are not of."
+        return f"{start} a group that does not hold all train rows of {task!r}."
     return None
 
 

@@ -235,7 +235,7 @@ class GradientSketcher:
 class _Sketched(torch.autograd.Function):
     """The identity; its backward pass calls a function with the gradient and what the forward pass kept.
 
-    What is kept is kept as autograd keeps activations, so that layers which are recomputed keep nothing.
+    Autograd saves it like activations, so layers that are recomputed keep nothing.
     """
 
     @staticmethod
@@ -246,7 +246,7 @@ class _Sketched(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        kept = ctx.saved_tensors  # looked at once, as each look recomputes
+        kept = ctx.saved_tensors  # read once, because each access recomputes
         ctx.sketch(gradient, *kept)
         return (gradient, None, *(None for _ in kept))
 

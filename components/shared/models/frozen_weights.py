@@ -11,11 +11,11 @@ from gradsift.components.shared.parameters.training import Precision
 
 
 def store_base_as_computed(model: TaskModel, precision: Precision) -> None:
-    """Store an adapter's base in bfloat16 where that is what autocast multiplies; every result keeps its bits.
+    """Store an adapter's base in bfloat16 where autocast multiplies in it; every result is the same to the bit.
 
     Autocast rounds the weights of linear layers to bfloat16 for each product. Rounded once, they take half the
-    memory, and the backward pass holds no second copy. All other weights stay in float32, a token embedding that is
-    the output layer too among them. From then on the model has to run under autocast.
+    memory, and the backward pass holds no second copy. All other weights stay in float32; so does a token embedding
+    that is also the output layer. From then on the model has to run under autocast.
 
     Args:
         model: the model; one without adapters is left as it is, since its frozen weights are saved with it.

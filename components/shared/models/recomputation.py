@@ -13,7 +13,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 class LayerRecomputation:
     """Lets layers keep only their inputs, and computes them again when the backward pass reaches them.
 
-    That of transformers works in training mode alone, with its dropout.
+    The gradient checkpointing of transformers works in training mode only, where dropout is on.
 
     Attributes:
         on: whether the layers of the next forward passes are recomputed.

@@ -58,13 +58,13 @@ class EstimationSettings(Settings):
     )
     required_tasks: list[str] = Field(
         [],
-        description="names of auxiliary tasks that every choice must hold. The name of a source that was cut stands "
-        "for all its parts.",
+        description="names of auxiliary tasks that every choice must hold. The name of a source that was cut "
+        "stands for all its parts.",
     )
     excluded_tasks: list[str] = Field(
         [],
-        description="names of auxiliary tasks that no choice may hold. The name of a source that was cut stands for "
-        "all its parts.",
+        description="names of auxiliary tasks that no choice may hold. The name of a source that was cut stands "
+        "for all its parts.",
     )
     max_tasks: int = Field(
         0, ge=0, le=10**6, description="largest number of auxiliary tasks to choose; 0 means no limit."

@@ -31,21 +31,22 @@ class FairnessConfig(Settings):
         ge=0,
         le=1e6,
         exclude_if=lambda limit: limit == 0.05,
-        description="limit on the absolute value of the decision boundary covariance, which training aims to keep; "
-        "0 sets no limit and only measures.",
+        description="largest absolute value of the decision boundary covariance that training aims at; 0 sets no "
+        "limit and only measures.",
     )
     space: Space = Field(
         "margin",
         exclude_if=lambda space: space == "margin",
-        description="what should not vary with the group: `margin`, the score of the favourable label minus that of "
-        "the other label; or `probability`, the probability of the favourable label.",
+        description="what should not vary with the group: `margin`, the score of the favourable label minus that "
+        "of the other label; or `probability`, the probability of the favourable label.",
     )
     dual_rate: float = Field(
         1.0,
         gt=0,
         le=1e6,
         exclude_if=lambda rate: rate == 1.0,
-        description="how much a training step changes the limit's multipliers per unit of covariance above the limit.",
+        description="how much a training step changes the limit's multipliers, per unit of covariance above the "
+        "limit.",
     )
     limit_estimate: float = Field(
         0.0,

@@ -52,8 +52,8 @@ class MetaSampling(Settings):
     robust: bool = Field(
         True,
         exclude_if=lambda robust: robust,
-        description="whether the sampler `derts` first leaves out half of the sources: those whose labels the model "
-        "learns worst, by the loss on held-out rows divided by the entropy of the labels.",
+        description="whether the sampler `derts` first leaves out half of the sources: those whose labels the "
+        "model learns worst, by the loss on held-out rows divided by the entropy of the labels.",
     )
 
     def rules(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How two groups of rows were treated: by a training under a limit, and by the compared models on test rows."""
+"""How two groups of rows are treated: in training under a limit, and by the compared models on test rows."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -36,7 +36,7 @@ class LimitedTraining(Record):
     Attributes:
         settings: fields of the `FairnessConfig`.
         tasks: the tasks whose rows were limited.
-        unlimited_tasks: those without rows of both groups or without the favourable label of two.
+        unlimited_tasks: tasks that lack rows of one of the groups, or two labels of which one is favourable.
         path: the multipliers before the first step, at the points of the loss curve, and after the last step.
     """
 
@@ -58,9 +58,9 @@ class GroupModel(Record):
     Attributes:
         name: as in `Selection.comparisons`, or `UNLIMITED`.
         subset: the auxiliary tasks that it was fine-tuned on.
-        test: metrics on the test rows that have a group, means over seeds (see `GroupScores.weighted`); one that
-            no row tells anything about is left out.
-        labels_given: how many different labels that run gave which gave the fewest.
+        test: metrics on the test rows that have a group, means over seeds (see `GroupScores.weighted`); undefined
+            ones are left out.
+        labels_given: the smallest number of different labels that any of its runs gave.
     """
 
     name: str

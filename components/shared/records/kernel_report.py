@@ -103,7 +103,7 @@ class KernelRegression(Record):
 
     @property
     def best(self) -> RidgeAnswers:
-        """The answers with the lowest loss, which is a choice by the very rows that they are measured on."""
+        """The answers with the lowest loss; the ridge is chosen on the same rows that measure it."""
         return min(self.curve, key=lambda each: each.loss)
 
 
@@ -121,8 +121,8 @@ class SignKernels(Record):
         train_rows: train rows of the target that the kernels took.
         target_rows: how many train rows the target has.
         rows: validation rows that they answered.
-        start: what the model answers to these that fine-tuning starts from.
-        fine_tuned: what the models answer to these that were fine-tuned on the target alone, the mean over seeds.
+        start: answers to these rows of the model that fine-tuning starts from.
+        fine_tuned: answers to these rows of the models fine-tuned on the target alone, the mean over seeds.
         kernels: the kernels.
     """
 
@@ -147,7 +147,7 @@ class KernelReport(ResultFile):
         tangents: derivatives at the start, and at theta* where that is another point.
         features: whether the rows' gradients stayed.
         regression: what the kernel alone answers; None where answers are free text.
-        sign_kernels: the same of kernels of whole gradients and their signs, where that was asked for.
+        sign_kernels: what kernels of whole gradients and of their signs answer, if that was asked for.
     """
 
     FILE: ClassVar[str] = "kernel_report.json"

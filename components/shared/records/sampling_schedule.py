@@ -11,9 +11,9 @@ class RoundShares(Record):
 
     Attributes:
         shares: of the rows that the round draws, by task; together 1.
-        adapted: by source whose labels were tried, the loss of held-out rows over the entropy of the labels.
-        dropped: sources that were left out for that, the largest first.
-        stands_for: by task that was chosen, the tasks whose gradients are nearest to its own, itself included.
+        adapted: by source with labels, the loss on held-out rows divided by the entropy of the labels.
+        dropped: sources that were left out because this is large, the largest first.
+        stands_for: by chosen task, the tasks whose gradients are nearest to its own, itself included.
     """
 
     shares: dict[str, Share]
@@ -26,7 +26,7 @@ class SamplingSchedule(ResultFile):
     """`schedule.json`: the rounds of a meta-training with a sampler.
 
     Attributes:
-        sampler: what decided.
+        sampler: name of the sampler.
         target: the target task.
         rounds: the rounds, in order.
     """

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt
 from gradsift.components.shared.records.results import Record, ResultFile
 
 SOURCE_CLUSTERS = "source_clusters"
-"""The cut in a run's record, and the folder under the run root that has the cut data."""
+"""Name of the cut in a run's record, and of the folder under the run root with the cut data."""
 
 
 class TypicalRow(Record):
@@ -28,10 +28,10 @@ class SourceCluster(Record):
     """A cluster of a source's rows.
 
     Attributes:
-        task: its name, of the auxiliary task that it is.
+        task: its name as an auxiliary task.
         rows: how many rows it has.
         labels: how many of them have each label, by the label's name; none where answers are written.
-        typical: its most typical rows, the nearest to the centre first.
+        typical: its rows nearest to the centre, the nearest first.
     """
 
     task: str

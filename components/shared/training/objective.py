@@ -1,4 +1,4 @@
-"""What a training minimises: a function of the model's answers, and of numbers that come along with the rows."""
+"""What a training minimises: a function of the model's answers and of extra columns of the train rows."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +44,7 @@ class Objective(Protocol):
 
         Args:
             step: the number of the step, from 1 on.
-            noted: whether it is one of those that the loss curve has a point of.
+            noted: whether the loss curve has a point at this step.
         """
 
     def state(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def collator(model: TaskModel, objective: Objective) -> Callable[[Sequence[Examp
 
 
 def restore(objective: Objective, checkpoint: str | None) -> None:
-    """Give an objective back what it had learned by a checkpoint, if there is one."""
+    """Restore what an objective had learned at a checkpoint, if there is one."""
     if checkpoint is not None and (path := Path(checkpoint) / STATE).exists():
         objective.restore(json.loads(path.read_text()))
 

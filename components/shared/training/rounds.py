@@ -1,4 +1,4 @@
-"""A meta-training in rounds: trainings in one launch, each from the weights that the one before left."""
+"""Meta-training in rounds: trainings in one launch, each from the weights of the previous one."""
 
 import json
 import shutil
@@ -84,16 +84,15 @@ def plan_rounds(whole: TrainingJob, sampling: MetaSampling, rows: int, folder: P
 
 
 def joined_result(results: Sequence[dict[str, Any]], recipe: TrainingRecipe) -> dict[str, Any]:
-    """Return one `training.json` for all rounds: numbers summed, losses and multipliers as one curve each."""
+    """Return one `training.json` for all rounds: counts summed, losses and multipliers as one curve each."""
     losses: list[tuple[int, float]] = []
     multipliers: list[DualStep] = []
     before = 0
     for result in results:
         losses += [(before + step, loss) for step, loss in result["losses"]]
         if limited := limited_training(result):
-            own = (
-                limited.path[1:] if multipliers else limited.path
-            )  # a round begins with the last one's multipliers
+            # A round begins with the multipliers that the round before ended with.
+            own = limited.path[1:] if multipliers else limited.path
             multipliers += [each.model_copy(update={"step": before + each.step}) for each in own]
         before += result["optimizer_steps"]
     joined = {**results[-1], **{name: sum(result[name] for result in results) for name in SUMS}}

@@ -27,7 +27,7 @@ from gradsift.components.subset_estimation.statistics.threads import in_threads
 MAX_ROWS, MIN_ROWS = 2048, 30
 """Train rows of a source that its health is measured on: the first ones, and none of a source with few."""
 FALSE_DISCOVERIES = 0.05
-"""Expected share of sources that are no worse than guessing, among those that are said to be worse."""
+"""Expected share of false findings, among the sources that are said to be worse than guessing."""
 DUPLICATE, OPPOSED = 0.95, -0.3
 """Cosines of mean gradients above which one task is a copy of another, and below which it pulls against it."""
 
@@ -42,9 +42,9 @@ def task_health(
     entropy of the source's labels says how much of the labels can be learned from the texts. It starts from the
     margins b0 at the base weights, as theta* has seen all rows and knows the labels of some by heart.
 
-    Labels look random where this loss is above that of guessing by more than chance: what the rows teach does not
-    hold for the other rows. A loss that is only no lower is no finding, as that is what a source looks like that is
-    too hard for the model, or has too few rows.
+    Labels look random where this loss is above that of guessing by more than chance: the model does worse after
+    learning from other rows. A loss about equal to that of guessing is no finding, because a source that is too
+    hard for the model, or has too few rows, looks the same.
 
     Args:
         store: the gradient store.
@@ -136,7 +136,7 @@ def _adapted_losses(
 
 
 def worse_than_guessing(figures: Sequence[tuple[float | None, float | None]]) -> list[bool]:
-    """Say which sources' losses are above those of guessing, by more than chance over their rows.
+    """Return for each source whether its loss is above that of guessing, by more than chance over its rows.
 
     One-sided tests by the normal distribution, with the false discovery rate of Benjamini and Hochberg (1995), as a
     suite may have hundreds of sources.

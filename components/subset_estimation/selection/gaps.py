@@ -1,7 +1,7 @@
 """The estimated gap between two groups of validation rows for any subset, and a limit on it.
 
-Where one of two labels is the answer, a row's loss is minus the logarithm of the right label's probability: the
-estimated losses tell how probable the favourable label is for every row. The gap is the group's mean probability
+Where one of two labels is the answer, a row's loss is minus the logarithm of the right label's probability. So its
+estimated loss gives the estimated probability of the favourable label. The gap is the group's mean probability
 minus that of the others. It ranks subsets; its size is as uncertain as the level of the estimated losses.
 """
 
@@ -91,7 +91,7 @@ class LimitedLosses:
         return np.where(self._gaps.permit(masks), losses, np.inf)
 
     def promising(self, masks: BoolArray) -> IntArray:
-        """Return the indices of those subsets [m, n] whose losses may be the lowest, in order."""
+        """Return the indices of those subsets [m, n] within the limit that may have the lowest losses, in order."""
         permitted = np.flatnonzero(self._gaps.permit(masks))
         return permitted[self._losses.promising(masks[permitted])] if len(permitted) else permitted
 

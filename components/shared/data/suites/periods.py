@@ -42,8 +42,8 @@ def cut_into_periods(
 ) -> list[Task]:
     """Return the tasks, those whose rows have a time cut into periods, the newest one first.
 
-    The newest period keeps the task's name, so that a registered model knows its target by that; an older one is
-    `<task>.<period>` and has train rows alone. Older periods whose train rows have one label are left out.
+    The newest period keeps the task's name, by which a registered model knows its target. An older one is
+    `<task>.<period>` and has train rows only. Older periods whose train rows have one label are left out.
 
     Args:
         tasks: the tasks as read.

@@ -1,9 +1,10 @@
-"""A coverage sampler after DERTS: a few sources are trained on, those whose gradients stand for the others'.
+"""A coverage sampler after DERTS: training uses a few sources whose gradients represent those of the others.
 
 Zhan and Anderson: "Data-Efficient and Robust Task Selection for Meta-Learning", CVPR Workshops 2024,
-arXiv 2405.07083. As there: facility location on task gradients, cluster sizes as weights, again before every round.
-Unlike there: gradients are at the weights at hand, without an inner loop; a task is a data source; and the robust
-variant asks whether labels can be learned, as sources with a large gradient were no noisier than others.
+arXiv 2405.07083. As in the paper, facility location on task gradients chooses tasks before every round, and cluster
+sizes are their weights. Unlike in the paper, gradients are taken at the current weights, without an inner loop; a
+task is a data source; and the robust variant asks whether labels can be learned, because sources with a large
+gradient were no noisier than others.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from gradsift.components.shared.training.sampling.task_probe import TaskProbe
 
 
 def derts(probe: TaskProbe, target: str, sampling: MetaSampling) -> RoundShares:
-    """Return the shares of a round: the target and `max_tasks` sources, each by the number of tasks it stands for.
+    """Return the shares of a round: the target and `max_tasks` sources, each by the number of tasks it represents.
 
     Args:
         probe: the tasks.
@@ -55,7 +56,7 @@ def distances(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def facility_location(
     gaps: npt.NDArray[np.float64], chosen: Sequence[int], count: int
 ) -> tuple[list[int], list[int]]:
-    """Choose points so that every point has one of them nearby, one after the other.
+    """Choose points, one after the other, so that every point is near a chosen one.
 
     Each next point makes F(S) = sum_t max_{i in S} (C - gap(t, i)) largest; F is monotone and submodular, so this
     greedy choice reaches at least 1 - 1/e of the largest gain.
@@ -76,7 +77,6 @@ def facility_location(
         chosen.append(int(gain.argmax()))
         covered = np.minimum(covered, gaps[:, chosen[-1]])
     nearest = gaps[:, chosen].argmin(axis=1)
-    nearest[chosen] = np.arange(
-        len(chosen)
-    )  # copies of a chosen point count for the first, itself for itself
+    # A copy of a chosen point counts for the first of them, but each chosen point counts for itself.
+    nearest[chosen] = np.arange(len(chosen))
     return chosen, [chosen[place] for place in nearest]

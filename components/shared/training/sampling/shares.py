@@ -1,4 +1,4 @@
-"""The shares of a round: decided before its first step, written down, and read back where the round goes on."""
+"""The shares of a round: decided and written before its first step, and read back when the round is resumed."""
 
 import gc
 import os
@@ -57,7 +57,7 @@ def round_shares(
 
 
 def fetch_start(start: Path, progress: TrainingProgress) -> None:
-    """Put the model of the round before on every machine, as the first process alone has saved it."""
+    """Put the previous round's model on every machine; only the first process has saved it."""
     if os.environ["LOCAL_RANK"] == "0" and not (start / RESULT).exists():
         progress.fetch_result(start)
     if torch.distributed.is_initialized():

@@ -1,7 +1,7 @@
 """What a sampler sees of each task: its mean loss gradient at some weights, and whether its labels can be learned.
 
 A few train rows of each task are drawn; each row's gradient is sketched by the projection that gradients are
-extracted with (see `per_example`), without its last, dense product. One process after the other takes a task.
+extracted with (see `per_example`), without its last, dense product. The processes share the tasks among them.
 """
 
 from collections import deque
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SKETCH = 8192
-"""Largest number of numbers in a sketched gradient: it is the largest prime that is not above."""
+"""Upper bound on the size of a sketched gradient, which is the largest prime up to it."""
 ROW_BATCH = 8
-"""Rows that are taken through the model at a time; fewer where they do not fit into the GPU's memory."""
+"""Rows that go through the model at a time; fewer where they do not fit into the GPU's memory."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def probe_tasks(
 
 
 class _Sketcher:
-    """Sketches rows' gradients on a copy of the model, as the hooks for it stay."""
+    """Sketches rows' gradients, on a copy of the model because the hooks cannot be removed."""
 
     def __init__(self, model: TaskModel, precision: Precision, device: torch.device) -> None:
         trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]

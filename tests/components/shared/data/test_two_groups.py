@@ -47,7 +47,7 @@ def test_a_row_belongs_to_each_part_of_its_group_and_rows_without_one_to_neither
         ),
         (LABELS, [None, None], "expected '', as no train row of 'loans' has a 'group'."),
         (LABELS, ["female|old", None, "child"], "expected one of child, female, old, the groups of 'loans'."),
-        (LABELS, ["male", None], "expected a group that some train rows of 'loans' are not of."),
+        (LABELS, ["male", None], "expected a group that does not hold all train rows of 'loans'."),
     ],
 )
 def test_groups_that_cannot_be_compared_are_one_sentence(
