@@ -126,7 +126,7 @@ def additive_attention_mask(model: EncoderClassifier) -> Iterator[None]:
 
 @contextmanager
 def only_trainable(model: nn.Module, names: Iterable[str]) -> Iterator[None]:
-    """Let only the named parameters ask for gradients, for a while."""
+    """Let only the named parameters require gradients inside the block."""
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     chosen = set(names)
     for name, parameter in model.named_parameters():
@@ -139,7 +139,7 @@ def only_trainable(model: nn.Module, names: Iterable[str]) -> Iterator[None]:
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that ask for gradients, by name."""
+    """Return the parameters that require gradients, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 

@@ -22,7 +22,7 @@ def test_rows_per_second_beside_trl(benchmark: Any, precision: Precision) -> Non
     recipe = recipe_of(STEPS, precision)
 
     def measure() -> dict[str, list[dict[str, float]]]:
-        """Train by both in turn, so that what else the machine does meets both."""
+        """Train by both in turn, so that other work of the machine slows both."""
         rounds = [{name: rate(name, recipe, THREADS) for name in (TRL, GRADSIFT)} for _ in range(ROUNDS)]
         return {name: [each[name] for each in rounds] for name in (TRL, GRADSIFT)}
 

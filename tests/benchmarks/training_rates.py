@@ -82,7 +82,7 @@ def rate(library: str, recipe: TrainingRecipe, threads: int) -> dict[str, float]
 
 
 def _one_process() -> dict[str, str]:
-    """Return what `torchrun` tells its only process."""
+    """Return the environment that `torchrun` gives its only process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
     group = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}

@@ -121,8 +121,8 @@ def _few_rows(group: str, rows: Mapping[int, int]) -> Iterator[str]:
     for words, count in ((f"group {group!r}", rows[1]), ("other groups", rows[0])):
         if count < MIN_ROWS:
             yield (
-                f"Only {count} test rows are of {words}, where {MIN_ROWS} are needed: its shares and gaps are a hint "
-                "at most."
+                f"Only {count} test rows are of {words}, where {MIN_ROWS} are needed: its shares and gaps are a "
+                "hint at most."
             )
 
 

@@ -243,7 +243,7 @@ def test_a_kernel_report_compares_the_step_that_was_taken_with_its_derivatives(
 
 
 def test_kernels_answer_beside_the_models_of_the_target_alone(run: Run) -> None:
-    """Both have answered the same validation rows, of which the runs' records have the means."""
+    """Both have answered the same validation rows; the means of these answers are in the records of the runs."""
     output = run.evaluate(kernel_rows=200, sign_kernel=True)
     report = KernelReport.read(fetch(output))
     [alone] = [

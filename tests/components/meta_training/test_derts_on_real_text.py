@@ -1,4 +1,4 @@
-"""The coverage sampler on real text: 6 of 24 sources, a third of them clean, shuffled or flipped each."""
+"""The coverage sampler on real text: it chooses 6 of 24 sources, of which 8 are shuffled and 8 are flipped."""
 
 import gzip
 import json
@@ -80,7 +80,7 @@ def accuracy(theta: StepOutput, held_out: dict[str, Rows]) -> dict[str, float]:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", [0, 1])
 def test_it_beats_a_random_choice_of_as_many_sources(tmp_path: Path, seed: int) -> None:
-    """By accuracy on the target, in as many steps; on the mean over it and the clean sources, less clearly.
+    """In as many steps, accuracy on the target is higher; the mean over it and the clean sources gains less.
 
     Random sources are drawn by size. Much of the gain comes from the target's share, which is larger here.
     """

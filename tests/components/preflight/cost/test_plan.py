@@ -133,7 +133,7 @@ def test_the_store_takes_two_vectors_and_four_numbers_a_row() -> None:
 
 
 def test_cut_sources_are_stored_twice_and_searched_as_many() -> None:
-    """The sources of 100, 60 and 200 rows have 4, 3 and 4 clusters, of 25, 20 and 50 rows."""
+    """Sources of 100, 60 and 200 rows have 4, 3 and 4 clusters, with 25, 20 and 50 rows each."""
     whole = planned(extract_shard_rows=30).estimation
     cut = planned(extract_shard_rows=30, extract_cluster_sources=4).estimation
     assert cut.store_bytes == 2 * whole.store_bytes

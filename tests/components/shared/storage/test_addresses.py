@@ -1,4 +1,4 @@
-"""Addresses of storages and keys in them: which are taken, and how they are joined."""
+"""Addresses of storages and their keys: which are accepted, and how they are joined."""
 
 import os
 

@@ -109,7 +109,7 @@ def test_the_loss_after_adaptation_is_that_of_rows_held_out(synthetic: Any, tmp_
 
 
 def test_a_source_that_is_only_too_hard_has_no_finding(synthetic: Any, tmp_path: Path) -> None:
-    """Its labels do not depend on the texts as the model reads them, of which it has no opinion beforehand."""
+    """The labels do not depend on the features, and the untrained model favours no label."""
     generator = np.random.default_rng(5)
     labels = generator.choice([-1.0, 1.0], 120)
     rows = synthetic.Rows(np.zeros(120), 0.01 * labels[:, None] * generator.normal(size=(120, 6)))
@@ -122,7 +122,7 @@ def test_a_source_that_is_only_too_hard_has_no_finding(synthetic: Any, tmp_path:
 
 @pytest.mark.parametrize("worse", [0, 10])
 def test_sources_at_the_level_of_guessing_are_rarely_said_to_be_worse(worse: int) -> None:
-    """Thirty sources are at that level and others are far above it; of the named ones, 5% are, over 300 suites."""
+    """Thirty sources are no worse than guessing, others far worse; over 300 suites, 5% of the named are not worse."""
     generator = np.random.default_rng(0)
     shares = []
     for _ in range(300):

@@ -153,7 +153,7 @@ def test_it_is_small_and_its_files_are_the_ones_in_the_manifest(each: tuple[Path
 
 
 def test_rows_hold_no_group_membership(each: tuple[Path, TaskSuite]) -> None:
-    """But those of the suite that is there to compare groups."""
+    """All except those of the suite that exists to compare groups."""
     fields = {"id", "text", "text_pair", "label", "prompt", "completion"}
     if each[0] == DEMO_FOLDERS["demo-groups"]:
         fields.add("group")

@@ -11,7 +11,7 @@ from gradsift.components.shared.training.sampling.adaptation import RIDGE, adapt
 
 
 def rows(seed: int, count: int, noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return features [n, d] whose sign says the label but for some noise, margins of a model at 0, and labels."""
+    """Return features [n, d] whose sign gives the label up to noise, margins of a model at 0, and labels."""
     generator = np.random.default_rng(seed)
     label = np.arange(count) // 2 % 2
     direction = generator.normal(size=8)
