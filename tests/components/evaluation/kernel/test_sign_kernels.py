@@ -101,7 +101,7 @@ def answers(kernel: KernelName, gradients: np.ndarray, margin: np.ndarray) -> fl
 
 
 def test_the_ridge_is_chosen_on_train_rows_left_out() -> None:
-    """A direction that train rows have in common lowers the loss; noise alone leaves it, under the largest ridge."""
+    """A direction that train rows have in common lowers the loss; noise alone does not, by the largest ridge."""
     generator = np.random.default_rng(0)
     margin, noise = np.zeros(200), generator.normal(size=(200, 5))
     start = np.log(2)

@@ -122,7 +122,7 @@ def test_a_source_that_is_only_too_hard_has_no_finding(synthetic: Any, tmp_path:
 
 @pytest.mark.parametrize("worse", [0, 10])
 def test_sources_at_the_level_of_guessing_are_rarely_said_to_be_worse(worse: int) -> None:
-    """Thirty sources are no worse than guessing, others far worse; over 300 suites, 5% of the named are not worse."""
+    """Thirty sources are no worse than guessing, others are far worse; of the named ones, 5% are not worse."""
     generator = np.random.default_rng(0)
     shares = []
     for _ in range(300):
