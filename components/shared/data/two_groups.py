@@ -8,11 +8,9 @@ import numpy.typing as npt
 
 from gradsift.components.shared.data.prepared_data import PreparedData, Split
 from gradsift.components.shared.errors import InputError, shown_names
-from gradsift.components.shared.parameters.fairness import FairnessConfig
+from gradsift.components.shared.parameters.fairness import PART_SEPARATOR, FairnessConfig
 
 FloatArray = npt.NDArray[np.float64]
-SEPARATOR = "|"
-"""Stands between the parts of a row's group, such as `female|white`."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,9 @@ class TwoGroups:
 
 def membership(groups: Sequence[str | None], group: str) -> FloatArray:
     """Return 1 for rows of a group, 0 for rows of others, NaN for rows without any, [n_rows]."""
-    return np.array([np.nan if each is None else group in each.split(SEPARATOR) for each in groups], float)
+    return np.array(
+        [np.nan if each is None else group in each.split(PART_SEPARATOR) for each in groups], float
+    )
 
 
 def comparison_problem(
@@ -114,4 +114,4 @@ def _groups(data: PreparedData, task: str, split: Split) -> list[str | None]:
 
 
 def _names(groups: Sequence[str | None]) -> list[str]:
-    return sorted({part for each in groups if each is not None for part in each.split(SEPARATOR)})
+    return sorted({part for each in groups if each is not None for part in each.split(PART_SEPARATOR)})

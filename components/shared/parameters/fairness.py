@@ -8,6 +8,8 @@ from pydantic import Field
 from gradsift.components.shared.parameters.settings import Settings
 
 Space = Literal["margin", "probability"]
+PART_SEPARATOR = "|"
+"""Stands between the parts of a row's group, such as `female|white`."""
 
 
 class FairnessConfig(Settings):
@@ -77,8 +79,8 @@ class FairnessConfig(Settings):
                     f"Parameter fairness_group is '': expected a group of the target's rows where "
                     f"fairness_{name} is {value!r}."
                 )
-        if "|" in self.group:
+        if PART_SEPARATOR in self.group:
             yield (
                 f"Parameter fairness_group is {self.group!r}: expected one group, such as "
-                f"{self.group.split('|')[0]!r}."
+                f"{self.group.split(PART_SEPARATOR)[0]!r}."
             )
