@@ -2,14 +2,13 @@
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-NEWTON_STEPS = 8
+from gradsift.components.shared.linear_model.logistic_regression import logistic_weights
+from gradsift.components.shared.linear_model.margins import FloatArray, cross_entropy, linear_margins
+
 RIDGE = 1 / 32
-"""The ridge as a share of the kernel's trace: training as short as a fine-tuning."""
-MIN_ERROR = 1e-6
-"""Smallest 1 - p that is divided by: float32 gradients resolve no smaller one."""
+"""The ridge as a share of the sum of the rows' squared features: training as short as a fine-tuning."""
 
 
 def adapted_loss(gradient: Tensor, margin: Tensor, label: npt.NDArray[np.int64]) -> float:
@@ -17,7 +16,7 @@ def adapted_loss(gradient: Tensor, margin: Tensor, label: npt.NDArray[np.int64])
 
     Rows are split into halves. Logistic regression on the linear margins of one half,
     sum log(1 + exp(-(b + m.w))) + R/2 |w|^2, gives the loss of the other, and the reverse; 1 is no better than
-    guessing by the labels' shares. It is solved by Newton's method in the dual, w = sum_i a_i m_i.
+    guessing by the labels' shares.
 
     Args:
         gradient: gradient of each row's loss, sketched, [n, m].
@@ -31,24 +30,15 @@ def adapted_loss(gradient: Tensor, margin: Tensor, label: npt.NDArray[np.int64])
     entropy = -float(sum(share * np.log(share) for share in shares if share))
     if entropy == 0:
         return float("nan")
-    margin = margin.clamp(max=-np.log(MIN_ERROR))
-    feature = gradient / -torch.sigmoid(-margin).unsqueeze(1)
-    kernel = feature @ feature.T
-    even = torch.arange(len(label)) % 2 == 0
-    losses = [_held_out_loss(kernel, margin, half) for half in (even, ~even)]
-    return float(torch.cat(losses).mean()) / entropy
+    offset, feature = linear_margins(margin.numpy(), gradient.numpy())
+    coordinates = np.linalg.qr(feature.T, mode="r").T  # fewer numbers with the same inner products
+    even = np.arange(len(label)) % 2 == 0
+    losses = [_held_out_losses(offset, coordinates, half) for half in (even, ~even)]
+    return float(np.concatenate(losses).mean()) / entropy
 
 
-def _held_out_loss(kernel: Tensor, margin: Tensor, half: Tensor) -> Tensor:
+def _held_out_losses(offset: FloatArray, feature: FloatArray, half: npt.NDArray[np.bool_]) -> FloatArray:
     """Return the losses of the rows outside of `half` after logistic regression on those inside."""
-    inner = kernel[half][:, half]
-    ridge = RIDGE * inner.trace()
-    if ridge == 0:
-        return torch.nn.functional.softplus(-margin[~half])
-    weights = torch.zeros(len(inner), dtype=inner.dtype)
-    for _ in range(NEWTON_STEPS):
-        error = torch.sigmoid(-(margin[half] + inner @ weights))
-        curvature = (error * (1 - error)).clamp(min=MIN_ERROR)
-        system = inner + torch.diag(ridge / curvature)
-        weights = torch.linalg.solve(system, inner @ weights + error / curvature)
-    return torch.nn.functional.softplus(-(margin[~half] + kernel[~half][:, half] @ weights))
+    ridge = RIDGE * float(np.square(feature[half]).sum())
+    weights = logistic_weights(offset[half], feature[half], ridge) if ridge else np.zeros(feature.shape[1])
+    return cross_entropy(offset[~half] + feature[~half] @ weights)
