@@ -276,6 +276,26 @@ def grouped() -> dict[str, Any]:
     return content
 
 
+def over_time() -> dict[str, Any]:
+    """Meta-training drew past periods by how far they agree with now; an old one most of all."""
+    content = usual()
+    target, *sources = [content["selection"]["target"], *content["selection"]["auxiliary_tasks"]]
+    past = dict(zip(sources[1:4], ["2007", "2006", "2005"], strict=True))
+    cosines = {source: 0.1 + 0.2 * place for place, source in enumerate(sources[1:4])} | {sources[-1]: -0.3}
+    shares = dict.fromkeys([target, *sources], 0.0) | {target: 0.2, sources[1]: 0.1, sources[3]: 0.7}
+    rounds = [
+        {"shares": shares, "cosines": {source: cosine + shift for source, cosine in cosines.items()}}
+        for shift in (-0.05, 0.05)
+    ]
+    content["schedule"] = {
+        "sampler": "l2s",
+        "target": target,
+        "rounds": rounds,
+        "periods": past | {target: "2008"},
+    }
+    return content
+
+
 def rendered(content: dict[str, Any]) -> str:
     return render_report(ReportContent(**content))
 
@@ -292,4 +312,5 @@ VARIANTS = [
     surgical,
     sampled,
     grouped,
+    over_time,
 ]

@@ -115,6 +115,7 @@ def _prepared(cleaned: CleanTask) -> PreparedTask:
         rows={split: len(rows) for split, rows in task.splits.items()},
         licence=task.licence,
         corruption=task.corruption,
+        period=task.period,
         columns=[
             column
             for column in get_args(OptionalColumn)

@@ -17,6 +17,7 @@ from gradsift.components.evaluation.report.report_groups import groups_of
 from gradsift.components.evaluation.report.report_health import health_of
 from gradsift.components.evaluation.report.report_kernel import agreement_words, kernel_of
 from gradsift.components.evaluation.report.report_layers import layer_words, layers_of
+from gradsift.components.evaluation.report.report_periods import periods_of
 from gradsift.components.evaluation.report.report_sampling import sampling_of
 from gradsift.components.evaluation.report.scatter import scatter
 from gradsift.components.evaluation.report.task_map_chart import cluster_key
@@ -155,6 +156,7 @@ def render_report(content: ReportContent) -> str:
         **layers_of(content.evaluation, content.sweep),
         **sampling_of(content.schedule),
         **groups_of(content.groups),
+        **periods_of(content.schedule, content.selection.selected),
         **_methods(content.selection),
         **_measured(content.evaluation),
         **_estimated_and_true(content),

@@ -25,8 +25,8 @@ class SampledTask:
 
 
 def sampling_of(schedule: SamplingSchedule | None) -> dict[str, Any]:
-    """Return the template's values; without a sampler its part is left out."""
-    if schedule is None:
+    """Return the template's values; without a sampler that chooses sources its part is left out."""
+    if schedule is None or schedule.sampler != "derts":
         return {"sampled": None}
     rows = [_sampled(task, schedule) for task in schedule.rounds[0].shares]
     rows.sort(key=lambda row: -row.share)

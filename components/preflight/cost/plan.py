@@ -211,7 +211,7 @@ class _Counts:
     def _probing(self) -> float:
         """Count a forward and a backward pass of what a sampler looks at before each round."""
         sampling = self.settings.sampling
-        if sampling is None:
+        if sampling is None or not sampling.looks:
             return 0.0
         rows = {task.name: min(task.rows["train"], sampling.probe_rows) for task in self.data.tasks}
         tokens = sum(count * self.lengths.train[task] for task, count in rows.items())

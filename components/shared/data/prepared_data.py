@@ -81,6 +81,7 @@ class PreparedTask(BaseModel):
         corruption: `flip_labels` or `shuffle_labels` where the task is a copy corrupted on purpose, else None.
         columns: the optional columns that its rows have.
         part_of: the task whose files have its rows, by whose name models know it; None where these are its own.
+        period: the period that its rows are of, where its task was cut into periods: texts that sort by time.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -93,6 +94,7 @@ class PreparedTask(BaseModel):
     corruption: str | None = None
     columns: list[OptionalColumn] = []
     part_of: str | None = None
+    period: str | None = None
 
     @property
     def whole(self) -> str:
@@ -238,5 +240,5 @@ def write_index(
 
 
 def _index_entry(task: PreparedTask) -> dict[str, Any]:
-    unused = {name for name in ("columns", "part_of") if not getattr(task, name)}
+    unused = {name for name in ("columns", "part_of", "period") if not getattr(task, name)}
     return task.model_dump(exclude=unused)

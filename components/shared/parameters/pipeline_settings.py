@@ -20,7 +20,7 @@ from gradsift.components.shared.parameters.kubernetes import PlatformConfig, Res
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.parameters.run import RunSettings
-from gradsift.components.shared.parameters.sampling import MetaSampling
+from gradsift.components.shared.parameters.sampling import OVER_TIME, MetaSampling
 from gradsift.components.shared.parameters.settings import MAX_SEED, Settings, SettingsError, form_name
 from gradsift.components.shared.parameters.training import (
     FineTuningLayers,
@@ -224,6 +224,7 @@ def _rules(settings: PipelineSettings) -> Iterator[str]:
             "Parameter estimate_method is 'random_ensemble': expected forward_stepwise or best_of_m where "
             "fairness_limit_estimate is set, as it chooses tasks one by one, which have no gap of their own."
         )
+    yield from _sampler_rules(settings)
     for group in (settings.calibration, settings.comparison):
         last = settings.fine_tuning.seed + group.seeds - 1
         if last > MAX_SEED:
@@ -243,6 +244,23 @@ def _rules(settings: PipelineSettings) -> Iterator[str]:
     nodes = settings.training.nodes
     if nodes > 1 and not settings.training.processes:
         yield from settings.training.batch_problems(nodes * max(1, settings.resources.gpus))
+
+
+def _sampler_rules(settings: PipelineSettings) -> Iterator[str]:
+    """Yield a sentence for each setting that a sampler over past periods lacks."""
+    sampler = settings.meta_sampling.sampler
+    if sampler not in OVER_TIME:
+        return
+    if settings.data.periods == "none":
+        yield (
+            f"Parameter meta_sampler is {sampler!r}: expected prepare_periods 'year', 'quarter' or 'month', as it "
+            "draws from past periods."
+        )
+    if settings.fine_tuning_start.start == "base":
+        yield (
+            f"Parameter meta_sampler is {sampler!r}: expected fine_tune_start 'meta', or the schedule has no "
+            "effect on the fine-tuned model."
+        )
 
 
 def _layer_rules(settings: PipelineSettings) -> Iterator[str]:

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from gradsift.components.shared.parameters.settings import MAX_COUNT, Settings
 
-Sampler = Literal["size", "derts"]
+Sampler = Literal["size", "recency", "derts", "l2s"]
+OVER_TIME: tuple[Sampler, ...] = ("recency", "l2s")
+"""Samplers that draw from past periods."""
 
 
 class MetaSampling(Settings):
@@ -23,16 +25,17 @@ class MetaSampling(Settings):
         "size",
         exclude_if=lambda sampler: sampler == "size",
         description="decides how often rows of each task are drawn: `size` draws by the tasks' sizes and "
-        "`meta_sampling_exponent`; `derts` draws from the target and `meta_max_tasks` sources whose gradients "
-        "represent those of the others.",
+        "`meta_sampling_exponent`; `recency` draws older periods less often; `derts` draws from the target and "
+        "`meta_max_tasks` sources whose gradients represent those of the others; `l2s` draws sources by how far "
+        "their gradients agree with the target's.",
     )
     rounds: int = Field(
         4,
         ge=1,
         le=100,
         exclude_if=lambda rounds: rounds == 4,
-        description="number of rounds of meta-training with a sampler. Before each, the sampler looks at the "
-        "tasks' gradients again. Each round warms up and anneals its learning rate.",
+        description="number of rounds of meta-training with the sampler `derts` or `l2s`. Before each, the sampler "
+        "looks at the tasks' gradients again. Each round warms up and anneals its learning rate.",
     )
     probe_rows: int = Field(
         48,
@@ -68,6 +71,11 @@ class MetaSampling(Settings):
                 f"Parameter meta_max_tasks is {self.max_tasks}: expected 0 where meta_sampler is {self.sampler!r}, "
                 "as 'derts' alone chooses among sources."
             )
+
+    @property
+    def looks(self) -> bool:
+        """Whether the sampler looks at the tasks' gradients."""
+        return self.sampler in ("derts", "l2s")
 
     def check_tasks(self, sources: int) -> Iterator[str]:
         """Yield a sentence if a round should train on more sources than there are."""

@@ -62,12 +62,12 @@ def plan_rounds(whole: TrainingJob, sampling: MetaSampling, rows: int, folder: P
 
     Args:
         whole: the training.
-        sampling: how many rounds; at most one per optimizer step.
+        sampling: how many rounds; at most one per optimizer step, and one where the sampler looks at nothing new.
         rows: train rows of all tasks.
         folder: where the rounds' models go.
     """
     steps = whole.recipe.optimizer_steps(sampling.counted_rows(rows, len(whole.tasks)))
-    count = min(sampling.rounds, steps)
+    count = min(sampling.rounds, steps) if sampling.looks else 1
     ends = [steps * number // count for number in range(count + 1)]
     jobs: list[TrainingJob] = []
     for number in range(count):

@@ -69,12 +69,12 @@ def cut_into_periods(
             f"{setting} 'none' or longer periods, as {newest.period}, the newest of the target {target!r}, has no "
             f"{' and no '.join(missing)} rows; {hint}."
         )
-    names = [task.name for task in cut]
-    if not any(name.startswith(past_period(target, "")) for name in names):
+    if not any(task.name == past_period(target, task.period) for task in cut if task.period):
         raise InputError(
             f"{setting} 'none' or shorter periods, as the target {target!r} has no older period than "
             f"{newest.period} to learn from."
         )
+    names = [task.name for task in cut]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"{where}: task {twice[0]!r} has the name of a past period, expected another name.")
     return cut

@@ -14,6 +14,8 @@ from gradsift.components.shared.records.sampling_schedule import RoundShares, Sa
 from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.progress import TrainingProgress
 from gradsift.components.shared.training.sampling.derts import derts
+from gradsift.components.shared.training.sampling.l2s import l2s
+from gradsift.components.shared.training.sampling.recency import recency
 from gradsift.components.shared.training.sampling.sampling_round import SamplingRound
 from gradsift.components.shared.training.sampling.task_probe import probe_tasks
 
@@ -67,27 +69,48 @@ def fetch_start(start: Path, progress: TrainingProgress) -> None:
 def _decide(
     job: TrainingJob, own: SamplingRound, model: TaskModel, examples: "Dataset", device: torch.device
 ) -> RoundShares:
-    data = PreparedData(job.data)
+    data, sampling = PreparedData(job.data), own.sampling
+    rows = {task: data.task(task).rows["train"] for task in job.tasks}
+    if not sampling.looks:
+        return recency(rows, _periods(data, job.tasks))
     probe = probe_tasks(
         model,
         examples,
-        {task: data.task(task).rows["train"] for task in job.tasks},
+        rows,
         {task: data.split(task, "train") if data.task(task).labels else None for task in job.tasks},
-        own.sampling.probe_rows,
+        sampling.probe_rows,
         [job.recipe.seed, own.number],
         job.recipe.precision,
         device,
     )
-    return derts(probe, data.target, own.sampling)
+    if sampling.sampler == "derts":
+        return derts(probe, data.target, sampling)
+    return l2s(probe, rows, data.target, [each.cosines for each in _before(job, own)])
+
+
+def _periods(data: PreparedData, tasks: list[str]) -> dict[str, str]:
+    periods = {task: data.task(task).period for task in tasks}
+    return {task: period for task, period in periods.items() if period is not None}
+
+
+def _before(job: TrainingJob, own: SamplingRound) -> list[RoundShares]:
+    """Return what was decided before the earlier rounds."""
+    if own.number == 0 or job.start is None:
+        return []
+    return SamplingSchedule.read(job.start).rounds
 
 
 def _write(
     job: TrainingJob, own: SamplingRound, decided: RoundShares, progress: TrainingProgress | None
 ) -> None:
-    before = [] if own.number == 0 or job.start is None else SamplingSchedule.read(job.start).rounds
-    target = PreparedData(job.data).target
+    data = PreparedData(job.data)
     job.folder.mkdir(parents=True, exist_ok=True)
-    SamplingSchedule(sampler=own.sampling.sampler, target=target, rounds=[*before, decided]).write(job.folder)
+    SamplingSchedule(
+        sampler=own.sampling.sampler,
+        target=data.target,
+        rounds=[*_before(job, own), decided],
+        periods=_periods(data, job.tasks),
+    ).write(job.folder)
     if progress is not None:
         progress.save_file(job.folder / SamplingSchedule.FILE)
 

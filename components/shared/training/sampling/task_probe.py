@@ -38,12 +38,16 @@ class TaskProbe:
     Attributes:
         tasks: their names.
         gradient: mean loss gradient of each task's drawn rows, sketched, [n, m].
+        balanced: the same with an equal weight for each label: the mean over the labels of the mean gradient of
+            their rows, [n, m]. The labels' shares among a few rows do not move it. The plain mean for a task
+            without labels.
         adapted: loss of held-out rows after training on the others, over the entropy of the labels, [n]; not a
             number for a task without labels, or whose drawn rows all have one label.
     """
 
     tasks: list[str]
     gradient: npt.NDArray[np.float64]
+    balanced: npt.NDArray[np.float64]
     adapted: npt.NDArray[np.float64]
 
 
@@ -73,20 +77,36 @@ def probe_tasks(
     """
     sketcher = _Sketcher(model, precision, device)
     processes, process = torch.distributed.get_world_size(), torch.distributed.get_rank()
-    found = torch.zeros(len(rows), sketcher.width + 1, dtype=torch.float64, device=device)
+    width = sketcher.width
+    found = torch.zeros(len(rows), 2 * width + 1, dtype=torch.float64, device=device)
     first = 0
     for place, (task, size) in enumerate(rows.items()):
         if place % processes == process:
             drawn = np.sort(np.random.default_rng([*seed, place]).permutation(size)[:count])
             sketches, margins = sketcher.of_rows(examples.select(first + drawn))
-            found[place, :-1] = sketches.mean(0)
+            found[place, :width] = sketches.mean(0)
             known = labels[task]
-            numbers = None if known is None else np.array(known.select(drawn)["label"])
-            found[place, -1] = np.nan if numbers is None else adapted_loss(sketches, margins, numbers)
+            if known is None:
+                found[place, width:-1], found[place, -1] = sketches.mean(0), torch.nan
+            else:
+                numbers = np.array(known.select(drawn)["label"])
+                found[place, width:-1] = mean_over_labels(sketches, numbers)
+                found[place, -1] = adapted_loss(sketches, margins, numbers)
         first += size
     torch.distributed.all_reduce(found)
     values = found.cpu().numpy()
-    return TaskProbe(list(rows), values[:, :-1], values[:, -1])
+    return TaskProbe(list(rows), values[:, :width], values[:, width:-1], values[:, -1])
+
+
+def mean_over_labels(gradient: Tensor, label: npt.NDArray[np.int64]) -> Tensor:
+    """Return the mean over the labels of the mean gradient of their rows, [m].
+
+    Args:
+        gradient: gradient of each row's loss, [n, m].
+        label: each row's label, [n].
+    """
+    means = [gradient[torch.from_numpy(label == each)].mean(0) for each in np.unique(label)]
+    return torch.stack(means).mean(0)
 
 
 class _Sketcher:

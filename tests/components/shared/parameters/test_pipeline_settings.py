@@ -74,6 +74,18 @@ def test_every_parameter_is_described_and_every_number_bounded() -> None:
         ("meta_epochs", 0, "Parameter meta_epochs is 0.0: expected a number above 0, as the number of steps"),
         ("meta_epochs", math.inf, "Parameter meta_epochs is inf: expected 10,000 or less."),
         ("meta_sampling_exponent", 2, "Parameter meta_sampling_exponent is 2: expected 0 to 1."),
+        (
+            "meta_sampler",
+            "l2s",
+            "Parameter meta_sampler is 'l2s': expected prepare_periods 'year', 'quarter' or 'month', as it draws "
+            "from past periods.",
+        ),
+        (
+            "meta_sampler",
+            "recency",
+            "Parameter meta_sampler is 'recency': expected fine_tune_start 'meta', or the schedule has no effect "
+            "on the fine-tuned model.",
+        ),
         ("fine_tune_learning_rate", 0, "Parameter fine_tune_learning_rate is 0: expected a number above 0."),
         ("fine_tune_learning_rate", math.nan, "Parameter fine_tune_learning_rate is nan: expected"),
         ("extract_blocks", 3, "Parameter extract_dimension is 400: expected a multiple of the 3 blocks."),

@@ -29,7 +29,7 @@ def test_the_default_is_left_out_of_digests() -> None:
             "Parameter meta_max_tasks is 6: expected 0 where meta_sampler is 'size', as 'derts' alone chooses "
             "among sources.",
         ),
-        ({"sampler": "maml"}, "Parameter meta_sampler is 'maml': expected one of size, derts."),
+        ({"sampler": "maml"}, "Parameter meta_sampler is 'maml': expected one of size, recency, derts, l2s."),
         ({"rounds": 0}, "Parameter meta_rounds is 0: expected 1 or more."),
     ],
 )

@@ -18,9 +18,11 @@ from interrupted_training import wait_until
 from safetensors.torch import load_file
 from tiny_language_models import make_base, write_prepared_data
 
+from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.models.model_loading import open_model
 from gradsift.components.shared.models.tune_scope import set_trained
+from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.training import TrainingRecipe
@@ -161,6 +163,57 @@ def test_a_round_draws_the_shares_that_were_written_before_it(job: TrainingJob, 
     given.model_copy(update={"rounds": [planted]}).write(folder)
     assert one_round(job, tmp_path / "two").rounds == [planted]
     assert weights(tmp_path / "one" / "model") != weights(tmp_path / "two" / "model")
+
+
+@pytest.fixture(scope="module")
+def dated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return three years of reviews; the newest and the oldest call good what the one between calls bad.
+
+    The newest has more rows of one label, and so has the one between; the oldest has more of the other.
+    """
+    folder = tmp_path_factory.mktemp("dated")
+    texts = (" ".join(["awful"] * 8), " ".join(["wonderful"] * 8))
+    train = {2003: (6, 18), 2004: (18, 6), 2005: (18, 6)}
+    for split, rows in {"train": train, "val": {2005: (4, 4)}, "test": {2005: (4, 4)}}.items():
+        lines = [
+            {
+                "id": f"{split}-{year}-{label}-{row}",
+                "text": f"{split} {year} {row} {texts[label ^ (year != 2004)]}",
+                "label": label,
+                "time": year,
+            }
+            for year, counts in rows.items()
+            for label, count in enumerate(counts)
+            for row in range(count)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    splits = {split: {"file": f"{split}.jsonl"} for split in ("train", "val", "test")}
+    entry = {"name": "reviews", "labels": {"0": "negative", "1": "positive"}, "splits": splits}
+    (folder / "manifest.json").write_text(json.dumps({"suite": "years", "tasks": [entry]}))
+    config = DataPreparationConfig(suite=str(folder), target="reviews", periods="year")
+    return fetch(prepare_data(config, str(folder / "root")))
+
+
+def test_l2s_draws_from_the_year_whose_labels_mean_what_they_mean_now(
+    dated: Path, job: TrainingJob, tmp_path: Path
+) -> None:
+    tasks = ["reviews", "reviews.2004", "reviews.2003"]
+    whole = replace(
+        job,
+        data=dated,
+        tasks=tasks,
+        folder=tmp_path / "model",
+        recipe=RECIPE.model_copy(update={"steps": 2}),
+    )
+    run(whole, tmp_path / "work", MetaSampling(sampler="l2s", rounds=2))
+    schedule = SamplingSchedule.read(tmp_path / "model")
+    assert schedule.periods == {"reviews": "2005", "reviews.2004": "2004", "reviews.2003": "2003"}
+    first, last = schedule.rounds
+    assert list(first.cosines) == list(last.cosines) == tasks[1:]
+    means = {task: (first.cosines[task] + last.cosines[task]) / 2 for task in tasks[1:]}
+    assert schedule.mean_cosines == pytest.approx(means)
+    assert means["reviews.2004"] < 0 < means["reviews.2003"]
+    assert last.shares == pytest.approx({"reviews": 1 / 3, "reviews.2004": 0, "reviews.2003": 2 / 3})
 
 
 STEP = """

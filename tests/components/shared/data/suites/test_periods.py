@@ -8,7 +8,7 @@ import pytest
 
 from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.shared.artifacts.step_output import fetch
-from gradsift.components.shared.data.prepared_data import PreparedData
+from gradsift.components.shared.data.prepared_data import INDEX, PreparedData
 from gradsift.components.shared.data.suites.periods import cut_into_periods, period_of
 from gradsift.components.shared.data.suites.task import Row, Task
 from gradsift.components.shared.data.suites.task_suite import SPLITS, find_tasks
@@ -163,9 +163,17 @@ def test_a_suite_of_one_task_gives_its_past_periods_as_sources(suite: Path, tmp_
     data = PreparedData(fetch(prepare_data(config, str(tmp_path / "root"))))
     assert data.target == "news"
     assert data.auxiliary_tasks == ["news.2004", "news.2003"]
+    assert [each.period for each in data.tasks] == ["2005", "2004", "2003"]
     assert data.column("news.2004", "train", "time") == ["2004", "2004"]
     assert data.task("news").rows == {"train": 2, "val": 2, "test": 2}
 
 
-def test_the_default_leaves_no_trace_in_digests() -> None:
+def test_without_periods_the_index_of_tasks_is_as_before(suite: Path, tmp_path: Path) -> None:
+    manifest = json.loads((suite / "manifest.json").read_text())
+    manifest["tasks"].append({"name": "flipped", "derived_from": "news", "corruption": "flip_labels"})
+    (suite / "manifest.json").write_text(json.dumps(manifest))
+    folder = fetch(
+        prepare_data(DataPreparationConfig(suite=str(suite), target="news"), str(tmp_path / "root"))
+    )
+    assert all("period" not in entry for entry in json.loads((folder / INDEX).read_text())["tasks"])
     assert "periods" not in DataPreparationConfig().model_dump()

@@ -18,7 +18,8 @@ POINTS = st.tuples(st.integers(2, 8), st.integers(0, 2**32)).map(
 
 def probe(gradient: np.ndarray, adapted: list[float] | None = None) -> TaskProbe:
     tasks = ["target", *(f"source{number}" for number in range(1, len(gradient)))]
-    return TaskProbe(tasks, np.asarray(gradient, float), np.array(adapted or [np.nan] * len(tasks)))
+    plain = np.asarray(gradient, float)
+    return TaskProbe(tasks, plain, np.full_like(plain, np.nan), np.array(adapted or [np.nan] * len(tasks)))
 
 
 def settings(max_tasks: int, robust: bool = True) -> MetaSampling:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -47,20 +48,39 @@ def probe(model: TaskModel, data: PreparedData, count: int, seed: int = 0) -> Ta
     return probe_tasks(model, tokenised_rows(model, data, TASKS), rows, labels, count, [seed], "float32", CPU)
 
 
+def sketched(
+    model: TaskModel, data: PreparedData, task: str, weights: torch.Tensor
+) -> npt.NDArray[np.float32]:
+    """Return the sketched gradient of the weighted sum of the losses of a task's train rows, by autograd."""
+    trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    projection = Projection({name: tuple(each.shape) for name, each in trained.items()}, 1, SKETCH, 0, CPU)
+    losses = model.eval().answers(model.batch(model.encode(data.split(task, "train"), task))).losses()
+    model.train()
+    sketch = projection.empty_sketch(1)
+    gradients = torch.autograd.grad((losses * weights).sum(), list(trained.values()))
+    for name, gradient in zip(trained, gradients, strict=True):
+        projection.add_whole(sketch, name, gradient[None])
+    return sketch[0].numpy()
+
+
 def test_gradients_are_those_of_the_mean_loss_of_a_tasks_rows(model: TaskModel, data: PreparedData) -> None:
     found = probe(model, data, 100)
-    trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
-    shapes = {name: tuple(each.shape) for name, each in trained.items()}
-    projection = Projection(shapes, 1, SKETCH, 0, CPU)
     for place, task in enumerate(TASKS):
-        examples = model.encode(data.split(task, "train"), task)
-        loss = model.eval().answers(model.batch(examples)).losses().mean()
-        model.train()
-        sketch = projection.empty_sketch(1)
-        for name, gradient in zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True):
-            projection.add_whole(sketch, name, gradient[None])
-        np.testing.assert_allclose(found.gradient[place], sketch[0].numpy(), rtol=1e-3, atol=1e-5)
+        mean = sketched(model, data, task, torch.full((32,), 1 / 32))
+        np.testing.assert_allclose(found.gradient[place], mean, rtol=1e-3, atol=1e-5)
     assert found.tasks == TASKS
+
+
+def test_balanced_gradients_give_every_label_one_weight(model: TaskModel, data: PreparedData) -> None:
+    found = probe(model, data, 100)
+    label = torch.tensor(data.split("sst2", "train")["label"][:])
+    counts = torch.bincount(label)
+    assert len(counts) == 2
+    assert counts[0] != counts[1]
+    np.testing.assert_allclose(
+        found.balanced[0], sketched(model, data, "sst2", 1 / (2 * counts[label])), rtol=1e-3, atol=1e-5
+    )
+    assert (found.balanced[1] == found.gradient[1]).all()
 
 
 def test_it_looks_at_a_few_rows_that_the_seed_decides(model: TaskModel, data: PreparedData) -> None:
