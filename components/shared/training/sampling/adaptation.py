@@ -31,7 +31,8 @@ def adapted_loss(gradient: Tensor, margin: Tensor, label: npt.NDArray[np.int64])
     if entropy == 0:
         return float("nan")
     offset, feature = linear_margins(margin.numpy(), gradient.numpy())
-    coordinates = np.linalg.qr(feature.T, mode="r").T  # fewer numbers with the same inner products
+    _, triangle = np.linalg.qr(feature.T.astype(np.float64))
+    coordinates = triangle.T  # fewer numbers with the same inner products
     even = np.arange(len(label)) % 2 == 0
     losses = [_held_out_losses(offset, coordinates, half) for half in (even, ~even)]
     return float(np.concatenate(losses).mean()) / entropy
