@@ -51,6 +51,7 @@ def extract_on_two_nodes(outputs: dict[str, StepOutput], root: str, folder: Path
     return read_outputs(key, root)["gradients"]
 
 
+@pytest.mark.slow
 def test_two_nodes_write_the_store_that_one_pod_writes(
     in_cluster: Cluster, nodes: Nodes, outputs: dict[str, StepOutput], s3_root: str, tmp_path: Path
 ) -> None:

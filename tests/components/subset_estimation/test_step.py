@@ -27,8 +27,8 @@ from gradsift.components.subset_estimation.step import estimate_subsets, promisi
 
 METHODS: tuple[Method, ...] = get_args(Method)
 EVERY_METHOD = [*METHODS, "all", "target_only", "random", "gradient_cosine", "gradient_dot", "less", "trak"]
-ROUNDS = ("first_round", "second_round")
-ESTIMATORS = pytest.mark.parametrize("estimator", get_args(Estimator))
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in get_args(Estimator) if name != "simulated"]
+ESTIMATORS = pytest.mark.parametrize("estimator", ["simulated", *OTHERS])
 Made = Callable[..., tuple[StepOutput, Selection]]
 QUICK = {"ridge": 1.0, "random_subsets": 40, "random_baseline_draws": 5}
 
@@ -349,9 +349,9 @@ def test_true_fine_tunings_correct_the_mixture_of_simulated_runs(
     assert output.metadata["estimated_loss_all"] == pytest.approx(0.6, abs=0.05)
 
 
-@pytest.mark.parametrize(("estimator", "calibrated"), [("simulated", True), ("gauss_newton", False)])
+@ESTIMATORS
 def test_the_first_round_and_what_is_trained_next_are_in_the_record(
-    gradients: StepOutput, synthetic: Any, tmp_path: Path, estimator: str, calibrated: bool
+    gradients: StepOutput, synthetic: Any, tmp_path: Path, estimator: str
 ) -> None:
     """Four runs correct the mixture; they are too few to choose a ridge by."""
     tasks = [f"task{index}" for index in range(6)]
@@ -360,11 +360,13 @@ def test_the_first_round_and_what_is_trained_next_are_in_the_record(
     config = SubsetEstimationConfig(**QUICK, estimator=estimator)
     output = estimate_subsets(config, gradients, str(tmp_path), calibration=runs, second_round=2)
     selection = Selection.read(fetch(output))
-    rounds = {name: [each.subset for each in selection.finalists if each.method == name] for name in ROUNDS}
-    assert rounds["first_round"] == [run.subset for run in runs.runs]
-    assert len(rounds["second_round"]) == 2
-    assert not [subset for subset in rounds["second_round"] if subset in rounds["first_round"]]
-    assert selection.calibrated == calibrated
+    first, second = (
+        [each.subset for each in selection.finalists if each.method == name]
+        for name in ("first_round", "second_round")
+    )
+    assert first == [run.subset for run in runs.runs]
+    assert len([subset for subset in second if subset not in first]) == len(second) == 2
+    assert selection.calibrated == (estimator == "simulated")
     plain = estimate_subsets(config, gradients, str(tmp_path), calibration=runs)
     assert Selection.read(fetch(plain)).finalists == []
 

@@ -66,6 +66,7 @@ def test_any_number_of_pods_in_any_order_writes_the_same_store(
     assert again == replace(output, reused=True), "by another number of pods it is the same store"
 
 
+@pytest.mark.slow
 def test_each_pod_writes_its_own_shards_of_both_stores(
     data: StepOutput, tiny_encoder: Path, s3_root: str, tmp_path: Path
 ) -> None:
