@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gradsift.components.shared.records.selection_results import Selection, TaskHealth
+from gradsift.components.evaluation.report.report_words import nats
+from gradsift.components.shared.records.selection_results import Confirmation, Selection, TaskHealth
 
 
 def health_of(selection: Selection) -> dict[str, Any]:
@@ -10,7 +11,11 @@ def health_of(selection: Selection) -> dict[str, Any]:
     rows = sorted(selection.health, key=lambda health: (not health.findings, -(health.adapted or 0)))
     return {
         "health": rows,
-        "findings": [(health.task, _sentences(health)) for health in rows if health.findings],
+        "findings": [
+            (health.task, [*_sentences(health), *_true_losses(health.task, selection.confirmation)])
+            for health in rows
+            if health.findings
+        ],
         "with_labels": any(health.adapted is not None for health in rows),
     }
 
@@ -27,6 +32,20 @@ def _sentences(health: TaskHealth) -> list[str]:
         "opposed": f"It pulls against the other tasks, {health.against} most of all.",
     }
     return [every[finding] for finding in health.findings]
+
+
+def _true_losses(task: str, confirmation: Confirmation | None) -> list[str]:
+    """Return a sentence on the subsets that were fine-tuned on: those with the source beside those without it."""
+    runs = [] if confirmation is None else confirmation.runs
+    inside, outside = (
+        [run.true_loss for run in runs if (task in run.subset) == is_in] for is_in in (True, False)
+    )
+    if not inside or not outside:
+        return []
+    return [
+        f"Of the subsets that were fine-tuned on, the lowest true loss with it is {nats(min(inside))} "
+        f"({len(inside)} of {len(runs)} subsets), and {nats(min(outside))} without it."
+    ]
 
 
 def _share(value: float | None, error: float | None) -> str:

@@ -195,6 +195,15 @@ def interval(mean: float) -> dict[str, float]:
     return {"mean": mean, "low": mean - 0.02, "high": mean + 0.02}
 
 
+def test_a_suspicious_source_has_the_true_losses_with_and_without_it_beside_its_findings() -> None:
+    content = confirmed()
+    content["selection"]["health"] = explained()["selection"]["health"]
+    content["selection"]["confirmation"]["runs"][0]["subset"] = ["mr_flipped"]
+    found = page(content).text("health")
+    assert "the lowest true loss with it is 0.2000 (1 of 3 subsets), and 0.3000 without it." in found
+    assert found.count("true loss with it") == 1, "no run has the other one"
+
+
 def test_a_confirmed_choice_stands_among_the_subsets_that_were_trained() -> None:
     shown = page(confirmed())
     assert shown.row("confirmation", "trec") == [
