@@ -59,10 +59,9 @@ def group_report(
     runs = {name: answered.on(subset) for name, subset in selection.comparisons.items()}
     if answered.without_limit:
         runs[UNLIMITED] = answered.without_limit
-    sampled = {
-        name: bootstrap_metrics(scores(same), config.bootstrap, config.seed) for name, same in runs.items()
-    }
-    models = [_model(name, same, scores(same), sampled[name]) for name, same in runs.items()]
+    scored = {name: scores(same) for name, same in runs.items()}
+    sampled = {name: bootstrap_metrics(each, config.bootstrap, config.seed) for name, each in scored.items()}
+    models = [_model(name, same, scored[name], sampled[name]) for name, same in runs.items()]
     chosen, *others = models
     unlimited = next((model for model in others if model.name == UNLIMITED), None)
     rows = {value: int((groups.members == value).sum()) for value in (0, 1)}

@@ -3,7 +3,12 @@
 from typing import Any
 
 from gradsift.components.evaluation.report.report_words import nats
-from gradsift.components.shared.records.selection_results import Confirmation, Selection, TaskHealth
+from gradsift.components.shared.records.selection_results import (
+    Confirmation,
+    HealthFinding,
+    Selection,
+    TaskHealth,
+)
 
 
 def health_of(selection: Selection) -> dict[str, Any]:
@@ -21,17 +26,26 @@ def health_of(selection: Selection) -> dict[str, Any]:
 
 
 def _sentences(health: TaskHealth) -> list[str]:
-    adapted = _share(health.adapted, health.adapted_error)
-    zero_shot = _share(health.zero_shot, health.zero_shot_error)
-    every = {
-        "random_labels": "To this model its labels look random: after training on the other rows, held-out rows "
-        f"cost {adapted} of what guessing by the label shares costs.",
-        "contradicted_labels": "Its label names contradict its texts: before any training its labels cost "
-        f"{zero_shot} of what guessing costs. They may be flipped or misnamed.",
-        "duplicate": f"Its gradients are nearly those of {health.duplicate_of}: it may be a copy.",
-        "opposed": f"It pulls against the other tasks, {health.against} most of all.",
-    }
-    return [every[finding] for finding in health.findings]
+    return [_sentence(finding, health) for finding in health.findings]
+
+
+def _sentence(finding: HealthFinding, health: TaskHealth) -> str:
+    match finding:
+        case "random_labels":
+            return (
+                "To this model its labels look random: after training on the other rows, held-out rows cost "
+                f"{_share(health.adapted, health.adapted_error)} of what guessing by the label shares costs."
+            )
+        case "contradicted_labels":
+            return (
+                "Its label names contradict its texts: before any training its labels cost "
+                f"{_share(health.zero_shot, health.zero_shot_error)} of what guessing costs. They may be flipped "
+                "or misnamed."
+            )
+        case "duplicate":
+            return f"Its gradients are nearly those of {health.duplicate_of}: it may be a copy."
+        case "opposed":
+            return f"It pulls against the other tasks, {health.against} most of all."
 
 
 def _true_losses(task: str, confirmation: Confirmation | None) -> list[str]:
@@ -49,6 +63,6 @@ def _true_losses(task: str, confirmation: Confirmation | None) -> list[str]:
 
 
 def _share(value: float | None, error: float | None) -> str:
-    if value is None or error is None:
-        return "more than all"
+    assert value is not None
+    assert error is not None
     return f"{100 * value:.0f}% (± {100 * error:.0f})"

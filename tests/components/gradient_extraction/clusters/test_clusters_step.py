@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from synthetic_store import store_header
 
 from gradsift.components.data_preparation.step import prepare_data
 from gradsift.components.gradient_extraction.clusters import step
 from gradsift.components.gradient_extraction.clusters.step import cut_sources
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.data.prepared_data import INDEX, STATISTICS, PreparedData
-from gradsift.components.shared.gradient_store.gradient_format import Shard, StoreHeader
+from gradsift.components.shared.gradient_store.gradient_format import Shard
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore, GradientStoreWriter
 from gradsift.components.shared.models.mixture import write_mixture
 from gradsift.components.shared.parameters.data import DataPreparationConfig
@@ -55,21 +56,7 @@ def small_suite(folder: Path) -> Path:
 def planted_store(data: StepOutput, folder: Path) -> StepOutput:
     """Write a gradient store in which rows on fish and rows on cars have gradients along two lines."""
     prepared = PreparedData(fetch(data))
-    header = StoreHeader(
-        dimension=DIMENSION,
-        blocks=1,
-        probes=1,
-        projection={},
-        parameters=["weight"],
-        base_model_digest="base",
-        model_digest="theta",
-        squared_step_norm=1.0,
-        tokenizer_digest="tokenizer",
-        data_digest=data.digest,
-        target="target",
-        shard_rows=16,
-        versions={},
-    )
+    header = store_header(dimension=DIMENSION, blocks=1, data_digest=data.digest, shard_rows=16)
     generator = np.random.default_rng(1)
     splits: list[tuple[str, Any]] = [*((task.name, "train") for task in prepared.tasks), ("target", "val")]
     records = []
