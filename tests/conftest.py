@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+# kfp looks through all loaded modules for each setting of a task: when this is loaded first, they are few.
+import gradsift.pipelines.pipeline  # noqa: F401
 from gradsift.components.shared.artifacts.step_output import StepOutput
 
 # What is imported for the tests is no garbage; looking for some takes longer than importing.

@@ -73,6 +73,7 @@ def test_two_nodes_write_the_store_that_one_pod_writes(
     assert nodes.lives == 1, "a finished store needs no nodes"
 
 
+@pytest.mark.slow
 def test_what_is_wrong_on_a_node_is_the_steps_sentence(
     in_cluster: Cluster, nodes: Nodes, outputs: dict[str, StepOutput], s3_root: str, tmp_path: Path
 ) -> None:

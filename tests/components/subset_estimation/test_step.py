@@ -269,7 +269,8 @@ print(estimate_subsets(SubsetEstimationConfig(**config), StepOutput(uri, digest,
 """
 
 
-@ESTIMATORS
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", get_args(Estimator))
 def test_a_process_without_torch_writes_the_same_bytes(
     gradients: StepOutput, made: Made, tmp_path: Path, estimator: str
 ) -> None:

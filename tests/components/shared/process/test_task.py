@@ -52,6 +52,7 @@ def test_it_calls_the_component_and_writes_its_outputs(tmp_path: Path) -> None:
     assert (tmp_path / "output.json").exists()
 
 
+@pytest.mark.slow
 def test_wrong_input_ends_it_with_a_list(tmp_path: Path) -> None:
     form = form_of({**defaults(), "output_uri": str(tmp_path / "root"), "evaluate_seeds": 0, "target": ""})
     done = run("preflight", form, ["checks"], tmp_path)

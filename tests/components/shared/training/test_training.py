@@ -322,6 +322,7 @@ def test_a_learning_rate_that_diverges_is_one_sentence_and_stops_at_once(
     assert not job.finished
 
 
+@pytest.mark.slow
 def test_a_crash_is_reported_by_its_own_error_and_the_log(
     data: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
