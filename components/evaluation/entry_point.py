@@ -29,8 +29,12 @@ def evaluate(
     outputs = read_outputs(inputs, root)
     data, selection, model = (outputs[name] for name in ("data", "selection", "fine_tuned_model"))
     theta = outputs["meta_model"]
-    fairness = FairnessConfig(**settings["fairness"]) if "fairness" in settings else None
-    expansion = Expansion(theta, outputs["gradients"]) if config.kernel_rows else None
+    optional = step.OptionalParts(
+        expansion=Expansion(theta, outputs["gradients"]) if config.kernel_rows else None,
+        sweep=outputs.get(SCOPE_SWEEP),
+        sampled=theta if "sampler" in theta.metadata else None,
+        fairness=FairnessConfig(**settings["fairness"]) if "fairness" in settings else None,
+    )
     outputs["evaluation"] = output = run_step(
         step.STEP,
         settings,
@@ -43,10 +47,7 @@ def evaluate(
             read_groups(comparisons, root),
             root,
             tracker,
-            expansion,
-            outputs.get(SCOPE_SWEEP),
-            theta if "sampler" in theta.metadata else None,
-            fairness,
+            optional,
         ),
         evaluation,
     )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -64,6 +65,26 @@ CHOSEN = "selected"
 ALL_LAYERS = "all_layers"
 
 
+@dataclass(frozen=True)
+class OptionalParts:
+    """What the optional parts of the report are made from; a part whose input is None is left out.
+
+    Attributes:
+        expansion: what the estimates expand around, for a kernel report.
+        sweep: which layers were tried.
+        sampled: the meta-trained model, where a sampler drew its rows.
+        fairness: which groups of test rows are compared.
+    """
+
+    expansion: Expansion | None = None
+    sweep: StepOutput | None = None
+    sampled: StepOutput | None = None
+    fairness: FairnessConfig | None = None
+
+
+NO_PARTS = OptionalParts()
+
+
 def evaluate(
     config: EvaluationConfig,
     data: StepOutput,
@@ -72,10 +93,7 @@ def evaluate(
     groups: Sequence[RunGroup],
     root_uri: str,
     tracker: StepTracker,
-    expansion: Expansion | None = None,
-    sweep: StepOutput | None = None,
-    sampled: StepOutput | None = None,
-    fairness: FairnessConfig | None = None,
+    optional: OptionalParts = NO_PARTS,
 ) -> StepOutput:
     """Compare the runs of the chosen subset with the others on the test split, and write the report.
 
@@ -89,10 +107,7 @@ def evaluate(
         groups: the runs of all comparisons, finished by now.
         root_uri: the run root.
         tracker: gets metrics and the report.
-        expansion: what the estimates expand around, where a kernel report is to be made; None where it is not.
-        sweep: which layers were tried, if several were.
-        sampled: the meta-trained model, where a sampler drew its rows.
-        fairness: which groups of test rows are compared; None compares none.
+        optional: what the report's optional parts are made from.
 
     Returns:
         A folder with `evaluation.json`, `report.html` and, where they are made, `kernel_report.json` and
@@ -104,6 +119,8 @@ def evaluate(
         NotFoundError: a run is not finished.
         GradientStoreError: a kernel report is to be made, and the gradient store is unfinished or altered.
     """
+    expansion, fairness = optional.expansion, optional.fairness
+    sweep, sampled = optional.sweep, optional.sampled
     inputs: dict[str, Any] = {
         "config": config.model_dump(exclude={"kernel_rows", "sign_kernel"}),
         "data": data.digest,

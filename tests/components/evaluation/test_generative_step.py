@@ -13,7 +13,7 @@ from tiny_language_models import make_base, produce_prepared_data
 from torch.nn import functional
 
 from gradsift.components.evaluation.kernel.expansion import Expansion
-from gradsift.components.evaluation.step import REPORT, STEP, evaluate
+from gradsift.components.evaluation.step import REPORT, STEP, OptionalParts, evaluate
 from gradsift.components.fine_tuning.final_model import fine_tune_target
 from gradsift.components.fine_tuning.plan import plan_comparisons
 from gradsift.components.fine_tuning.step import train_runs
@@ -72,7 +72,7 @@ class Run:
             expansion = Expansion(self.model, StepOutput(store, digest, {}))
         with track_step(STEP, str(self.root), config.model_dump()) as tracker:
             inputs = (self.data, self.selection, self.model, self.groups)
-            return evaluate(config, *inputs, str(self.root), tracker, expansion)
+            return evaluate(config, *inputs, str(self.root), tracker, OptionalParts(expansion))
 
 
 @pytest.fixture(scope="module", params=["llama", pytest.param("t5", marks=pytest.mark.slow)])

@@ -13,7 +13,7 @@ from selection_output import produce_selection
 
 from gradsift.components.evaluation.answers.answered_runs import AnsweredRuns, read_answered_runs
 from gradsift.components.evaluation.groups.group_report import group_report
-from gradsift.components.evaluation.step import REPORT, STEP, evaluate
+from gradsift.components.evaluation.step import REPORT, STEP, OptionalParts, evaluate
 from gradsift.components.fine_tuning.plan import plan_comparisons
 from gradsift.components.fine_tuning.step import train_runs
 from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
@@ -86,7 +86,7 @@ def evaluated(comparison: LimitedComparison) -> StepOutput:
             [comparison.group],
             str(comparison.root),
             tracker,
-            fairness=MALE,
+            OptionalParts(fairness=MALE),
         )
 
 
