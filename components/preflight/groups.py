@@ -8,7 +8,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.base_model import find_tokenizer
 from gradsift.components.shared.models.model_kind import kind_of
 from gradsift.components.shared.parameters.data import DataPreparationConfig
-from gradsift.components.shared.parameters.fairness import FairnessConfig
+from gradsift.components.shared.parameters.fairness import ENCODER_EXPECTED, FairnessConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 
 
@@ -24,10 +24,7 @@ def check_groups(fairness: FairnessConfig, data: DataPreparationConfig, model: M
     if problem := comparison_problem(fairness, target.name, target.labels, groups):
         raise InputError(problem)
     if kind_of(find_tokenizer(model.base_model).folder, model.base_model) != "encoder":
-        raise InputError(
-            f"Parameter base_model is {model.base_model!r}: expected an encoder where fairness_group is set, as a "
-            "language model gives no score to a label that is not the right one."
-        )
+        raise InputError(f"Parameter base_model is {model.base_model!r}: {ENCODER_EXPECTED}")
     members = membership(groups, fairness.group)
     inside, outside = (int(np.sum(members == value)) for value in (1, 0))
     return f"{inside:,} train rows of {target.name} are of {fairness.group}, {outside:,} of other groups"

@@ -10,6 +10,10 @@ from gradsift.components.shared.parameters.settings import Settings
 Space = Literal["margin", "probability"]
 PART_SEPARATOR = "|"
 """Stands between the parts of a row's group, such as `female|white`."""
+ENCODER_EXPECTED = (
+    "expected an encoder where fairness_group is set, as a language model gives no score to a label that is not "
+    "the right one."
+)
 
 
 class FairnessConfig(Settings):

@@ -32,7 +32,7 @@ from gradsift.components.shared.errors import InputError
 from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.encoder_classifier import EncoderClassifier
 from gradsift.components.shared.models.task_model import TaskModel
-from gradsift.components.shared.parameters.fairness import FairnessConfig
+from gradsift.components.shared.parameters.fairness import ENCODER_EXPECTED, FairnessConfig
 from gradsift.components.shared.records.group_results import (
     LIMIT_FIELD,
     DualStep,
@@ -132,10 +132,7 @@ def objective_of(job: TrainingJob, model: TaskModel, data: PreparedData) -> Obje
     if job.fairness is None:
         return MeanLoss()
     if not isinstance(model, EncoderClassifier):
-        raise InputError(
-            f"Parameter fairness_group is {job.fairness.group!r}: expected an encoder as base model, as a language "
-            "model gives no score to a label that is not the right one."
-        )
+        raise InputError(f"Parameter base_model is {job.model.base_model!r}: {ENCODER_EXPECTED}")
     comparable = {task: two_groups(job.fairness, data, task) for task in job.tasks}
     comparable[data.target] = target_groups(job.fairness, data, "train")
     limited = {task: groups for task, groups in comparable.items() if groups is not None}

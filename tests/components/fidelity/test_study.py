@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from forked_training import forked_training
 from rich.console import Console
+from synthetic_store import store_header
 from tiny_language_models import make_base, write_suite
 
 from gradsift.components.data_preparation.step import prepare_data
@@ -22,7 +23,7 @@ from gradsift.components.fidelity.report import write_report
 from gradsift.components.fidelity.results import Fidelity, MethodFidelity, TruthFidelity
 from gradsift.components.fidelity.study import Study, run_study
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.gradient_store.gradient_format import Shard, StoreHeader
+from gradsift.components.shared.gradient_store.gradient_format import Shard
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore, GradientStoreWriter
 from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
@@ -56,21 +57,7 @@ def base_store(tmp_path_factory: pytest.TempPathFactory) -> GradientStore:
 
 
 def made_store(uri: str, squared_step_norm: float) -> GradientStore:
-    header = StoreHeader(
-        dimension=8,
-        blocks=1,
-        probes=1,
-        projection={},
-        parameters=["weight"],
-        base_model_digest="base",
-        model_digest="theta",
-        squared_step_norm=squared_step_norm,
-        tokenizer_digest="tokenizer",
-        data_digest="data",
-        target="target",
-        shard_rows=100,
-        versions={},
-    )
+    header = store_header(dimension=8, blocks=1, squared_step_norm=squared_step_norm, shard_rows=100)
     with GradientStoreWriter(open_storage(uri), header) as writer:
         shards = [
             writer.write_shard(task, split, 0, shard)

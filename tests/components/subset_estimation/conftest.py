@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.special import expit
+from synthetic_store import store_header
 from tqdm import tqdm
 
 from gradsift.components.shared.artifacts.step_output import StepOutput
-from gradsift.components.shared.gradient_store.gradient_format import Answer, Shard, ShardRecord, StoreHeader
+from gradsift.components.shared.gradient_store.gradient_format import Answer, Shard, ShardRecord
 from gradsift.components.shared.gradient_store.gradient_store import GradientStoreWriter
 from gradsift.components.shared.linear_model.margins import linear_margins
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
@@ -153,21 +154,14 @@ class LinearProblem:
             base: whether the header says that the gradients are those at the base weights.
         """
         dimension = self.target.feature.shape[1]
-        header = StoreHeader(
+        weights = {"model_digest": "a" * 64, "squared_step_norm": 0.0} if base else {}
+        header = store_header(
             dimension=dimension,
             blocks=self.blocks,
             probes=2,
-            projection={},
-            parameters=["weight"],
-            base_model_digest="base",
-            model_digest="base" if base else "theta",
-            squared_step_norm=0.0 if base else float(dimension),
-            tokenizer_digest="tokenizer",
-            data_digest="data",
-            target="target",
             answer=answer,
             shard_rows=SHARD_ROWS,
-            versions={},
+            **{"squared_step_norm": float(dimension), **weights},
         )
         writer = GradientStoreWriter(open_storage(str(folder)), header)
         records = [

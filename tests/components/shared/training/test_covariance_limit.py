@@ -247,5 +247,5 @@ def test_a_language_model_is_refused(data: Path, tiny_encoder: Path, tmp_path: P
     )
     encoder = from_base(job.model, prepared)
     assert isinstance(objective_of(job, encoder, prepared), CovarianceLimit)
-    with pytest.raises(InputError, match="expected an encoder as base model"):
+    with pytest.raises(InputError, match="expected an encoder where fairness_group is set"):
         objective_of(job, torch.nn.Module(), prepared)  # type: ignore[arg-type]  # any other model
