@@ -1,6 +1,8 @@
 """LoRA adapters on a language model: put on, saved beside the name of their base, and put on again."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +30,6 @@ def add_adapter(
         _check_targets(lm, config.target_modules, base.name)
     lora = LoraConfig(
         task_type=task_type,
-        base_model_name_or_path=base.name,
         revision=base.revision,
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
@@ -36,7 +37,8 @@ def add_adapter(
         target_modules=EVERY_LINEAR_LAYER if every else config.target_modules,
     )
     try:
-        adapted = get_peft_model(lm, lora)
+        with _quiet():
+            adapted = get_peft_model(lm, lora)
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"Parameter lora_targets is {config.lora_targets!r}: {reason}") from error
@@ -54,7 +56,17 @@ def load_adapter(lm: nn.Module, folder: Path) -> Any:
     """Put the adapter that `save_adapter` wrote on its base, to be trained on or used."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(lm, folder, is_trainable=True)
+    with _quiet():
+        return PeftModel.from_pretrained(lm, folder, is_trainable=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back warnings that users can do nothing about: an old name, and a setting that peft corrects itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False but the target module is `Conv1D`")
+        yield
 
 
 def _check_targets(lm: nn.Module, targets: list[str], base: str) -> None:
