@@ -46,6 +46,7 @@ def step_settings(settings: PipelineSettings) -> dict[str, dict[str, Any]]:
             "model": asked,
             "promotion": settings.promotion.changes(),
             "digest": settings_digest(settings),
+            **settings.meta_schedule_start.changes(),
             **fairness,
         },
         "meta_training": {**common, **meta_training, **fairness, **hardware},

@@ -7,6 +7,7 @@ from typing import Any
 from gradsift.components.promotion.summary import summary_of, unchanged
 from gradsift.components.shared.artifacts.run_outputs import read_outputs
 from gradsift.components.shared.artifacts.step_output import StepOutput
+from gradsift.components.shared.model_registry.schedules import schedule_tags
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.tracking.step_run import begin_step
@@ -32,7 +33,8 @@ def _promote(config: PromotionConfig, outputs: Mapping[str, StepOutput], setting
     data = outputs.get("whole_data", outputs["data"])  # what the next run compares its data with
     model, root = outputs["fine_tuned_model"], settings["output_uri"]
     with begin_step(step.STEP, settings, config.model_dump()) as tracker:
-        made = step.promote(config, data, model, settings["digest"], root, tracker)
+        tags = schedule_tags(outputs["meta_model"])
+        made = step.promote(config, data, model, settings["digest"], root, tracker, tags)
         tracker.metrics({"promoted": float(made.promoted)})
     return made.words
 

@@ -21,6 +21,7 @@ from gradsift.components.shared.model_registry.freshness import FINGERPRINT, fin
 from gradsift.components.shared.model_registry.registry import (
     CANDIDATE,
     CHAMPION,
+    DATA_DIGEST,
     MODEL_DIGEST,
     ModelRegistry,
     open_registry,
@@ -72,6 +73,7 @@ def promote(
     settings: str,
     root_uri: str,
     tracker: StepTracker,
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> Decision:
     """Make the model a version of the registered model, its candidate, and perhaps its champion.
 
@@ -85,12 +87,15 @@ def promote(
         settings: digest of the settings, from the preflight step.
         root_uri: the run root.
         tracker: gets both scores, the gain and its interval.
+        tags: further tags of a new version.
 
     Raises:
         InputError: there is no MLflow server, or the champion cannot be loaded; it keeps its place.
         TrackingError: MLflow refuses, or does not answer for longer than outages are waited out.
     """
-    return wait_out(TrackingOutageError, lambda: _promote(config, data, model, settings, root_uri, tracker))
+    return wait_out(
+        TrackingOutageError, lambda: _promote(config, data, model, settings, root_uri, tracker, tags)
+    )
 
 
 def _promote(
@@ -100,11 +105,12 @@ def _promote(
     settings: str,
     root_uri: str,
     tracker: StepTracker,
+    tags: Mapping[str, str],
 ) -> Decision:
     sync(root_uri, run_id())
     with tempfile.TemporaryDirectory() as folder:
         with open_registry(root_uri, config.model_name) as registry:
-            candidate = _register(registry, data, model, root_uri)
+            candidate = _register(registry, data, model, root_uri, tags)
             champion = registry.holders().get(CHAMPION)
             registry.set_alias(CANDIDATE, candidate)
             files = _files_to_beat(registry, champion, model, Path(folder))
@@ -118,15 +124,13 @@ def _promote(
     return decision
 
 
-def _register(registry: ModelRegistry, data: StepOutput, model: StepOutput, root_uri: str) -> "ModelVersion":
+def _register(
+    registry: ModelRegistry, data: StepOutput, model: StepOutput, root_uri: str, tags: Mapping[str, str]
+) -> "ModelVersion":
     """Return the version of this run's model."""
     model_id, mlflow_run = _logged_model(registry, root_uri)
-    tags = {
-        "gradsift.run_id": run_id(),
-        "gradsift.model_uri": model.uri,
-        "gradsift.data_digest": data.digest,
-    }
-    return registry.ensure_version(model_id, mlflow_run, model.digest, tags)
+    own = {"gradsift.run_id": run_id(), "gradsift.model_uri": model.uri, DATA_DIGEST: data.digest}
+    return registry.ensure_version(model_id, mlflow_run, model.digest, {**tags, **own})
 
 
 def _files_to_beat(

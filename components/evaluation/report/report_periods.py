@@ -19,6 +19,7 @@ class SampledPeriod:
         period: the period that it is of; None where it has none.
         share: of the rows that the last round drew.
         cosine: mean over the rounds of the cosine of its gradient and the target's; None where it was not measured.
+        earlier: what this was in the earlier schedule; None where it is not in one.
         chosen: whether the final model is trained on it, or on a part of it.
         fate: the same in words.
     """
@@ -27,6 +28,7 @@ class SampledPeriod:
     period: str | None
     share: float
     cosine: float | None
+    earlier: float | None
     chosen: bool
     fate: str
 
@@ -41,9 +43,15 @@ def periods_of(schedule: SamplingSchedule | None, selected: Collection[str]) -> 
     if schedule is None or schedule.sampler not in OVER_TIME:
         return {"periods": None}
     last, cosines = schedule.rounds[-1].shares, schedule.mean_cosines
+    earlier = {} if schedule.earlier is None else schedule.earlier.cosines
     rows = [
         SampledPeriod(
-            task, schedule.periods.get(task), share, cosines.get(task), *_fate(task, schedule, selected)
+            task,
+            schedule.periods.get(task),
+            share,
+            cosines.get(task),
+            earlier.get(task),
+            *_fate(task, schedule, selected),
         )
         for task, share in last.items()
     ]
@@ -52,6 +60,7 @@ def periods_of(schedule: SamplingSchedule | None, selected: Collection[str]) -> 
         "periods": rows,
         "periods_axis": axis_over((row.share for row in rows), with_zero=True, label_scale=100),
         "periods_with_cosines": bool(cosines),
+        "periods_with_earlier": bool(earlier),
         "periods_words": _words(schedule, rows),
     }
 
@@ -75,7 +84,16 @@ def _words(schedule: SamplingSchedule, rows: list[SampledPeriod]) -> str:
     return (
         f"Before each of {len(schedule.rounds)} rounds, meta-training measured how far the gradients of each "
         "source agree with those of the target's train rows (“Agreement”, the mean cosine), and drew rows of the "
-        f"sources in proportion to it. {_most_drawn(schedule, rows)} {selection}"
+        f"sources in proportion to it. {_begun(schedule)}{_most_drawn(schedule, rows)} {selection}"
+    )
+
+
+def _begun(schedule: SamplingSchedule) -> str:
+    if schedule.earlier is None:
+        return ""
+    return (
+        f"It began with the schedule of {schedule.earlier.origin} (“Before”), which counts as one round more; a "
+        "source that it did not have counts by the rounds alone. "
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-MODEL_DIGEST = "gradsift.model_digest"
+MODEL_DIGEST, DATA_DIGEST = "gradsift.model_digest", "gradsift.data_digest"
 T = TypeVar("T")
 
 

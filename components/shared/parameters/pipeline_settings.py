@@ -20,7 +20,7 @@ from gradsift.components.shared.parameters.kubernetes import PlatformConfig, Res
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.promotion import PromotionConfig
 from gradsift.components.shared.parameters.run import RunSettings
-from gradsift.components.shared.parameters.sampling import OVER_TIME, MetaSampling
+from gradsift.components.shared.parameters.sampling import OVER_TIME, MetaSampling, MetaScheduleStart
 from gradsift.components.shared.parameters.settings import MAX_SEED, Settings, SettingsError, form_name
 from gradsift.components.shared.parameters.training import (
     FineTuningLayers,
@@ -47,6 +47,7 @@ class PipelineSettings:
     parallel_runs: ParallelRunsSettings
     meta_training: MetaTrainingSettings
     meta_sampling: MetaSampling
+    meta_schedule_start: MetaScheduleStart
     extraction: ExtractionSettings
     calibration: CalibrationConfig
     confirmation: ConfirmationConfig
@@ -249,6 +250,17 @@ def _rules(settings: PipelineSettings) -> Iterator[str]:
 def _sampler_rules(settings: PipelineSettings) -> Iterator[str]:
     """Yield a sentence for each setting that a sampler over past periods lacks."""
     sampler = settings.meta_sampling.sampler
+    if settings.meta_schedule_start.schedule_from == "champion":
+        if sampler != "l2s":
+            yield (
+                f"Parameter meta_schedule_from is 'champion': expected 'none' where meta_sampler is {sampler!r}, "
+                "as 'l2s' alone learns a schedule."
+            )
+        if not settings.promotion.model_name:
+            yield (
+                "Parameter meta_schedule_from is 'champion': expected promote_model_name, the registered model "
+                "whose champion has the schedule."
+            )
     if sampler not in OVER_TIME:
         return
     if settings.data.periods == "none":

@@ -90,3 +90,17 @@ class MetaSampling(Settings):
             tasks: number of tasks, the target included.
         """
         return math.ceil(rows * (self.max_tasks + 1) / tasks) if self.sampler == "derts" else rows
+
+
+class MetaScheduleStart(Settings):
+    """What the schedule of meta-training begins with."""
+
+    GROUP: ClassVar[str] = "meta"
+
+    schedule_from: Literal["none", "champion"] = Field(
+        "none",
+        exclude_if=lambda source: source == "none",
+        description="what the sampler `l2s` begins with: `none` begins anew; `champion` begins with what the "
+        "schedule of the registered model's champion learned, which counts as one round. Sources that it did not "
+        "have begin anew.",
+    )

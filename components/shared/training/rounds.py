@@ -10,6 +10,7 @@ from typing import Any
 from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.training import TrainingRecipe
 from gradsift.components.shared.records.group_results import LIMIT_FIELD, DualStep, limited_training
+from gradsift.components.shared.records.sampling_schedule import EarlierSchedule
 from gradsift.components.shared.storage.local import atomic_file
 from gradsift.components.shared.tracking.tracking import StepTracker
 from gradsift.components.shared.training.job import RESULT, TrainingJob
@@ -26,6 +27,7 @@ def train_in_rounds(
     scratch: Path,
     tracker: StepTracker,
     launch: Launcher,
+    earlier: EarlierSchedule | None = None,
 ) -> dict[str, Any]:
     """Train a model in rounds and return its `training.json`, which is of all rounds together.
 
@@ -38,13 +40,14 @@ def train_in_rounds(
         scratch: folder for the rounds' models, and for all that `train` leaves there.
         tracker: gets the losses and the progress.
         launch: where training runs.
+        earlier: what an earlier run's sampler learned, to begin with.
 
     Raises:
         InputError: the model or the data cannot be used.
         TrainingError: training ended without a result.
     """
     if not whole.finished:
-        jobs = plan_rounds(whole, sampling, rows, scratch)
+        jobs = plan_rounds(whole, sampling, rows, scratch, earlier)
         result = joined_result(train(jobs, scratch, tracker, launch), whole.recipe)
         shutil.copytree(
             jobs[-1].folder, whole.folder, ignore=shutil.ignore_patterns(RESULT), dirs_exist_ok=True
@@ -57,7 +60,13 @@ def train_in_rounds(
     return content
 
 
-def plan_rounds(whole: TrainingJob, sampling: MetaSampling, rows: int, folder: Path) -> list[TrainingJob]:
+def plan_rounds(
+    whole: TrainingJob,
+    sampling: MetaSampling,
+    rows: int,
+    folder: Path,
+    earlier: EarlierSchedule | None = None,
+) -> list[TrainingJob]:
     """Return the rounds of a training, each as long as the others up to one optimizer step.
 
     Args:
@@ -65,6 +74,7 @@ def plan_rounds(whole: TrainingJob, sampling: MetaSampling, rows: int, folder: P
         sampling: how many rounds; at most one per optimizer step, and one where the sampler looks at nothing new.
         rows: train rows of all tasks.
         folder: where the rounds' models go.
+        earlier: see `train_in_rounds`.
     """
     steps = whole.recipe.optimizer_steps(sampling.counted_rows(rows, len(whole.tasks)))
     count = min(sampling.rounds, steps) if sampling.looks else 1
@@ -77,7 +87,7 @@ def plan_rounds(whole: TrainingJob, sampling: MetaSampling, rows: int, folder: P
                 folder=folder / f"round-{number + 1}",
                 start=jobs[-1].folder if jobs else whole.start,
                 recipe=whole.recipe.model_copy(update={"steps": ends[number + 1] - ends[number]}),
-                round=SamplingRound(number, ends[number], sampling),
+                round=SamplingRound(number, ends[number], sampling, earlier),
             )
         )
     return jobs

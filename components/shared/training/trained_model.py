@@ -12,6 +12,7 @@ from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.settings import SettingsError
 from gradsift.components.shared.parameters.training import TrainingRecipe
+from gradsift.components.shared.records.sampling_schedule import EarlierSchedule
 from gradsift.components.shared.tracking.tracking import StepTracker
 from gradsift.components.shared.training.job import TrainingJob
 from gradsift.components.shared.training.processes import launch_processes
@@ -30,6 +31,7 @@ def produce_trained_model(
     launch: Launcher = launch_processes,
     sampling: MetaSampling | None = None,
     fairness: FairnessConfig | None = None,
+    earlier: EarlierSchedule | None = None,
 ) -> StepOutput:
     """Train the base model on the train rows of `tasks`, or find that model finished.
 
@@ -47,6 +49,7 @@ def produce_trained_model(
         sampling: the sampler that draws the rows, in rounds; None draws by size. With one, the output also holds
             `schedule.json`.
         fairness: the limit that training keeps to; None for none.
+        earlier: what an earlier run's sampler learned, with which this one begins; None begins without.
 
     Raises:
         InputError: the base model cannot be used, the sampler is to choose more tasks than there are, or the groups
@@ -67,6 +70,8 @@ def produce_trained_model(
             raise SettingsError(problems)
     if fairness is not None:
         inputs["fairness"] = fairness.model_dump()
+    if earlier is not None:
+        inputs["earlier_schedule"] = earlier.model_dump()
     folder = fetch(data)
     prepared = PreparedData(folder)
     for name in tasks:
@@ -79,7 +84,7 @@ def produce_trained_model(
             [result] = train([job], scratch, tracker, launch)
         else:
             rows = sum(prepared.task(name).rows["train"] for name in tasks)
-            result = train_in_rounds(job, sampling, rows, scratch, tracker, launch)
+            result = train_in_rounds(job, sampling, rows, scratch, tracker, launch, earlier)
         sampler = {} if sampling is None else {"sampler": sampling.sampler}
         return model_metadata(prepared, model, base, result) | sampler
 

@@ -78,6 +78,21 @@ def test_a_sampler_reaches_meta_training_alone_and_the_default_leaves_no_trace()
     assert settings_digest(sampled) != settings_digest(usual)
 
 
+def test_where_a_schedule_begins_reaches_data_preparation_alone_which_asks_the_registry() -> None:
+    given = {"prepare_periods": "year", "meta_sampler": "l2s", "fine_tune_start": "meta"}
+    given |= {"promote_model_name": "reviews"}
+    usual, continued = (
+        PipelineSettings.of(given),
+        PipelineSettings.of({**given, "meta_schedule_from": "champion"}),
+    )
+    before, after = step_settings(usual), step_settings(continued)
+    assert after["data_preparation"].pop("schedule_from") == "champion"
+    assert "schedule_from" not in before["data_preparation"]
+    for step in ("data_preparation", "promotion"):
+        assert after[step].pop("digest") != before[step].pop("digest")
+    assert after == before
+
+
 def test_the_periods_reach_data_preparation_alone() -> None:
     usual, cut = (
         step_settings(PipelineSettings.of({})),

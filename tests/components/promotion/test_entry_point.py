@@ -23,7 +23,7 @@ def test_the_next_run_compares_its_data_with_those_from_before_sources_were_cut(
 
     monkeypatch.setattr(step, "promote", promote)
     monkeypatch.setattr(entry_point, "summary_of", lambda *_: "done")
-    names = ["fine_tuned_model", "evaluation", *(["whole_data"] if cut else [])]
+    names = ["meta_model", "fine_tuned_model", "evaluation", *(["whole_data"] if cut else [])]
     outputs = {name: StepOutput(name, name, {}) for name in names}
     outputs["data"] = StepOutput("data", "cut data" if cut else "whole_data", {})
     settings = {"output_uri": str(tmp_path), "config": {"model_name": "reviews"}, "digest": "settings"}

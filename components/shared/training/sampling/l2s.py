@@ -25,7 +25,8 @@ def l2s(
         probe: the tasks at the round's start.
         rows: number of train rows of each task.
         target: the target task.
-        earlier: cosines of the rounds before, by source; a source may be missing.
+        earlier: cosines of the rounds before, by source; a source may be missing, and one that is missing in all
+            of them counts by its own cosine alone.
     """
     lengths = np.linalg.norm(probe.balanced, axis=1)
     unit = probe.balanced / np.where(lengths == 0, 1, lengths)[:, None]

@@ -10,7 +10,11 @@ import torch
 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.models.task_model import TaskModel
-from gradsift.components.shared.records.sampling_schedule import RoundShares, SamplingSchedule
+from gradsift.components.shared.records.sampling_schedule import (
+    RoundShares,
+    SamplingSchedule,
+    measured_cosines,
+)
 from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.progress import TrainingProgress
 from gradsift.components.shared.training.sampling.derts import derts
@@ -85,7 +89,7 @@ def _decide(
     )
     if sampling.sampler == "derts":
         return derts(probe, data.target, sampling)
-    return l2s(probe, rows, data.target, [each.cosines for each in _before(job, own)])
+    return l2s(probe, rows, data.target, measured_cosines(own.earlier, _before(job, own)))
 
 
 def _periods(data: PreparedData, tasks: list[str]) -> dict[str, str]:
@@ -110,6 +114,7 @@ def _write(
         target=data.target,
         rounds=[*_before(job, own), decided],
         periods=_periods(data, job.tasks),
+        earlier=own.earlier,
     ).write(job.folder)
     if progress is not None:
         progress.save_file(job.folder / SamplingSchedule.FILE)

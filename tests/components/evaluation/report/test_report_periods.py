@@ -22,6 +22,21 @@ def test_past_periods_stand_in_order_of_time_with_their_shares_and_their_agreeme
     assert "periods" not in page().texts
 
 
+def test_an_earlier_schedule_stands_beside_the_agreement_that_it_counts_in() -> None:
+    content = over_time()
+    newest, middle, oldest = TASKS[1:4]
+    content["schedule"]["earlier"] = {
+        "origin": "version 3 of <reviews>",
+        "cosines": {middle: 0.9, oldest: -0.1},
+    }
+    shown = page(content)
+    assert "It began with the schedule of version 3 of <reviews> (“Before”)" in shown.text("periods")
+    assert shown.row("periods", oldest) == ["2005", "70.0%", "-0.10", "0.30", "left out"]
+    assert shown.row("periods", middle) == ["2006", "0.0%", "0.90", "0.50", "left out"]
+    assert shown.row("periods", newest)[:4] == ["2007", "10.0%", "-", "0.10"]
+    assert "It began" not in page(over_time()).text("periods")
+
+
 def test_the_newest_past_period_may_be_the_best() -> None:
     content = over_time()
     shares = content["schedule"]["rounds"][-1]["shares"]

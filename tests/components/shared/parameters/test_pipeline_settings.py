@@ -86,6 +86,23 @@ def test_every_parameter_is_described_and_every_number_bounded() -> None:
             "Parameter meta_sampler is 'recency': expected fine_tune_start 'meta', or the schedule has no effect "
             "on the fine-tuned model.",
         ),
+        (
+            "meta_schedule_from",
+            "champion",
+            "Parameter meta_schedule_from is 'champion': expected 'none' where meta_sampler is 'size', as 'l2s' "
+            "alone learns a schedule.",
+        ),
+        (
+            "meta_schedule_from",
+            "champion",
+            "Parameter meta_schedule_from is 'champion': expected promote_model_name, the registered model whose "
+            "champion has the schedule.",
+        ),
+        (
+            "meta_schedule_from",
+            "best",
+            "Parameter meta_schedule_from is 'best': expected one of none, champion.",
+        ),
         ("fine_tune_learning_rate", 0, "Parameter fine_tune_learning_rate is 0: expected a number above 0."),
         ("fine_tune_learning_rate", math.nan, "Parameter fine_tune_learning_rate is nan: expected"),
         ("extract_blocks", 3, "Parameter extract_dimension is 400: expected a multiple of the 3 blocks."),

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from gradsift.components.shared.errors import InputError
-from gradsift.components.shared.parameters.sampling import MetaSampling
+from gradsift.components.shared.parameters.sampling import MetaSampling, MetaScheduleStart
 
 
 def test_the_default_is_left_out_of_digests() -> None:
-    assert MetaSampling().model_dump() == {}
+    assert MetaSampling().model_dump() == MetaScheduleStart().model_dump() == {}
     assert MetaSampling(sampler="derts", max_tasks=6, rounds=4).model_dump() == {
         "sampler": "derts",
         "max_tasks": 6,

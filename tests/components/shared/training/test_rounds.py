@@ -26,7 +26,7 @@ from gradsift.components.shared.parameters.data import DataPreparationConfig
 from gradsift.components.shared.parameters.model import ModelConfig
 from gradsift.components.shared.parameters.sampling import MetaSampling
 from gradsift.components.shared.parameters.training import TrainingRecipe
-from gradsift.components.shared.records.sampling_schedule import SamplingSchedule
+from gradsift.components.shared.records.sampling_schedule import EarlierSchedule, SamplingSchedule
 from gradsift.components.shared.tracking.event_log import read_events
 from gradsift.components.shared.tracking.tracking import track_step
 from gradsift.components.shared.training.job import RESULT, TrainingJob
@@ -71,7 +71,8 @@ def weights(folder: Path) -> bytes:
 
 
 def test_rounds_share_the_steps_and_start_from_one_another(job: TrainingJob, tmp_path: Path) -> None:
-    jobs = plan_rounds(replace(job, start=Path("champion")), DERTS, ROWS, tmp_path)
+    earlier = EarlierSchedule(origin="version 1 of reviews", cosines={"mr": 0.5})
+    jobs = plan_rounds(replace(job, start=Path("champion")), DERTS, ROWS, tmp_path, earlier)
     assert [each.recipe.steps for each in jobs] == [3, 4, 4]
     assert [each.start for each in jobs] == [Path("champion"), jobs[0].folder, jobs[1].folder]
     assert [(each.round.number, each.round.steps_before) for each in jobs if each.round] == [
@@ -79,6 +80,7 @@ def test_rounds_share_the_steps_and_start_from_one_another(job: TrainingJob, tmp
         (1, 3),
         (2, 7),
     ]
+    assert all(each.round and each.round.earlier == earlier for each in jobs)
     assert all(
         TrainingJob.from_json(json.loads(json.dumps(each.to_json()))).round == each.round for each in jobs
     )
@@ -214,6 +216,8 @@ def test_l2s_draws_from_the_year_whose_labels_mean_what_they_mean_now(
     assert schedule.mean_cosines == pytest.approx(means)
     assert means["reviews.2004"] < 0 < means["reviews.2003"]
     assert last.shares == pytest.approx({"reviews": 1 / 3, "reviews.2004": 0, "reviews.2003": 2 / 3})
+    assert schedule.earlier is None
+    assert "earlier" not in (tmp_path / "model" / SamplingSchedule.FILE).read_text()
 
 
 STEP = """
