@@ -93,7 +93,8 @@ def _details(entry: dict[str, Any]) -> str:
         others = [f"others {groups['others']}"] if groups["others"] else []
         details.append(f"groups: {', '.join(counts + others)}")
     if times := entry.get("times"):
-        details.append(f"from {times['first']} to {times['last']}")
+        first, last = times["first"], times["last"]
+        details.append(f"of {first}" if first == last else f"from {first} to {last}")
     if entry["corruption"]:
         details.append(f"corruption: {entry['corruption']}")
     return markdown_text("; ".join([*details, f"licence: {entry['licence'] or 'not stated'}"]))

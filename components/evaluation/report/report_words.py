@@ -245,17 +245,16 @@ class Headline:
 
 def headline(selection: Selection, evaluation: Evaluation) -> Headline:
     """Return the first words: they claim help only where the verdict says so."""
-    effect = "helped" if evaluation.verdict.helped else "did not help"
-    title = f"{_choice(selection)} {effect} {selection.target}: {_shares(evaluation)}."
+    choice, shares = _choice(selection), f"{selection.target}: {_shares(evaluation)}."
     if evaluation.verdict.helped:
-        return Headline("good", "Selection helped", title)
+        return Headline("good", "Selection helped", f"{choice} helped {shares}")
     worse = any(
         difference.test[evaluation.primary].high < 0 or difference.test[LOSS].low > 0
         for difference in evaluation.difference_to
     )
     if worse and evaluation.test_rows >= MIN_ROWS:
-        return Headline("bad", "Selection did worse", title)
-    return Headline("neutral", "No clear gain", title)
+        return Headline("bad", "Selection did worse", f"{choice} did not help {shares}")
+    return Headline("neutral", "No clear gain", f"{choice} did not clearly help {shares}")
 
 
 def _choice(selection: Selection) -> str:

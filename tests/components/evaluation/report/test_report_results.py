@@ -141,6 +141,8 @@ def test_data_table_has_a_line_for_groups_and_one_for_times() -> None:
         "groups": {"largest": {"male|white": 1163, "<b>": 2}, "others": 7},
         "times": {"first": "2011", "last": "2018-12-29"},
     }
+    content["statistics"][1] |= {"times": {"first": "2017", "last": "2017"}}
     rows = page(content).rows["data"]
+    assert ["Of 2017"] in rows
     assert ["Groups: male|white 1,163, <b> 2, others 7"] in rows
     assert ["From 2011 to 2018-12-29"] in rows
