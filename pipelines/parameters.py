@@ -14,6 +14,8 @@ from gradsift.components.shared.parameters.pipeline_settings import (
 )
 from gradsift.components.shared.storage.bounded_reading import read_local_file
 
+EXAMPLES = Path(__file__).parent / "examples"
+"""Folder of the shipped examples, each a YAML file of parameters."""
 KINDS: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -81,6 +83,18 @@ def read_parameters(path: Path) -> dict[str, Any]:
         return typed_parameters(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def example_file(name: str) -> Path:
+    """Return the YAML file of a shipped example's parameters.
+
+    Raises:
+        InputError: there is no such example.
+    """
+    known = {path.stem: path for path in sorted(EXAMPLES.glob("*.yaml"))}
+    if name not in known:
+        raise InputError(f"There is no example {shown(name)}: expected one of {', '.join(known)}.")
+    return known[name]
 
 
 def typed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,8 @@ def test_every_command_is_run_here() -> None:
         "make test",
         "gradsift run --suite",
         "gradsift run --output calibrated-run",
+        "gradsift run --example groups",
+        "gradsift run --example periods",
         "gradsift plan",
         "gradsift fidelity",
         "gradsift report",
@@ -303,6 +305,31 @@ def test_make_run_avoids_the_harmful_sources_and_ranks_the_trained_subsets(tmp_p
     models = {each["name"]: each for each in json.loads(evaluation_file.read_text())["models"]}
     assert models["selected"]["true_val_loss"] < models["all"]["true_val_loss"]
     assert models["selected"]["test"]["accuracy"]["mean"] > models["all"]["test"]["accuracy"]["mean"] + 0.05
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1800)
+def test_the_example_of_groups_differs_less_with_the_limit_than_without(workplace: Path) -> None:
+    run(command_with("--example groups"), workplace)
+    [file] = (workplace / "gradsift-run-groups").glob("evaluation/*/fairness.json")
+    covariance = {
+        each["name"]: each["test"]["covariance"]["mean"] for each in json.loads(file.read_text())["models"]
+    }
+    assert 0 < covariance["selected"] < covariance["unconstrained"]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1800)
+def test_the_example_of_periods_learns_from_the_years_whose_labels_are_right(workplace: Path) -> None:
+    run(command_with("--example periods"), workplace)
+    root = workplace / "gradsift-run-periods"
+    [schedule_file] = root.glob("meta_training/*/schedule.json")
+    shares = json.loads(schedule_file.read_text())["rounds"][-1]["shares"]
+    right = [f"reviews.{year}" for year in (2017, 2018, 2019)]
+    swapped = [f"reviews.{year}" for year in (2020, 2021, 2022, 2023)]
+    assert min(shares[year] for year in right) > max(shares[year] for year in swapped)
+    [choice] = root.glob("choices/*/selection.json")
+    assert not set(json.loads(choice.read_text())["selected"]) & set(swapped)
 
 
 @pytest.mark.exhaustive

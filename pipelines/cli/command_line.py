@@ -40,7 +40,8 @@ console = Console()
 Suite = Annotated[
     str | None,
     typer.Option(
-        help="Task suite: 'demo' (the default), 'demo-lm', 'demo-groups', a folder, s3://, or a YAML file."
+        help="Task suite: 'demo' (the default), 'demo-lm', 'demo-groups', 'demo-periods', a folder, s3://, or a "
+        "YAML file."
     ),
 ]
 Target = Annotated[str | None, typer.Option(help="Name of the target task; sst2 by default.")]
@@ -50,6 +51,12 @@ BaseModel = Annotated[
 ParameterFile = Annotated[
     Path | None,
     typer.Option("--parameters", help="YAML file of parameters; see `gradsift parameters --yaml`."),
+]
+Example = Annotated[
+    str | None,
+    typer.Option(
+        help="Take the parameters of a shipped example, 'groups' or 'periods'; --set changes single ones."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -81,6 +88,7 @@ def run(
     base_model: BaseModel = None,
     settings: Settings = None,
     file: ParameterFile = None,
+    example: Example = None,
     output: Annotated[
         str | None, typer.Option(help=f"Run root: a folder or an s3:// address; {DEFAULT_OUTPUT} by default.")
     ] = None,
@@ -89,7 +97,8 @@ def run(
     from gradsift.pipelines.local.local_run import run_pipeline
 
     options = {"suite": suite, "target": target, "base_model": base_model, "output_uri": output}
-    parameters = _all_parameters({"output_uri": DEFAULT_OUTPUT}, options, file, settings)
+    given = _parameter_file(file, example)
+    parameters = _all_parameters({"output_uri": DEFAULT_OUTPUT}, options, given, settings)
     run_pipeline({**parameters, "output_uri": _root(parameters["output_uri"])}, console)
 
 
@@ -100,6 +109,7 @@ def plan(
     base_model: BaseModel = None,
     settings: Settings = None,
     file: ParameterFile = None,
+    example: Example = None,
     source_count: Annotated[
         int | None, typer.Option(min=1, help="Number of sources, to plan without a suite.")
     ] = None,
@@ -131,7 +141,8 @@ def plan(
     from gradsift.pipelines.cli.cost_plan import SuiteNumbers, plan_run
 
     options = {"suite": suite, "target": target, "base_model": base_model}
-    pipeline = PipelineSettings.of(_all_parameters({}, options, file, settings))
+    given = _parameter_file(file, example)
+    pipeline = PipelineSettings.of(_all_parameters({}, options, given, settings))
     numbers = SuiteNumbers.of(source_count, train_rows, held_out_rows, tokens_per_row)
     cost = plan_run(pipeline, numbers, None if model_parameters is None else int(model_parameters))
     hardware = Hardware(pipeline.resources, peak_tflops, utilisation)
@@ -319,6 +330,17 @@ def mlflow_sync(output: Output = DEFAULT_OUTPUT) -> None:
         raise InputError(f"There is no run in {output}: expected the output of `gradsift run`.")
     result = sync(_root(output))
     console.print(f"Sent {result.events} events of {result.runs} runs.")
+
+
+def _parameter_file(file: Path | None, example: str | None) -> Path | None:
+    """Return the file of parameters that was given, or that of the example."""
+    from gradsift.pipelines.parameters import example_file
+
+    if example is None:
+        return file
+    if file is not None:
+        raise InputError("Options parameters and example are both given: expected one of them.")
+    return example_file(example)
 
 
 def _all_parameters(

@@ -7,6 +7,7 @@ import pytest
 from gradsift.components.shared.errors import InputError, StorageError
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings, defaults
 from gradsift.pipelines.parameters import (
+    example_file,
     given_parameters,
     parameters_yaml,
     parse_settings,
@@ -73,6 +74,13 @@ def test_the_file_of_the_second_demo_is_sound() -> None:
     given = given_parameters({}, Path(__file__).parents[2] / "pipelines" / "demo_lm.yaml")
     assert PipelineSettings.of(given)
     assert (given["suite"], given["base_model"]) == ("demo-lm", "smollm2-135m-instruct")
+
+
+@pytest.mark.parametrize(("example", "suite"), [("groups", "demo-groups"), ("periods", "demo-periods")])
+def test_the_file_of_an_example_is_sound_and_names_its_suite_and_its_place(example: str, suite: str) -> None:
+    given = given_parameters({}, example_file(example))
+    assert PipelineSettings.of({**defaults(), **given})
+    assert (given["suite"], given["output_uri"]) == (suite, f"gradsift-run-{example}")
 
 
 @pytest.mark.parametrize(

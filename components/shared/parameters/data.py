@@ -27,8 +27,8 @@ class DataPreparationConfig(Settings):
     suite: str = form_field(
         "suite",
         "demo",
-        description="the task suite: `demo`, `demo-lm` or `demo-groups` for one that is shipped, else a local "
-        "folder, an `s3://` address, or the path of a YAML file that names Hugging Face datasets.",
+        description="the task suite: `demo`, `demo-lm`, `demo-groups` or `demo-periods` for one that is shipped, "
+        "else a local folder, an `s3://` address, or the path of a YAML file that names Hugging Face datasets.",
         min_length=1,
     )
     target: str = form_field(

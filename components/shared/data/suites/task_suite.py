@@ -22,6 +22,7 @@ DEMO_FOLDERS = {
     "demo": Path(__file__).parent / "demo_suite",
     "demo-lm": Path(__file__).parent / "demo_lm_suite",
     "demo-groups": Path(__file__).parent / "groups_suite",
+    "demo-periods": Path(__file__).parent / "periods_suite",
 }
 """The suites that are shipped, by their names."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -52,12 +52,21 @@ def demo_groups() -> TaskSuite:
     return read_suite(DataPreparationConfig(suite="demo-groups", target="census"))
 
 
-@pytest.fixture(scope="module", params=["demo", "demo-lm", "demo-groups"])
+@pytest.fixture(scope="module")
+def demo_periods() -> TaskSuite:
+    return read_suite(DataPreparationConfig(suite="demo-periods", target="reviews", periods="year"))
+
+
+@pytest.fixture(scope="module", params=["demo", "demo-lm", "demo-groups", "demo-periods"])
 def each(
-    request: pytest.FixtureRequest, demo: TaskSuite, demo_lm: TaskSuite, demo_groups: TaskSuite
+    request: pytest.FixtureRequest,
+    demo: TaskSuite,
+    demo_lm: TaskSuite,
+    demo_groups: TaskSuite,
+    demo_periods: TaskSuite,
 ) -> tuple[Path, TaskSuite]:
     """The folder of a shipped suite, and what is read from it."""
-    suites = {"demo": demo, "demo-lm": demo_lm, "demo-groups": demo_groups}
+    suites = {"demo": demo, "demo-lm": demo_lm, "demo-groups": demo_groups, "demo-periods": demo_periods}
     return DEMO_FOLDERS[request.param], suites[request.param]
 
 
@@ -100,6 +109,27 @@ def test_that_with_groups_has_both_sexes_in_every_split_and_a_source_without_gro
     assert all(row.group is None for row in tasks["mr"]["train"])
 
 
+def test_that_of_periods_has_the_demos_reviews_with_their_labels_swapped_in_four_years(
+    demo: TaskSuite, demo_periods: TaskSuite
+) -> None:
+    names = ["reviews", *(f"reviews.{year}" for year in range(2023, 2016, -1))]
+    assert [task.name for task in demo_periods.tasks] == names
+    newest, *past = demo_periods.tasks
+    assert {split: len(rows) for split, rows in newest.splits.items()} == {
+        "train": 60,
+        "val": 240,
+        "test": 600,
+    }
+    assert {len(task.splits["train"]) for task in past} == {80}
+    originals = {row.id: row for rows in demo.tasks[0].splits.values() for row in rows}
+    for task in demo_periods.tasks:
+        right = task.period not in {"2020", "2021", "2022", "2023"}
+        for rows in task.splits.values():
+            assert abs(sum(row.label for row in rows) - len(rows) / 2) < 1
+            assert all(row.text == originals[row.id].text for row in rows)
+            assert {row.label == originals[row.id].label for row in rows} == {right}
+
+
 def test_it_is_clean_already(each: tuple[Path, TaskSuite]) -> None:
     _, suite = each
     assert not any(
@@ -132,7 +162,7 @@ def test_every_task_states_its_licence_and_is_attributed(each: tuple[Path, TaskS
     manifest = json.loads((folder / "manifest.json").read_text())
     for task in suite.tasks:
         assert task.licence
-        assert task.name in licences
+        assert task.name.partition(".")[0] in licences
     for entry in manifest["tasks"]:
         if "source" in entry:
             assert f"| {entry['name']} | {entry['original_dataset']} | {entry['licence']} |" in licences
@@ -154,7 +184,7 @@ def test_it_is_small_and_its_files_are_the_ones_in_the_manifest(each: tuple[Path
 
 def test_rows_hold_no_group_membership(each: tuple[Path, TaskSuite]) -> None:
     """All except those of the suite that exists to compare groups."""
-    fields = {"id", "text", "text_pair", "label", "prompt", "completion"}
+    fields = {"id", "text", "text_pair", "label", "prompt", "completion", "time"}
     if each[0] == DEMO_FOLDERS["demo-groups"]:
         fields.add("group")
     for path in each[0].glob("*.gz"):
