@@ -78,6 +78,7 @@ def accuracy(theta: StepOutput, held_out: dict[str, Rows]) -> dict[str, float]:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_it_beats_a_random_choice_of_as_many_sources(tmp_path: Path, seed: int) -> None:
     """In as many steps, accuracy on the target is higher; the mean over it and the clean sources gains less.
