@@ -33,14 +33,15 @@ def _sentence(finding: HealthFinding, health: TaskHealth) -> str:
     match finding:
         case "random_labels":
             return (
-                "To this model its labels look random: after training on the other rows, held-out rows cost "
-                f"{_share(health.adapted, health.adapted_error)} of what guessing by the label shares costs."
+                "To this model its labels look random: after training on half of its rows, what it says of the "
+                f"others has a correlation of {_with_error(health.learned, health.learned_error)} with their "
+                "labels. They may be random, or too hard for the model."
             )
         case "contradicted_labels":
             return (
-                "Its label names contradict its texts: before any training its labels cost "
-                f"{_share(health.zero_shot, health.zero_shot_error)} of what guessing costs. They may be flipped "
-                "or misnamed."
+                "Its label names contradict its texts: before any training, what the model says of its rows by the "
+                f"names has a correlation of {_with_error(health.named, health.named_error)} with their labels. "
+                "They may be flipped or misnamed."
             )
         case "duplicate":
             return f"Its gradients are nearly those of {health.duplicate_of}: it may be a copy."
@@ -62,7 +63,7 @@ def _true_losses(task: str, confirmation: Confirmation | None) -> list[str]:
     ]
 
 
-def _share(value: float | None, error: float | None) -> str:
+def _with_error(value: float | None, error: float | None) -> str:
     assert value is not None
     assert error is not None
-    return f"{100 * value:.0f}% (± {100 * error:.0f})"
+    return f"{value:.2f} (± {error:.2f})"

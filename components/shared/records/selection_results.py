@@ -60,16 +60,20 @@ class TaskHealth(Record):
     """What the gradient store says of one auxiliary task by itself; it is named, never left out for that.
 
     Losses are means over rows in units of what guessing costs: 1 is no better than that, 0 is certainty.
+    Correlations are those of labels with the model's probabilities of them: 0 is no better than guessing, 1 is
+    certainty, and -1 that the model is certain of other labels.
 
     Attributes:
         task: the task.
         rows: train rows that were looked at; 0 where none is answered by one of several labels.
         adapted: loss of rows held out over the entropy of the labels, after training from the base weights on the
             task's other rows alone; None where there are few rows or one label.
-        adapted_error: standard error of its distance from 1, over rows; None where labels are written, as an
-            untrained language model does worse than guessing.
-        zero_shot: loss at the base weights over that of guessing among the labels; None where labels are written.
-        zero_shot_error: standard error of its distance from 1, over rows; None like it.
+        zero_shot: loss at the base weights over that of guessing among the labels; None where labels are written,
+            as an untrained language model does worse than guessing.
+        learned: correlation on the rows held out, after that training; None where labels are written.
+        learned_error: its standard error; None like it.
+        named: correlation at the base weights, which know the labels' names alone; None where labels are written.
+        named_error: its standard error; None like it.
         duplicate_of: the task whose mean gradient points nearly the same way.
         against: the task whose mean gradient points most against this one's, where it clearly does.
         agreement: cosine of its mean gradient and the sum of the other tasks' at length 1.
@@ -79,9 +83,11 @@ class TaskHealth(Record):
     task: str
     rows: NonNegativeInt
     adapted: NonNegative | None = None
-    adapted_error: NonNegative | None = None
     zero_shot: NonNegative | None = None
-    zero_shot_error: NonNegative | None = None
+    learned: FiniteFloat | None = None
+    learned_error: NonNegative | None = None
+    named: FiniteFloat | None = None
+    named_error: NonNegative | None = None
     duplicate_of: str | None = None
     against: str | None = None
     agreement: FiniteFloat = 0.0

@@ -1,13 +1,13 @@
 """Which sources look suspicious: labels that nothing predicts or that contradict their names, copies, opponents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import logit
-from scipy.stats import false_discovery_control, norm
+from scipy.stats import entropy
 
 from gradsift.components.shared.data.prepared_data import PreparedData
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
@@ -20,14 +20,18 @@ from gradsift.components.shared.linear_model.margins import (
 )
 from gradsift.components.shared.records.selection_results import HealthFinding, TaskHealth
 from gradsift.components.subset_estimation.estimators.ridge import Ridge
+from gradsift.components.subset_estimation.explanations.label_correlation import label_correlation
 from gradsift.components.subset_estimation.statistics.directions import unit
 from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics
 from gradsift.components.subset_estimation.statistics.threads import in_threads
 
 MAX_ROWS, MIN_ROWS = 2048, 30
 """Train rows of a source that its health is measured on: the first ones, and none of a source with few."""
-FALSE_DISCOVERIES = 0.05
-"""Expected share of false findings, among the sources that are said to be worse than guessing."""
+LEARNED, CONTRADICTED = 0.15, -0.05
+"""Correlation after training on other rows that labels look random below, and at the base weights that their names
+contradict the texts below."""
+UPPER_BOUND = 1.645
+"""Standard errors from a correlation to its one-sided 95% confidence bound, which has to be below these."""
 DUPLICATE, OPPOSED = 0.95, -0.3
 """Cosines of mean gradients above which one task is a copy of another, and below which it pulls against it."""
 
@@ -37,14 +41,15 @@ def task_health(
 ) -> list[TaskHealth]:
     """Return the health of every auxiliary task, in the store's order.
 
-    A source's rows are split into halves at random. Logistic regression on the linear margins of one half,
-    sum log(1 + exp(-(b0 + x.w))) + R/2 |w|^2, gives the loss of the other, and the reverse; their mean over the
-    entropy of the source's labels says how much of the labels can be learned from the texts. It starts from the
-    margins b0 at the base weights, as theta* has seen all rows and knows the labels of some by heart.
+    A source's rows are split into halves at random, each label's too. Logistic regression on the linear margins of
+    one half, sum log(1 + exp(-(b0 + x.w))) + R/2 |w|^2, gives the margins of the other, and the reverse. It starts
+    from the margins b0 at the base weights, as theta* has seen all rows and knows the labels of some by heart.
 
-    Labels look random where this loss is above that of guessing by more than chance: the model does worse after
-    learning from other rows. A loss about equal to that of guessing is no finding, because a source that is too
-    hard for the model, or has too few rows, looks the same.
+    The findings on labels are of their correlation with these margins and with b0 (see `label_correlation`), not of
+    the losses: on a task that a model cannot do, the surer it is, the further its loss is above that of guessing. A
+    correlation has to be below a limit by more than chance, so that neither few rows nor a small difference of many
+    rows gives a finding. With more than two labels, a row's linear margins are those of probabilities that add up
+    to somewhat more than 1, so the correlation of random labels is somewhat above 0 after training.
 
     Args:
         store: the gradient store.
@@ -74,12 +79,7 @@ def task_health(
         )
 
     in_threads(examine, range(len(statistics.tasks)))
-    random = worse_than_guessing([(health.adapted, health.adapted_error) for health in found])
-    contradicted = worse_than_guessing([(health.zero_shot, health.zero_shot_error) for health in found])
-    return [
-        health.model_copy(update={"findings": _findings(health, *worse)})
-        for health, *worse in zip(found, random, contradicted, strict=True)
-    ]
+    return [health.model_copy(update={"findings": findings_of(health)}) for health in found]
 
 
 def _measured(store: GradientStore, task: str, ridge: Ridge, data: PreparedData) -> dict[str, Any]:
@@ -87,34 +87,38 @@ def _measured(store: GradientStore, task: str, ridge: Ridge, data: PreparedData)
     parts = list(_first_margins(store, task))
     base, feature = (np.concatenate(part)[:MAX_ROWS] for part in zip(*parts, strict=True))
     label = np.array(data.split(task, "train")[: len(base)]["label"])
-    share = (np.bincount(label) / len(label))[label]
-    if len(base) < MIN_ROWS or share.min() == 1:
+    rows = np.bincount(label)
+    if len(base) < MIN_ROWS or rows.max() in (1, len(label)):
         return {"rows": len(base)}
-    half = np.random.default_rng(0).permutation(len(base)) % 2 == 0
-    held_out = np.empty(len(base))
+    half = _halves(label)
+    margin = np.empty(len(base))
     for part in (half, ~half):
-        held_out[~part] = _adapted_losses(base, feature, ridge, part)
-    adapted, error = _over_guessing(held_out, -np.log(share))
+        margin[~part] = _adapted_margins(base, feature, ridge, part)
+    adapted = float(cross_entropy(margin).mean()) / float(entropy(rows))
     if (
         store.header.answer != "class"
     ):  # a written label competes with every text, not with other labels alone
         return {"rows": len(base), "adapted": adapted}
-    guessing = np.full(len(base), np.log(len(data.task(task).labels)))
-    zero_shot, zero_shot_error = _over_guessing(cross_entropy(base), guessing)
+    labels = len(data.task(task).labels)
+    learned, named = label_correlation(margin, label, labels), label_correlation(base, label, labels)
     return {
         "rows": len(base),
         "adapted": adapted,
-        "adapted_error": error,
-        "zero_shot": zero_shot,
-        "zero_shot_error": zero_shot_error,
+        "zero_shot": float(cross_entropy(base).mean()) / np.log(labels),
+        "learned": learned[0],
+        "learned_error": learned[1],
+        "named": named[0],
+        "named_error": named[1],
     }
 
 
-def _over_guessing(loss: FloatArray, guessing: FloatArray) -> tuple[float, float]:
-    """Return the ratio of two mean losses over the same rows [n], and the standard error of its distance from 1."""
-    scale = float(guessing.mean())
-    error = float((loss - guessing).std(ddof=1)) / np.sqrt(len(loss))
-    return float(loss.mean()) / scale, error / scale
+def _halves(label: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return whether each row is in the first half: every other row, of rows in random order within their label."""
+    order = np.random.default_rng(0).permutation(len(label))
+    order = order[np.argsort(label[order], kind="stable")]
+    half = np.empty(len(label), bool)
+    half[order] = np.arange(len(label)) % 2 == 0
+    return half
 
 
 def _first_margins(store: GradientStore, task: str) -> Iterator[tuple[FloatArray, FloatArray]]:
@@ -126,37 +130,25 @@ def _first_margins(store: GradientStore, task: str) -> Iterator[tuple[FloatArray
         yield np.clip(shard.base_margin.astype(np.float64), -bound, bound), feature.astype(np.float64)
 
 
-def _adapted_losses(
+def _adapted_margins(
     base: FloatArray, feature: FloatArray, ridge: Ridge, half: npt.NDArray[np.bool_]
 ) -> FloatArray:
-    """Return the losses of the other half's rows after logistic regression on this one."""
+    """Return the margins of the other half's rows after logistic regression on this one."""
     strength = float(ridge.of_rows(np.array([half.sum()], np.float64))[0])
     weights = logistic_weights(base[half], feature[half], strength)
-    return cross_entropy(base[~half] + feature[~half] @ weights)
+    return base[~half] + feature[~half] @ weights
 
 
-def worse_than_guessing(figures: Sequence[tuple[float | None, float | None]]) -> list[bool]:
-    """Return for each source whether its loss is above that of guessing, by more than chance over its rows.
-
-    One-sided tests by the normal distribution, with the false discovery rate of Benjamini and Hochberg (1995), as a
-    suite may have hundreds of sources.
-
-    Args:
-        figures: ratios of the losses, with the standard errors of their distances from 1, where there are any.
-    """
-    chances = [
-        float(norm.sf(value - 1, scale=error)) if value is not None and error else 1.0
-        for value, error in figures
-    ]
-    adjusted: list[float] = false_discovery_control(chances).tolist()
-    return [chance <= FALSE_DISCOVERIES for chance in adjusted]
-
-
-def _findings(health: TaskHealth, random: bool, contradicted: bool) -> list[HealthFinding]:
+def findings_of(health: TaskHealth) -> list[HealthFinding]:
+    """Return what deserves a look in a source's figures."""
     present: dict[HealthFinding, bool] = {
-        "random_labels": random,
-        "contradicted_labels": contradicted,
+        "random_labels": _surely_below(LEARNED, health.learned, health.learned_error),
+        "contradicted_labels": _surely_below(CONTRADICTED, health.named, health.named_error),
         "duplicate": health.duplicate_of is not None,
         "opposed": health.agreement < OPPOSED,
     }
     return [name for name, is_present in present.items() if is_present]
+
+
+def _surely_below(limit: float, value: float | None, error: float | None) -> bool:
+    return value is not None and error is not None and value + UPPER_BOUND * error < limit

@@ -102,10 +102,10 @@ def test_health_names_what_looks_suspicious_first() -> None:
     assert f"2 of {len(TASKS)} sources deserve a look" in text
     assert "mr_shuffled" in text
     assert "To this model its labels look random" in text
-    assert "after training on the other rows, held-out rows cost 114% (± 3) of what" in text
-    assert "before any training its labels cost 162% (± 5) of what guessing costs" in text
+    assert "what it says of the others has a correlation of 0.01 (± 0.05) with their labels" in text
+    assert "what the model says of its rows by the names has a correlation of -0.31 (± 0.04)" in text
     assert "It pulls against the other tasks, sst2 most of all." in text
-    assert shown.row("health", "mr_flipped") == ["150", "1.62 ± 0.05", "0.80 ± 0.03", "sst2"]
+    assert shown.row("health", "mr_flipped") == ["150", "1.62", "0.80", "-0.31 ± 0.04", "0.42 ± 0.05", "sst2"]
     clean = explained()
     for row in clean["selection"]["health"]:
         row["findings"] = []
