@@ -14,7 +14,7 @@ from gradsift.components.evaluation.report.report_words import (
 )
 from gradsift.components.evaluation.report.scatter import Point, scatter
 from gradsift.components.shared.records.evaluation_results import Interval
-from gradsift.components.shared.records.group_results import DualStep, GroupModel, GroupReport
+from gradsift.components.shared.records.group_results import UNLIMITED, DualStep, GroupModel, GroupReport
 
 SHARES = ("accuracy", "accuracy_group", "accuracy_others", "favoured_group", "favoured_others")
 GAPS = ("parity_gap", "true_positive_gap", "false_positive_gap")
@@ -68,7 +68,8 @@ def _cost_words(report: GroupReport) -> str | None:
 
 
 def _trade_off(models: Sequence[GroupModel]) -> Any:
-    """Return the chart of accuracy against covariance, a point for each model."""
+    """Return the chart of accuracy against covariance; the models with and without the limit are named first."""
+    first = (models[0].name, UNLIMITED)
     spots = [
         Point(
             label=named(model.name),
@@ -78,7 +79,7 @@ def _trade_off(models: Sequence[GroupModel]) -> Any:
             y_error=100 * _half(model.test["accuracy"]),
             strong=model is models[0],
         )
-        for model in models
+        for model in sorted(models, key=lambda model: model.name not in first)
     ]
     words = "; ".join(
         f"{named(model.name)}: covariance {signed_nats(model.test['covariance'].mean)}, "

@@ -1,7 +1,12 @@
 """The report's part on groups: every model's gaps, what the limit cost, and the path of its multipliers."""
 
+import re
+
 from report_page import page
 from report_variants import grouped
+
+from gradsift.components.evaluation.report.report_groups import groups_of
+from gradsift.components.shared.records.group_results import GroupReport
 
 
 def test_groups_stand_beside_each_other_with_what_the_limit_cost() -> None:
@@ -20,6 +25,16 @@ def test_groups_stand_beside_each_other_with_what_the_limit_cost() -> None:
     assert [row[0] for row in path] == ["0", "5", "10", "15", "20", "25", "30", "35", "40"]
     assert path[-1][1] == "0.80"
     assert "groups" not in page().texts
+
+
+def test_the_chart_has_room_for_the_names_of_the_models_with_and_without_the_limit() -> None:
+    content = grouped()
+    own = next(each for each in content["groups"]["models"] if each["name"] == "unconstrained")
+    names = ["selected", "all", "target_only", "random", "unconstrained"]
+    content["groups"]["models"] = [{**own, "name": name} for name in names]
+    report = GroupReport.model_validate(content["groups"])
+    labels = re.findall(r'class="label[^>]*>([^<]*)', str(groups_of(report)["group_trade_off"]))
+    assert labels[:2] == ["Chosen sources", "Chosen sources, no limit"]
 
 
 def test_the_estimated_gap_stands_beside_the_estimated_loss() -> None:
