@@ -68,7 +68,8 @@ def test_it_lowers_covariance_and_gap_and_costs_at_most_two_points_of_accuracy(
 ) -> None:
     """With the default limit, beside a training without one that is otherwise the same.
 
-    It had half of the covariance or a little more, and .68 and .73 of the gap. Each metric is printed without the limit, with it, and their difference with its interval over test rows.
+    It had half of the covariance or a little more, and .68 and .73 of the gap. Each metric is printed without the
+    limit, with it, and their difference with its interval over test rows.
     """
     scores = trained(tmp_path, seed)
     free, limited = (metrics(each) for each in scores)
