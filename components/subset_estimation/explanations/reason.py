@@ -12,6 +12,7 @@ SURE = 2
 """A difference of fewer standard errors is called too small to tell."""
 
 LIMITS = "Standard errors do not cover the search among many subsets, which favours low estimates."
+IMPOSSIBLE = "No loss is below zero, so the estimates do not hold here: go by the true losses."
 RANKS_ONLY = (
     "Without calibration runs the estimates rank subsets; they do not predict the loss after fine-tuning."
 )
@@ -26,6 +27,7 @@ def reason_of(
         _how(config, chosen),
         *_limits(config),
         f"Its estimated validation loss is {ledger.known(chosen).loss:.4f}.",
+        *([IMPOSSIBLE] if ledger.known(chosen).loss < 0 else []),
         *(
             _compared(ledger, chosen, choices.methods[name], words)
             for name, words in _baseline_words(config).items()

@@ -8,6 +8,7 @@ import pytest
 
 from gradsift.components.shared.gradient_store.gradient_store import GradientStore
 from gradsift.components.shared.parameters.estimation import SubsetEstimationConfig
+from gradsift.components.subset_estimation.estimators.calibration import Line
 from gradsift.components.subset_estimation.explanations.reason import reason_of
 from gradsift.components.subset_estimation.selection.choices import Choices, make_choices
 from gradsift.components.subset_estimation.selection.ledger import EstimateLedger
@@ -20,9 +21,10 @@ LIMITS = "the estimates rank subsets; they do not predict the loss after fine-tu
 def choose(tmp_path: Path) -> Any:
     """Makes the choices of a problem, written as a store."""
 
-    def make(problem: Any, **settings: Any) -> tuple[str, Choices, EstimateLedger]:
+    def make(problem: Any, shift: float = 0, **settings: Any) -> tuple[str, Choices, EstimateLedger]:
         config = SubsetEstimationConfig(**(QUICK | settings))
         ledger = problem.ledger()
+        ledger.estimator.line = Line(1.0, shift)
         output = problem.write(tmp_path / "gradients")
         choices = make_choices(config, ledger, GradientStore(output.uri, output.digest))
         return reason_of(config, ledger, choices, None), choices, ledger
@@ -60,6 +62,17 @@ def test_it_says_how_the_subset_was_chosen(synthetic: Any, choose: Any, method: 
     assert reason.startswith(words.format(choices.methods[method].sum()))
     assert f"Its estimated validation loss is {ledger.known(choices.methods[method]).loss:.4f}." in reason
     assert reason.endswith(LIMITS)
+
+
+def test_an_estimate_below_zero_is_called_impossible(synthetic: Any, choose: Any) -> None:
+    problem = _problem(synthetic, 2, 2, 200)
+    reasons = [choose(problem, shift)[0] for shift in (0.0, -5.0)]
+    assert [
+        " No loss is below zero, so the estimates do not hold here: " in reason for reason in reasons
+    ] == [
+        False,
+        True,
+    ]
 
 
 def test_a_clear_gain_has_its_standard_error_and_no_doubt(synthetic: Any, choose: Any) -> None:
