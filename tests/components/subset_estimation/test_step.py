@@ -32,6 +32,11 @@ ESTIMATORS = pytest.mark.parametrize("estimator", ["simulated", *OTHERS])
 WARNINGS = "error,ignore:invalid value encountered in matmul:RuntimeWarning"
 """That flag was raised once in six runs; a number that is not finite would change the bytes."""
 Made = Callable[..., tuple[StepOutput, Selection]]
+QUICK_CHOICES = {
+    ("simulated", "forward_stepwise"),
+    ("gauss_newton", "random_ensemble"),
+    ("gauss_newton", "best_of_m"),
+}
 QUICK = {"ridge": 1.0, "random_subsets": 40, "random_baseline_draws": 5}
 
 
@@ -167,8 +172,16 @@ def test_the_table_holds_every_estimated_subset_once(made: Made) -> None:
     assert {row["source"] for row in rows} >= {"forward_stepwise", "random_subsets", "task_scores"}
 
 
-@ESTIMATORS
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("estimator", "method"),
+    [
+        pytest.param(
+            estimator, method, marks=() if (estimator, method) in QUICK_CHOICES else pytest.mark.slow
+        )
+        for estimator in get_args(Estimator)
+        for method in METHODS
+    ],
+)
 def test_every_method_and_estimator_makes_its_own_choice(made: Made, estimator: str, method: str) -> None:
     _, selection = made(estimator, method)
     own = next(result for result in selection.methods if result.method == method)
@@ -370,7 +383,8 @@ def test_the_first_round_and_what_is_trained_next_are_in_the_record(
     assert first == [run.subset for run in runs.runs]
     assert len([subset for subset in second if subset not in first]) == len(second) == 2
     assert selection.calibrated == (estimator == "simulated")
-    plain = estimate_subsets(config, gradients, str(tmp_path), calibration=runs)
+    quick = config.model_copy(update={"estimator": "gauss_newton"})
+    plain = estimate_subsets(quick, gradients, str(tmp_path), calibration=runs)
     assert Selection.read(fetch(plain)).finalists == []
 
 

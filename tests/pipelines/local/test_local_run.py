@@ -242,7 +242,10 @@ def test_a_run_with_its_root_in_s3(
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
-    [({"suite": "/does/not/exist"}, "/does/not/exist"), ({"extract_dimension": 0}, "extract_dimension")],
+    [
+        pytest.param({"suite": "/does/not/exist"}, "/does/not/exist", marks=pytest.mark.slow),
+        ({"extract_dimension": 0}, "extract_dimension"),
+    ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(
     changes: dict[str, Any], sentence: str, tmp_path: Path, tiny_encoder: Path

@@ -81,7 +81,12 @@ def close(first: Tensor, second: Tensor, least: float = 0.0) -> bool:
 
 @pytest.mark.parametrize(
     ("family", "lora"),
-    [*((family, False) for family in CONFIGS), ("qwen2", True), ("gpt2", True), ("t5", True)],
+    [
+        *((family, False) for family in CONFIGS),
+        ("qwen2", True),
+        ("gpt2", True),
+        pytest.param("t5", True, marks=pytest.mark.slow),
+    ],
 )
 def test_every_trained_parameter_alone_equals_autograd(family: str, lora: bool, tmp_path: Path) -> None:
     """The sketch is so wide that every entry of the gradient keeps a place of its own."""
