@@ -83,7 +83,7 @@ def task_health(
 
 
 def _measured(store: GradientStore, task: str, ridge: Ridge, data: PreparedData) -> dict[str, Any]:
-    """Return the losses of a classification task's rows over those of guessing, where it has enough rows."""
+    """Return the losses and correlations of a task's labels, where it has enough rows with labels."""
     parts = list(_first_margins(store, task))
     base, feature = (np.concatenate(part)[:MAX_ROWS] for part in zip(*parts, strict=True))
     label = np.array(data.split(task, "train")[: len(base)]["label"])

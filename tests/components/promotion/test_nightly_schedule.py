@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from dated_reviews import write_dated_reviews
 from evaluation_output import evaluation
 from forked_training import forked_training
 from mlflow import MlflowClient
@@ -20,30 +21,13 @@ from gradsift.components.shared.artifacts.step_output import StepOutput, fetch
 from gradsift.components.shared.parameters.pipeline_settings import PipelineSettings
 from gradsift.components.shared.records.sampling_schedule import SamplingSchedule
 
-TEXTS = (" ".join(["awful"] * 8), " ".join(["wonderful"] * 8))
-NAMES = ["negative", "positive"]
-
 
 def write_suite(folder: Path, newest: int) -> None:
     """Write the years of reviews from 2003; 2004 calls good what the others call bad, and has more of them."""
     folder.mkdir(exist_ok=True)
     years = {year: (16, 8) if year == 2004 else (8, 16) for year in range(2003, newest + 1)}
-    for split, rows in {"train": years, "val": {newest: (4, 4)}, "test": {newest: (2, 6)}}.items():
-        lines = [
-            {
-                "id": f"{split}-{year}-{label}-{row}",
-                "text": f"{split} {year} {row} {TEXTS[label ^ (year == 2004)]}",
-                "label": label,
-                "time": year,
-            }
-            for year, counts in rows.items()
-            for label, count in enumerate(counts)
-            for row in range(count)
-        ]
-        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    files = {split: {"file": f"{split}.jsonl"} for split in ("train", "val", "test")}
-    task = {"name": "sst2", "labels": dict(enumerate(NAMES)), "splits": files}
-    (folder / "manifest.json").write_text(json.dumps({"suite": "years", "tasks": [task]}))
+    rows = {"train": years, "val": {newest: (4, 4)}, "test": {newest: (2, 6)}}
+    write_dated_reviews(folder, "sst2", rows, swapped={2004})
 
 
 def artifact(folder: Path) -> Any:

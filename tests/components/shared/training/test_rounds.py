@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from dated_reviews import write_dated_reviews
 from forked_training import forked_training
 from interrupted_training import wait_until
 from safetensors.torch import load_file
@@ -174,24 +175,9 @@ def dated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     The newest has more rows of one label, and so has the one between; the oldest has more of the other.
     """
     folder = tmp_path_factory.mktemp("dated")
-    texts = (" ".join(["awful"] * 8), " ".join(["wonderful"] * 8))
     train = {2003: (6, 18), 2004: (18, 6), 2005: (18, 6)}
-    for split, rows in {"train": train, "val": {2005: (4, 4)}, "test": {2005: (4, 4)}}.items():
-        lines = [
-            {
-                "id": f"{split}-{year}-{label}-{row}",
-                "text": f"{split} {year} {row} {texts[label ^ (year != 2004)]}",
-                "label": label,
-                "time": year,
-            }
-            for year, counts in rows.items()
-            for label, count in enumerate(counts)
-            for row in range(count)
-        ]
-        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    splits = {split: {"file": f"{split}.jsonl"} for split in ("train", "val", "test")}
-    entry = {"name": "reviews", "labels": {"0": "negative", "1": "positive"}, "splits": splits}
-    (folder / "manifest.json").write_text(json.dumps({"suite": "years", "tasks": [entry]}))
+    rows = {"train": train, "val": {2005: (4, 4)}, "test": {2005: (4, 4)}}
+    write_dated_reviews(folder, "reviews", rows, swapped={2003, 2005})
     config = DataPreparationConfig(suite=str(folder), target="reviews", periods="year")
     return fetch(prepare_data(config, str(folder / "root")))
 
