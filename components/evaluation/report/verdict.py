@@ -18,7 +18,8 @@ def judge(differences: list[Difference], seeds: int, objections: Sequence[str]) 
     """
     better = [each for each in differences if each.test[LOSS].high < 0]
     worse = [each for each in differences if each.test[LOSS].low > 0]
-    unclear = [each for each in differences if each not in better and each not in worse]
+    same = [each for each in differences if each.same_model]
+    unclear = [each for each in differences if each not in (*better, *worse, *same)]
     helped = len(better) == len(differences) > 0 and not objections
     parts = []
     if better:
@@ -27,6 +28,8 @@ def judge(differences: list[Difference], seeds: int, objections: Sequence[str]) 
         parts.append(f"higher test loss than {_names(worse)}")
     if unclear:
         parts.append(f"no clear difference in test loss to {_names(unclear)}")
+    if same:
+        parts.append(f"it is the same as {_names(same)}")
     opening = "The selection helped" if helped else "The selection did not clearly help"
     runs = "one fine-tuning run" if seeds == 1 else f"{seeds} fine-tuning runs"
     compared = f"{opening}: {'; '.join(parts)} ({runs} each, 95% intervals)."

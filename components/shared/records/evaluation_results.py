@@ -109,6 +109,11 @@ class Difference(Record):
     name: str
     test: dict[str, Interval]
 
+    @property
+    def same_model(self) -> bool:
+        """Whether both were fine-tuned on the same subset: no row has another loss."""
+        return self.test[LOSS] == Interval(mean=0, low=0, high=0)
+
 
 class AllLayers(Record):
     """All layers trained on the chosen subset, where the compared models train a part of them.

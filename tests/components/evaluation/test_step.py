@@ -160,7 +160,7 @@ def test_a_subset_that_two_comparisons_share_never_helps(evaluation: Evaluation)
     [same] = [each for each in evaluation.difference_to if each.name == "random"]
     assert same.test["loss"].model_dump() == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert not evaluation.verdict.helped
-    assert "no clear difference in test loss to" in evaluation.verdict.text
+    assert "it is the same as a random subset of the same size" in evaluation.verdict.text
 
 
 def test_differences_are_the_selection_minus_the_others(evaluation: Evaluation) -> None:

@@ -57,6 +57,9 @@ def test_differences_claim_only_what_the_interval_allows() -> None:
         "+0.0048-0.0105 to +0.0201no clear difference",
     ]
     assert shown.row("differences", "Target only")[1] == "-0.0510-0.0720 to -0.0300better"
+    content = without_gain()
+    content["evaluation"]["difference_to"][0]["test"]["loss"] = {"mean": 0, "low": 0, "high": 0}
+    assert [cell[-14:] for cell in page(content).row("differences", "All sources")] == ["the same model"] * 2
 
 
 def test_metrics_of_written_answers_stand_under_their_names() -> None:

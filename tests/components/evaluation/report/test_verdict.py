@@ -60,7 +60,8 @@ def test_one_comparison_that_is_not_clear_is_enough(name: str, kind: str) -> Non
     [
         ("better", True, "helped: lower test loss than the target alone ("),
         ("worse", False, "did not clearly help: higher test loss than the target alone ("),
-        ("same", False, "did not clearly help: no clear difference in test loss to the target alone ("),
+        ("touching", False, "did not clearly help: no clear difference in test loss to the target alone ("),
+        ("same", False, "did not clearly help: it is the same as the target alone ("),
     ],
 )
 def test_one_comparison_alone(kind: str, helped: bool, words: str) -> None:
