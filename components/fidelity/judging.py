@@ -74,7 +74,7 @@ def judge(
     """
     with threadpool_limits(1, "blas"):
         judged = [each for name, store in stores.items() for each in _judged(config, name, store, subsets)]
-        if len(stores) > 1 and can_blend(config, stores["meta"]):
+        if len(stores) > 1 and can_blend(config):
             blended = open_simulated(config, stores["meta"], stores["base"])
             members = blended.member_losses(blended.statistics.masks(subsets))
             judged.append(Judged("simulated", "estimator", "both", members))

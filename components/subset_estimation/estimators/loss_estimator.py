@@ -210,19 +210,15 @@ def open_simulated(
     """
     statistics = read_statistics(store)
     blends: list[Blend | None] = [None]
-    if base is not None and can_blend(config, store):
+    if base is not None and can_blend(config):
         blends += [Blend(base, alpha) for alpha in ALPHAS]
     starts = [read_run_start(store, statistics, config.start, blend) for blend in blends]
     return simulated_estimator(config, statistics, starts)
 
 
-def can_blend(config: SubsetEstimationConfig, store: GradientStore) -> bool:
-    """Say whether gradients at the base weights have a use in `simulated`.
-
-    They do where runs start there. Free text is left out: its curvature is that of sampled answers, which differ
-    between the two stores.
-    """
-    return config.start == "base" and store.header.answer != "text"
+def can_blend(config: SubsetEstimationConfig) -> bool:
+    """Say whether gradients at the base weights have a use in `simulated`: they do where runs start there."""
+    return config.start == "base"
 
 
 def simulated_estimator(

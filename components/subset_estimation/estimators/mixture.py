@@ -20,7 +20,7 @@ from gradsift.components.subset_estimation.estimators.quadratic_form import Quad
 from gradsift.components.subset_estimation.estimators.ridge import Ridge
 from gradsift.components.subset_estimation.estimators.run_rates import RunRates
 from gradsift.components.subset_estimation.estimators.simulated import Simulated
-from gradsift.components.subset_estimation.estimators.validation_loss import Evaluation, evaluation_at
+from gradsift.components.subset_estimation.estimators.validation_loss import CrossEntropy, evaluation_at
 from gradsift.components.subset_estimation.statistics.run_start import RunStart
 from gradsift.components.subset_estimation.statistics.task_statistics import (
     BoolArray,
@@ -39,7 +39,7 @@ MEMBERS = (*(f"rate x{factor:g}" for factor in FACTORS), *(f"ridge {ridge:g}" fo
 class Members:
     """Estimates losses of subsets by every member that has one set of features.
 
-    Where free text is the answer, every member is taken by its quadratic form, and where labels are, the ridges.
+    Where labels of several tokens are the answer, the ridges are taken by their quadratic form.
 
     Attributes:
         evaluation: the validation rows at the start.
@@ -63,7 +63,7 @@ class Members:
             rates: [E], effective learning rates in these columns (see `learning_rates`).
             ridges: the ridges in these columns.
         """
-        self.evaluation: Evaluation = evaluation_at(start)
+        self.evaluation = evaluation_at(start)
         self.names = MEMBERS if start.alpha == 1 else [f"{name}, alpha {start.alpha:g}" for name in MEMBERS]
         self._statistics, self._start, self._ridges = statistics, start, ridges
         self._run = RunRates(recipe, start.counts)
@@ -88,8 +88,6 @@ class Members:
     def _weights(self, masks: BoolArray) -> FloatArray:
         """Return each member's weights [m, J, d]."""
         memberships = self._statistics.memberships(masks)
-        if self.evaluation.form == "quadratic":
-            return self._quadratic.weights(memberships)
         return np.concatenate(
             [self._simulated.weights(memberships), self._ridge_weights(memberships)], axis=1
         )
@@ -125,7 +123,7 @@ class Mixture:
     def __init__(self, parts: Sequence[Members]) -> None:
         """Give all members the same weight."""
         self.parts = parts
-        self.evaluation: Evaluation = parts[0].evaluation
+        self.evaluation = parts[0].evaluation
         self.shares = np.full(len(self.names), 1 / len(self.names))
 
     @property
@@ -152,7 +150,7 @@ class Mixture:
         return self.shares @ np.concatenate([part.search_losses(masks) for part in self.parts])
 
 
-def _mixed(evaluation: Evaluation, shares: FloatArray, weights: FloatArray) -> FloatArray:
+def _mixed(evaluation: CrossEntropy, shares: FloatArray, weights: FloatArray) -> FloatArray:
     losses = evaluation.row_losses(weights.reshape(-1, weights.shape[-1]))
     return np.einsum("j,mjv->mv", shares, losses.reshape(*weights.shape[:2], -1))
 

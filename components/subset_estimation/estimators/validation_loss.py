@@ -2,8 +2,9 @@
 
 Where a class or a label is the answer, one choice decides a row: its loss is softplus of minus the margin of the
 whole answer, over the number of tokens that the answer has, and the margin is linear in the weights (see
-`margins`). Rows that are answered by free text have the quadratic form
-loss_v + g_v.w + 1/2 mean over probes of (u_v.w)^2.
+`margins`). Around theta*, rows that are answered by free text have the quadratic form
+loss_v + g_v.w + 1/2 mean over probes of (u_v.w)^2. Around the weights that runs start from, which are further away,
+they have one margin too, that of a token (see `run_start`): the quadratic form gives losses far below 0 there.
 """
 
 from typing import Literal, Protocol
@@ -13,7 +14,6 @@ import numpy as np
 from gradsift.components.shared.linear_model.margins import (
     FloatArray,
     cross_entropy,
-    error_probability,
     linear_margins,
 )
 from gradsift.components.subset_estimation.statistics.run_start import RunStart
@@ -88,9 +88,6 @@ def evaluation_of(statistics: TaskStatistics) -> Evaluation:
     return Quadratic(rows.loss, statistics.validation_gradient, rows.probe)
 
 
-def evaluation_at(start: RunStart) -> Evaluation:
-    """Return the form that the validation rows ask for, around the weights that runs start from."""
-    rows, margin = start.validation_rows, start.validation_margin
-    if rows is None:
-        return CrossEntropy(margin, start.validation_feature, start.validation_positions)
-    return Quadratic(rows.loss, -error_probability(margin)[:, None] * start.validation_feature, rows.probe)
+def evaluation_at(start: RunStart) -> CrossEntropy:
+    """Return the losses of the validation rows around the weights that runs start from."""
+    return CrossEntropy(start.validation_margin, start.validation_feature, start.validation_positions)

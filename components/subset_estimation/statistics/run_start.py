@@ -4,7 +4,7 @@ Every row has one margin whose softplus is its loss: that of the whole answer wh
 answer, over the answer's tokens; where free text is the answer, that of a token whose probability is the geometric
 mean over the answer. Its gradient is taken at theta*, whatever the weights that runs start from, or is a blend with
 that at the base weights. Features are that gradient and one number more, the margin's change along the unit vector
-of meta-training's whole step (0 where free text is the answer, whose curvature along it is unknown).
+of meta-training's whole step.
 """
 
 from dataclasses import dataclass, replace
@@ -14,11 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradsift.components.shared.linear_model.margins import FloatArray, StoredArray
-from gradsift.components.subset_estimation.statistics.task_statistics import (
-    BoolArray,
-    SecondOrderRows,
-    block_columns,
-)
+from gradsift.components.subset_estimation.statistics.task_statistics import BoolArray, block_columns
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,6 @@ class RunStart:
         validation_margin: [V], margins of the target's validation rows.
         validation_feature: [V, d + 1], how they change with the weights.
         validation_positions: [V], the tokens of each answer.
-        validation_rows: losses at the start and probes where free text is the answer; None elsewhere.
         alpha: share of theta* in the gradients; the rest is that of the base weights.
     """
 
@@ -88,7 +83,6 @@ class RunStart:
     validation_margin: FloatArray
     validation_feature: FloatArray
     validation_positions: FloatArray
-    validation_rows: SecondOrderRows | None = None
     alpha: float = 1.0
 
     def block(self, index: int) -> "RunStart":
@@ -102,7 +96,6 @@ class RunStart:
         def columns(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             return np.concatenate([array[..., own], array[..., -1:] * array.dtype.type(scale)], axis=-1)
 
-        second = self.validation_rows
         return replace(
             self,
             blocks=1,
@@ -110,5 +103,4 @@ class RunStart:
             gradient=columns(self.gradient),
             curvature=columns(columns(self.curvature).swapaxes(1, 2)),
             validation_feature=columns(self.validation_feature),
-            validation_rows=second and replace(second, probe=columns(second.probe)),
         )

@@ -26,14 +26,12 @@ from gradsift.components.shared.linear_model.margins import (
 from gradsift.components.shared.parameters.training import Start
 from gradsift.components.subset_estimation.statistics.run_start import RunStart, StartRows
 from gradsift.components.subset_estimation.statistics.store_reading import check_finite, outer_products
-from gradsift.components.subset_estimation.statistics.task_statistics import SecondOrderRows, TaskStatistics
+from gradsift.components.subset_estimation.statistics.task_statistics import TaskStatistics
 from gradsift.components.subset_estimation.statistics.threads import in_threads
 
 SAMPLED_ROWS, TARGET_ROWS = 12288, 4096
 """Most rows that are simulated one by one, over all tasks, and of the target, which every subset holds."""
 SAMPLE_SEED = 0
-ONE_COLUMN_MORE = ((0, 0), (0, 0), (0, 1))
-"""What `np.pad` adds to probes: their derivative along meta-training's step, which is unknown."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def read_run_start(
 
     Args:
         store: the gradient store, whose rows were checked when `statistics` was read.
-        statistics: the same store's sums, whose curvature stands for that of free text.
+        statistics: the same store's sums.
         start: `base` for the base weights, `meta` for theta*.
         blend: what features are blended with; None takes the gradients at theta* as they are.
 
@@ -79,7 +77,6 @@ def read_run_start(
     if blend is not None:
         _check_alike(store, blend.base)
     tasks = [*statistics.tasks, statistics.target]
-    text = store.header.answer == "text"
     columns = store.header.dimension + 1
     kept = sample_sizes(statistics.rows)
     starts = np.cumsum([0, *kept])
@@ -94,20 +91,16 @@ def read_run_start(
         for margins in _read(store, tasks[index], "train", blend):
             wrong = error_probability(margins.at(start))
             gradient[index] -= (wrong / margins.positions) @ margins.feature / count
-            if not text:
-                weight = np.sqrt(wrong * (1 - wrong) / margins.positions / count)
-                curvature[index] += outer_products(margins.feature * weight[:, None].astype(np.float32))
+            weight = np.sqrt(wrong * (1 - wrong) / margins.positions / count)
+            curvature[index] += outer_products(margins.feature * weight[:, None].astype(np.float32))
             own = wanted[(wanted >= first) & (wanted < first + len(wrong))] - first
             part = slice(to, to + len(own))
             base_margin[part], meta_margin[part] = margins.base[own], margins.meta[own]
             positions[part], feature[part] = margins.positions[own], margins.feature[own]
             first, to = first + len(wrong), part.stop
-        if text:
-            curvature[index, :-1, :-1] = statistics.curvature[index] / count
 
     in_threads(read, range(len(tasks)))
     validation = list(_read(store, statistics.target, "val", blend))
-    second = statistics.validation_rows
     margin = np.concatenate([each.at(start) for each in validation])
     at_start = base_margin if start == "base" else meta_margin
     return RunStart(
@@ -119,8 +112,6 @@ def read_run_start(
         validation_margin=margin,
         validation_feature=np.concatenate([each.feature for each in validation]).astype(np.float64),
         validation_positions=np.concatenate([each.positions for each in validation]).astype(np.float64),
-        validation_rows=second
-        and SecondOrderRows(cross_entropy(margin), np.pad(second.probe, ONE_COLUMN_MORE)),
         alpha=1.0 if blend is None else blend.alpha,
     )
 
@@ -160,28 +151,38 @@ def _read(store: GradientStore, task: str, split: Split, blend: Blend | None) ->
         return
     for margins, shard in zip(_read(store, task, split, None), blend.base.read(task, split), strict=True):
         check_finite(blend.base, task, split, shard, ("margin", "gradient"))
-        base = linear_margins(shard.margin, shard.gradient * shard.positions[:, None])[1]
+        _, base = _linear(store, shard)
         own = margins.feature[:, :-1]
         own[:] = (1 - blend.alpha) * base + blend.alpha * own
         yield margins
 
 
 def _margins(store: GradientStore, shard: Shard) -> _Margins:
-    text = store.header.answer == "text"
-    positions = np.ones_like(shard.positions) if text else shard.positions
-    meta, base = (
-        _token_margin(margin, shard.positions) if text else margin.astype(np.float64)
-        for margin in (shard.margin, shard.base_margin)
-    )
-    offset, gradient = linear_margins(meta, shard.gradient * positions[:, None])
-    start = np.clip(base, logit(MIN_ERROR), -logit(MIN_ERROR))
+    offset, gradient = _linear(store, shard)
+    start = np.clip(_margin(store, shard, shard.base_margin), logit(MIN_ERROR), -logit(MIN_ERROR))
     norm = np.sqrt(store.header.squared_step_norm)
-    along = np.zeros(len(start)) if text or norm == 0 else (offset - start) / norm
+    along = np.zeros(len(start)) if norm == 0 else (offset - start) / norm
     feature = np.column_stack([gradient, along.astype(gradient.dtype)])
-    return _Margins(start, offset, feature, positions)
+    return _Margins(start, offset, feature, _positions(store, shard))
 
 
-def _token_margin(margin: StoredArray, positions: StoredArray) -> FloatArray:
-    """Return log q/(1-q), q the geometric mean of an answer's token probabilities, for margins of answers [n]."""
-    loss = cross_entropy(margin.astype(np.float64)) / positions
+def _linear(store: GradientStore, shard: Shard) -> tuple[FloatArray, StoredArray]:
+    """Return offset [n] and gradient [n, d] of the margins of a shard's rows at the store's weights."""
+    gradient = shard.gradient * _positions(store, shard)[:, None]
+    return linear_margins(_margin(store, shard, shard.margin), gradient)
+
+
+def _margin(store: GradientStore, shard: Shard, margin: StoredArray) -> FloatArray:
+    """Return the margins [n] whose softplus, over `_positions`, is the loss, for margins of whole answers.
+
+    For free text it is log q/(1-q), q being the geometric mean of an answer's token probabilities.
+    """
+    if store.header.answer != "text":
+        return margin.astype(np.float64)
+    loss = cross_entropy(margin.astype(np.float64)) / shard.positions
     return -np.log(np.maximum(np.expm1(loss), MIN_ERROR))
+
+
+def _positions(store: GradientStore, shard: Shard) -> StoredArray:
+    """Return by how many tokens a row's loss is divided, beside its margin, [n]."""
+    return np.ones_like(shard.positions) if store.header.answer == "text" else shard.positions

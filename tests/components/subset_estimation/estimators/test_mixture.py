@@ -72,14 +72,11 @@ def test_a_second_store_adds_members_with_blended_features(synthetic: Any, tmp_p
             np.testing.assert_allclose(found, [_reference(start, mask, eta, 40) for mask in masks], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("start", "answer"), [("meta", "class"), ("base", "text")])
-def test_runs_from_theta_star_and_free_text_blend_nothing(
-    synthetic: Any, tmp_path: Path, start: Any, answer: Any
-) -> None:
+def test_runs_from_theta_star_blend_nothing(synthetic: Any, tmp_path: Path) -> None:
     problem = synthetic.problem()
-    store = GradientStore(problem.write(tmp_path / "meta", answer).uri)
-    base = GradientStore(problem.at_base().write(tmp_path / "base", answer, base=True).uri)
-    config = CONFIG.model_copy(update={"start": start})
+    store = GradientStore(problem.write(tmp_path / "meta").uri)
+    base = GradientStore(problem.at_base().write(tmp_path / "base", base=True).uri)
+    config = CONFIG.model_copy(update={"start": "meta"})
     assert set(open_simulated(config, store, base).members) == set(MEMBERS)
 
 
@@ -145,17 +142,21 @@ def test_the_shortlist_holds_the_best_half(synthetic: Any) -> None:
     np.testing.assert_array_equal(estimator.promising(masks[:5]), np.arange(5))
 
 
-@pytest.mark.parametrize("answer", ["class", "label", "text"])
-def test_a_store_of_any_answer_can_be_estimated(synthetic: Any, tmp_path: Path, answer: Any) -> None:
+@pytest.mark.parametrize(("answer", "tokens"), [("class", 1), ("label", 3), ("text", 1)])
+def test_a_store_of_any_answer_can_be_estimated(
+    synthetic: Any, tmp_path: Path, answer: Any, tokens: int
+) -> None:
     problem, masks = synthetic.problem(blocks=2), synthetic.subsets(4)
-    store = GradientStore(problem.write(tmp_path, answer, 1 if answer == "class" else 3).uri)
+    store = GradientStore(problem.write(tmp_path, answer, tokens).uri)
     estimator = open_estimator(CONFIG, store)
-    assert estimator.evaluation == ("quadratic" if answer == "text" else "cross_entropy")
+    assert estimator.evaluation == "cross_entropy"
     found, losses = estimator.mean_losses(masks), estimator.losses(masks)
     np.testing.assert_allclose(losses.estimates().loss, found, atol=1e-8)
     assert np.isfinite(losses.blocks).all()
     exact = problem.estimator(estimator="simulated").mean_losses(masks)
-    assert spearmanr(found, exact).statistic > (0.5 if answer == "text" else 0.8)
+    if tokens == 1:
+        np.testing.assert_allclose(found, exact, rtol=0.03)
+    assert spearmanr(found, exact).statistic > 0.8
 
 
 def test_a_recipe_by_epochs_takes_more_steps_on_more_rows(synthetic: Any) -> None:
