@@ -47,10 +47,10 @@ class FairnessConfig(Settings):
         "of the other label; or `probability`, the probability of the favourable label.",
     )
     dual_rate: float = Field(
-        1.0,
+        0.1,
         gt=0,
         le=1e6,
-        exclude_if=lambda rate: rate == 1.0,
+        exclude_if=lambda rate: rate == 0.1,
         description="how much a training step changes the limit's multipliers, per unit of covariance above the "
         "limit.",
     )

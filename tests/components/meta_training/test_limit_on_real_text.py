@@ -68,8 +68,8 @@ def test_it_lowers_covariance_and_gap_and_costs_at_most_two_points_of_accuracy(
 ) -> None:
     """With the default limit, beside a training without one that is otherwise the same.
 
-    It had half of the covariance or a little more, and .68 and .73 of the gap. Each metric is printed without the
-    limit, with it, and their difference with its interval over test rows.
+    It takes a quarter to a third off the gap, for which there is no limit. Each metric is printed without the limit,
+    with it, and their difference with its interval over test rows.
     """
     scores = trained(tmp_path, seed)
     free, limited = (metrics(each) for each in scores)
@@ -80,6 +80,6 @@ def test_it_lowers_covariance_and_gap_and_costs_at_most_two_points_of_accuracy(
         print(
             f"{name}: {value:.3f}, {limited[name]:.3f}, {change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
         )
-    assert abs(limited["covariance"]) <= abs(free["covariance"]) * 0.6
+    assert abs(limited["covariance"]) <= abs(free["covariance"]) * 0.5
     assert abs(limited["parity_gap"]) <= abs(free["parity_gap"]) * 0.8
     assert limited["accuracy"] >= free["accuracy"] - 0.02
