@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -63,8 +64,8 @@ class GradientExtractor:
     def shard(self, rows: "Dataset", task: str, report: Callable[[int], None]) -> Shard:
         """Compute the shard of these rows; it does not depend on how they are batched.
 
-        Layers are recomputed for a row with more tokens than a batch may have. Where a batch does not fit into the
-        GPU's memory, it and all later ones are halved.
+        Layers and scores are recomputed for a row with more tokens than a batch may have. Where a batch does not
+        fit into the GPU's memory, it and all later ones are halved.
 
         Args:
             rows: prepared rows of one task.
@@ -83,7 +84,7 @@ class GradientExtractor:
         while waiting:
             batch = waiting.popleft()
             tokens = len(batch) * max(lengths[row] for row in batch)
-            self.recomputation.on = tokens > self.tokens
+            self._recompute(tokens > self.tokens)
             streams = [f"label/{task}/{ids[row]}" for row in batch]
             try:
                 results = self._batch([examples[row] for row in batch], streams)
@@ -107,13 +108,17 @@ class GradientExtractor:
         check_projection(self.sketcher.projection, self.shapes)
         examples = sorted(self.model.encode(rows, task), key=token_count)
         chosen = [examples[0], examples[len(examples) // 2]]
+        self._recompute(len(chosen) * token_count(chosen[1]) > self.tokens)
 
         def losses(part: list[Example]) -> Tensor:
             answers = self.model.answers(self.model.batch(part))
-            return Answers(answers.logits, answers.least_likely()).losses()
+            return replace(answers, label=answers.least_likely()).losses()
 
         singles = [partial(lambda row: losses([row]).sum(), row) for row in chosen]
         check_gradients(self.sketcher, self.model, singles, lambda: losses(chosen))
+
+    def _recompute(self, on: bool) -> None:
+        self.recomputation.on = self.model.scores_in_parts = on
 
     def _sizes(self) -> dict[str, tuple[int, ...]]:
         d, probes = self.config.dimension, self.config.probes

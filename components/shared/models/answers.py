@@ -1,15 +1,31 @@
 """What a model says of right answers: the scores at each row's answer positions, and what is read off them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gradsift.components.shared.models.labels import NO_ANSWER
+from gradsift.components.shared.models.recomputation import recomputed
 
 SCORE_BATCH = 2**24
-"""Scores that are copied at a time, where something is computed from them."""
+"""Scores that something is computed from at a time."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Computes the scores of some positions, so that they need not be kept.
+
+    Attributes:
+        scores: maps hidden states [n, c, h] to scores [n, c, V], float32.
+        classes: V.
+    """
+
+    scores: Callable[[Tensor], Tensor]
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -21,14 +37,22 @@ class Answers:
     answers of a conversation.
 
     Attributes:
-        logits: scores [n, C, V], float32; minus infinity where a class is not the task's.
+        states: scores [n, C, V], float32; minus infinity where a class is not the task's. With a head, the hidden
+            states [n, C, h] that it computes scores from, a part at a time and again in the backward pass.
         label: right class or token of each position [n, C], `NO_ANSWER` where there is none.
         hidden: mean of the last hidden states over each row's input tokens [n, h], where it was asked for.
+        head: computes the scores, where they are not kept.
     """
 
-    logits: Tensor
+    states: Tensor
     label: Tensor
     hidden: Tensor | None = None
+    head: Head | None = None
+
+    @property
+    def logits(self) -> Tensor:
+        """All scores at once, [n, C, V]."""
+        return self.states if self.head is None else self.head.scores(self.states)
 
     @property
     def is_answer(self) -> Tensor:
@@ -42,7 +66,7 @@ class Answers:
 
     def losses(self) -> Tensor:
         """Return each row's loss [n]: the mean cross-entropy over its answer positions, in nats."""
-        return self._cross_entropy(self.label).sum(1) / self.positions
+        return self._at_positions(_cross_entropy, self.label).sum(1) / self.positions
 
     def probe_losses(self, label: Tensor) -> Tensor:
         """Return each row's loss [n] under sampled labels [n, C], scaled for the Gauss-Newton matrix.
@@ -52,7 +76,7 @@ class Answers:
         loss's gradient has the expectation (1/T) sum_t J_t' (diag(p_t) - p_t p_t') J_t, the Gauss-Newton matrix of
         the mean loss.
         """
-        return self._cross_entropy(label).sum(1) / self.positions.sqrt()
+        return self._at_positions(_cross_entropy, label).sum(1) / self.positions.sqrt()
 
     def margins(self) -> Tensor:
         """Return log P/(1-P) of each row's whole answer, [n], P being the product over its positions.
@@ -60,11 +84,7 @@ class Answers:
         At one position it is the right score minus the logsumexp of all others, which no probability near 1 can
         spoil. The row's loss is softplus of minus the margin over the number of positions.
         """
-        right = self._right_places()
-        at_once = self._positions_at_once
-        parts = zip(self.logits.split(at_once, 1), right.split(at_once, 1), strict=True)
-        others = torch.cat([part.scatter(2, own, -torch.inf).logsumexp(2) for part, own in parts], 1)
-        margins = (self.logits.gather(2, right).squeeze(2) - others).masked_fill(~self.is_answer, 0.0)
+        margins = self._at_positions(_margins, self.label).masked_fill(~self.is_answer, 0.0)
         surprise = functional.softplus(-margins.double()).masked_fill(~self.is_answer, 0.0).sum(1)
         improbability = -torch.expm1(-surprise.clamp(min=torch.finfo(torch.float64).tiny))
         whole = -(surprise + improbability.log())
@@ -88,40 +108,64 @@ class Answers:
         Args:
             draws: the numbers, [n, C] float64.
         """
-        label = torch.full_like(self.label, NO_ANSWER)
-        at_once = max(1, SCORE_BATCH // self.logits.shape[2])
-        for row, place in zip(*(index.split(at_once) for index in self.is_answer.nonzero().T), strict=True):
-            label[row, place] = _drawn(self.logits[row, place], draws[row, place])
-        return label
+        return self._at_positions(_sample, self.label, draws)
 
     def least_likely(self) -> Tensor:
         """Return the possible answer with the lowest score at each position [n, C], as labels."""
-        scores = self.logits.detach().nan_to_num(neginf=torch.inf)
-        return scores.argmin(2).masked_fill(~self.is_answer, NO_ANSWER)
+        lowest = self.detached()._at_positions(lambda scores: scores.nan_to_num(neginf=torch.inf).argmin(2))
+        return lowest.masked_fill(~self.is_answer, NO_ANSWER)
 
     def detached(self) -> "Answers":
         """Return the same numbers, cut off from the graph that made them."""
         hidden = None if self.hidden is None else self.hidden.detach()
-        return Answers(self.logits.detach(), self.label, hidden)
+        head = self.head
+        if head is not None:
+            head = replace(head, scores=torch.no_grad()(head.scores))
+        return Answers(self.states.detach(), self.label, hidden, head)
 
-    def _cross_entropy(self, label: Tensor) -> Tensor:
-        """Return the cross-entropy of every position [n, C], 0 where there is no answer."""
-        at_once = self._positions_at_once
-        parts = [
-            functional.cross_entropy(
-                scores.flatten(0, 1), own.flatten(), reduction="none", ignore_index=NO_ANSWER
-            ).view_as(own)
-            for scores, own in zip(self.logits.split(at_once, 1), label.split(at_once, 1), strict=True)
-        ]
-        return torch.cat(parts, 1)
+    def _at_positions(self, compute: Callable[..., Tensor], *given: Tensor) -> Tensor:
+        """Return what is computed at every position [n, C], some of them at a time.
 
-    @property
-    def _positions_at_once(self) -> int:
-        rows, _, classes = self.logits.shape
-        return max(1, SCORE_BATCH // (rows * classes))
+        Args:
+            compute: called with the scores [n, c, V] and with these positions of `given`.
+            given: tensors [n, C].
+        """
+        head = self.head
+        rows, _, classes = self.states.shape
+        if head is not None:
+            classes = head.classes
+            compute = partial(recomputed, _of_states, head, compute)
+        at_once = max(1, SCORE_BATCH // (rows * classes))
+        parts = zip(*(each.split(at_once, 1) for each in (self.states, *given)), strict=True)
+        return torch.cat([compute(*part) for part in parts], 1)
 
-    def _right_places(self) -> Tensor:
-        return self.label.clamp(min=0).unsqueeze(2)
+
+def _of_states(head: Head, compute: Callable[..., Tensor], states: Tensor, *given: Tensor) -> Tensor:
+    """Return what is computed of the scores that a head computes from states."""
+    return compute(head.scores(states), *given)
+
+
+def _cross_entropy(scores: Tensor, label: Tensor) -> Tensor:
+    """Return the cross-entropy of positions [n, c], 0 where there is no answer."""
+    losses = functional.cross_entropy(
+        scores.flatten(0, 1), label.flatten(), reduction="none", ignore_index=NO_ANSWER
+    )
+    return losses.view_as(label)
+
+
+def _margins(scores: Tensor, label: Tensor) -> Tensor:
+    """Return the margins of positions [n, c], anything where there is no answer."""
+    right = label.clamp(min=0).unsqueeze(2)
+    others = scores.scatter(2, right, -torch.inf).logsumexp(2)
+    return scores.gather(2, right).squeeze(2) - others
+
+
+def _sample(scores: Tensor, label: Tensor, draws: Tensor) -> Tensor:
+    """Return the labels [n, c] that numbers in [0, 1) pick where there is an answer, else `NO_ANSWER`."""
+    is_answer = label != NO_ANSWER
+    sampled = torch.full_like(label, NO_ANSWER)
+    sampled[is_answer] = _drawn(scores[is_answer], draws[is_answer])
+    return sampled
 
 
 def _drawn(logits: Tensor, draws: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from gradsift.components.shared.models.answers import Answers
 from gradsift.components.shared.models.base_model import BaseModel, find_base_model
 from gradsift.components.shared.models.blocks import Block, blocks_of
 from gradsift.components.shared.models.labels import NO_ANSWER, last_answer
+from gradsift.components.shared.models.last_states import run_without_scores
 from gradsift.components.shared.models.lora import add_adapter, load_adapter, save_adapter
 from gradsift.components.shared.models.model_kind import LANGUAGE_MODEL, kind_of, max_tokens_of
 from gradsift.components.shared.models.pretrained_language_model import (
@@ -235,19 +236,22 @@ class LanguageModel(TaskModel):
         mask, label = batch["attention_mask"], batch["label"]
         inputs = {"input_ids": batch["input_ids"], "attention_mask": mask, "use_cache": False}
         if self.settings.encoder_decoder:
-            outputs = self.lm(**inputs, decoder_input_ids=self._shifted(label))
-            states = outputs.encoder_last_hidden_state
+            inputs["decoder_input_ids"] = self._shifted(label)
         else:
-            positions = {"position_ids": positions_of(mask)} if self.takes_positions else {}
-            outputs = self.lm(
-                **inputs,
-                **positions,
-                logits_to_keep=label.shape[1],
-                output_hidden_states=with_hidden,
-            )
-            states = outputs.hidden_states[-1] if with_hidden else None
-        hidden = _mean(states, mask) if with_hidden else None
-        return Answers(outputs.logits.float(), label, hidden)
+            inputs |= {"logits_to_keep": label.shape[1], "output_hidden_states": with_hidden}
+            if self.takes_positions:
+                inputs["position_ids"] = positions_of(mask)
+        if self.scores_in_parts:
+            outputs, states, head = run_without_scores(self.lm, inputs)
+            states = states[:, -label.shape[1] :]
+        else:
+            outputs = self.lm(**inputs)
+            states, head = outputs.logits.float(), None
+        hidden = None
+        if with_hidden:
+            seq2seq = self.settings.encoder_decoder
+            hidden = _mean(outputs.encoder_last_hidden_state if seq2seq else outputs.hidden_states[-1], mask)
+        return Answers(states, label, hidden, head)
 
     def generate(
         self,

@@ -1,4 +1,4 @@
-"""Recomputes a model's layers in the backward pass, so that long rows need little memory."""
+"""Recomputes parts of a model in the backward pass, so that long rows need little memory."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +28,12 @@ class LayerRecomputation:
     def _forward(self, compute: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         if not self.on or not torch.is_grad_enabled():
             return compute(*args, **keywords)
-        # Hooks of the layer's modules would not see the end of a recomputation that stops early.
-        return checkpoint(
-            compute, *args, use_reentrant=False, preserve_rng_state=False, early_stop=False, **keywords
-        )
+        return recomputed(compute, *args, **keywords)
+
+
+def recomputed(compute: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    """Call a function without randomness so that its arguments alone are kept for the backward pass."""
+    # Hooks of modules would not see the end of a recomputation that stops early.
+    return checkpoint(
+        compute, *args, use_reentrant=False, preserve_rng_state=False, early_stop=False, **keywords
+    )

@@ -35,9 +35,11 @@ class TaskModel(nn.Module, ABC):
 
     Attributes:
         tokenizer: its tokenizer.
+        scores_in_parts: whether a language model's answers keep hidden states and compute scores from them.
     """
 
     tokenizer: PreTrainedTokenizerBase
+    scores_in_parts = False
 
     @abstractmethod
     def encode(self, rows: Rows, task: str) -> list[Example]:

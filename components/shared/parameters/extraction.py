@@ -51,8 +51,8 @@ class ExtractionSettings(Settings):
         ge=1,
         le=10**8,
         description="padded tokens computed at a time; decides memory and speed, not the result. Halved when"
-        " a GPU's memory does not suffice. For a row with more tokens, the backward pass recomputes the layers, "
-        "which saves memory and takes up to twice the time.",
+        " a GPU's memory does not suffice. For a row with more tokens, the backward pass recomputes layers and "
+        "scores, which saves memory and takes up to twice the time.",
     )
     shard_rows: int = Field(
         4096,
