@@ -68,8 +68,8 @@ def test_it_lowers_covariance_and_gap_and_costs_at_most_two_points_of_accuracy(
 ) -> None:
     """With the default limit, beside a training without one that is otherwise the same.
 
-    It takes a quarter to a third off the gap, which itself has no limit. Each metric is printed without the limit, with
-    it, and their difference with its interval over test rows.
+    It takes a quarter to a third off the gap, which itself has no limit. Each metric is printed without the limit,
+    with it, and their difference with its interval over test rows.
     """
     scores = trained(tmp_path, seed)
     free, limited = (metrics(each) for each in scores)
