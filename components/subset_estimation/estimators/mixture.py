@@ -20,7 +20,7 @@ from gradsift.components.subset_estimation.estimators.quadratic_form import Quad
 from gradsift.components.subset_estimation.estimators.ridge import Ridge
 from gradsift.components.subset_estimation.estimators.run_rates import RunRates
 from gradsift.components.subset_estimation.estimators.simulated import Simulated
-from gradsift.components.subset_estimation.estimators.validation_loss import CrossEntropy, evaluation_at
+from gradsift.components.subset_estimation.estimators.validation_loss import Evaluation, evaluation_at
 from gradsift.components.subset_estimation.statistics.run_start import RunStart
 from gradsift.components.subset_estimation.statistics.task_statistics import (
     BoolArray,
@@ -63,7 +63,7 @@ class Members:
             rates: [E], effective learning rates in these columns (see `learning_rates`).
             ridges: the ridges in these columns.
         """
-        self.evaluation = evaluation_at(start)
+        self.evaluation: Evaluation = evaluation_at(start)
         self.names = MEMBERS if start.alpha == 1 else [f"{name}, alpha {start.alpha:g}" for name in MEMBERS]
         self._statistics, self._start, self._ridges = statistics, start, ridges
         self._run = RunRates(recipe, start.counts)
@@ -123,7 +123,7 @@ class Mixture:
     def __init__(self, parts: Sequence[Members]) -> None:
         """Give all members the same weight."""
         self.parts = parts
-        self.evaluation = parts[0].evaluation
+        self.evaluation: Evaluation = parts[0].evaluation
         self.shares = np.full(len(self.names), 1 / len(self.names))
 
     @property
@@ -150,7 +150,7 @@ class Mixture:
         return self.shares @ np.concatenate([part.search_losses(masks) for part in self.parts])
 
 
-def _mixed(evaluation: CrossEntropy, shares: FloatArray, weights: FloatArray) -> FloatArray:
+def _mixed(evaluation: Evaluation, shares: FloatArray, weights: FloatArray) -> FloatArray:
     losses = evaluation.row_losses(weights.reshape(-1, weights.shape[-1]))
     return np.einsum("j,mjv->mv", shares, losses.reshape(*weights.shape[:2], -1))
 

@@ -88,6 +88,6 @@ def evaluation_of(statistics: TaskStatistics) -> Evaluation:
     return Quadratic(rows.loss, statistics.validation_gradient, rows.probe)
 
 
-def evaluation_at(start: RunStart) -> CrossEntropy:
+def evaluation_at(start: RunStart) -> Evaluation:
     """Return the losses of the validation rows around the weights that runs start from."""
     return CrossEntropy(start.validation_margin, start.validation_feature, start.validation_positions)

@@ -224,7 +224,7 @@ def test_from_rows_to_a_selection(family: str, lora_rank: int, target: str, tmp_
     assert selection.target == target
     assert np.isfinite(selection.estimated_loss)
     evaluation = open_estimator(config, store).evaluation
-    assert evaluation == ("quadratic" if target == "sums" else "cross_entropy")
+    assert evaluation == "cross_entropy"
 
 
 @pytest.mark.parametrize(("family", "lora_rank"), [("llama_tied", 0), ("llama", 4)])
