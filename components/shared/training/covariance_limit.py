@@ -13,8 +13,8 @@ After each step, with cov the mean of (z_i - z_t) d_i over the limited rows of t
     u = upper + K max(0, m - c),                 l = lower + K max(0, -m - c).
 
 The second terms are those of an augmented Lagrangian (Hestenes 1969, Powell 1969), with the covariance of earlier
-steps, so that L stays linear in the rows. They act before the multipliers have grown, in trainings of a few steps, and
-end with the excess. Multipliers alone would have to grow fast for that, and overshoot.
+steps, so that L stays linear in the rows. They act before the multipliers have grown, in trainings of a few steps,
+and end with the excess. Multipliers alone would have to grow fast for that, and overshoot.
 
 The primal-dual scheme, and multipliers that meta-training hands on, are those of Zhao, Chen, Wang, Khan: "A
 Primal-Dual Subgradient Approach for Fair Meta Learning" (ICDM 2020, arXiv 2009.12675), here with multitask training
