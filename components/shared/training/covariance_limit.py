@@ -5,16 +5,11 @@ row is on the side of the favourable label, the covariance of Zafar et al. (2017
 minimises the Lagrangian of |covariance| <= c. Two multipliers, one for each side of zero, keep it linear in the
 rows, so that it is the same for any micro-batch and number of processes:
 
-    L = mean_i loss_i + (u - l) sum over limited rows (z_i - z_t) d_i / B - c (u + l)
+    L = mean_i loss_i + (upper - lower) sum over limited rows (z_i - z_t) d_i / B - c (upper + lower)
 
-After each step, with cov the mean of (z_i - z_t) d_i over the limited rows of the step and m its moving average,
+After each step, with cov the mean of (z_i - z_t) d_i over the limited rows of the step,
 
-    upper <- max(0, upper + rate (cov - c)),     lower <- max(0, lower + rate (-cov - c)),
-    u = upper + K max(0, m - c),                 l = lower + K max(0, -m - c).
-
-The second terms are those of an augmented Lagrangian (Hestenes 1969, Powell 1969), with the covariance of earlier
-steps, so that L stays linear in the rows. They act before the multipliers have grown, in trainings of a few steps,
-and end with the excess. Multipliers alone would have to grow fast for that, and overshoot.
+    upper <- max(0, upper + rate (cov - c)),    lower <- max(0, lower + rate (-cov - c)).
 
 The primal-dual scheme, and multipliers that meta-training hands on, are those of Zhao, Chen, Wang, Khan: "A
 Primal-Dual Subgradient Approach for Fair Meta Learning" (ICDM 2020, arXiv 2009.12675), here with multitask training
@@ -47,8 +42,6 @@ from gradsift.components.shared.records.group_results import (
 from gradsift.components.shared.training.job import RESULT, TrainingJob
 from gradsift.components.shared.training.objective import MeanLoss, Objective
 
-PENALTY, MEMORY = 3.0, 0.9
-"""K, and the share of the moving average that a step keeps."""
 DEVIATION, POSITIVE, NEGATIVE = "group_deviation", "positive_class", "negative_class"
 
 
@@ -74,7 +67,7 @@ class CovarianceLimit:
         """
         self.columns = columns
         self.path = [start]
-        self.upper, self.lower, self.average = start.upper, start.lower, 0.0
+        self.upper, self.lower = start.upper, start.lower
         self._config = config
         self._tasks, self._unlimited_tasks = tasks, unlimited_tasks
         self._moment, self._rows = torch.zeros((), dtype=torch.float64), 0
@@ -90,11 +83,8 @@ class CovarianceLimit:
         moment = (side[DEVIATION][limited] * decision).sum()
         self._moment = self._moment.to(moment.device) + moment.detach()
         self._rows += len(limited)
-        limit = self._config.limit
-        upper = self.upper + PENALTY * max(0.0, self.average - limit)
-        lower = self.lower + PENALTY * max(0.0, -self.average - limit)
-        weighted = (upper - lower) * moment / len(answers.logits)
-        return mean_loss + weighted.to(mean_loss) - limit * (upper + lower)
+        weighted = (self.upper - self.lower) * moment / len(answers.logits)
+        return mean_loss + weighted.to(mean_loss) - self._config.limit * (self.upper + self.lower)
 
     def after_step(self, step: int, noted: bool) -> None:
         """Move the multipliers by the covariance of the step's rows in all processes, if any are limited."""
@@ -107,18 +97,17 @@ class CovarianceLimit:
             rate, limit, covariance = self._config.dual_rate, self._config.limit, moment / rows
             self.upper = max(0.0, self.upper + rate * (covariance - limit))
             self.lower = max(0.0, self.lower + rate * (-covariance - limit))
-            self.average = MEMORY * self.average + (1 - MEMORY) * covariance
         if noted:
             self.path.append(DualStep(step=step, upper=self.upper, lower=self.lower))
 
     def state(self) -> dict[str, Any]:
-        """Return the multipliers, the average covariance, and the multipliers' path."""
+        """Return the multipliers and their path."""
         path = [each.model_dump() for each in self.path]
-        return {"upper": self.upper, "lower": self.lower, "average": self.average, "path": path}
+        return {"upper": self.upper, "lower": self.lower, "path": path}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take what `state` returned."""
-        self.upper, self.lower, self.average = state["upper"], state["lower"], state["average"]
+        self.upper, self.lower = state["upper"], state["lower"]
         self.path = [DualStep(**each) for each in state["path"]]
 
     def result(self) -> dict[str, Any]:

@@ -84,17 +84,15 @@ def limit_of(columns: dict[str, Any], config: FairnessConfig, upper: float, lowe
     seed=st.integers(0, 1000),
     upper=st.floats(0, 5),
     lower=st.floats(0, 5),
-    average=st.floats(-1, 1),
     space=st.sampled_from(["margin", "probability"]),
 )
 def test_the_mean_over_micro_batches_has_the_gradient_of_the_lagrangian(
-    parts: int, seed: int, upper: float, lower: float, average: float, space: Space
+    parts: int, seed: int, upper: float, lower: float, space: Space
 ) -> None:
     batch = Batch(12, seed)
     config = MALE.model_copy(update={"space": space})
     scores = batch.scores.clone().requires_grad_()
     limit = limit_of(batch.columns, config, upper, lower)
-    limit.average = average
     size = 12 // parts
     slices = [slice(start, start + size) for start in range(0, 12, size)]
     loss = sum(batch.loss(limit, scores, rows) for rows in slices) / parts
@@ -108,8 +106,6 @@ def test_the_mean_over_micro_batches_has_the_gradient_of_the_lagrangian(
         terms.append(deviations[row] * (margin if space == "margin" else torch.sigmoid(margin)))
     covariance = sum(terms, torch.tensor(0.0)) / 12
     losses = functional.cross_entropy(reference, batch.right)
-    upper += 3 * max(0.0, average - config.limit)
-    lower += 3 * max(0.0, -average - config.limit)
     lagrangian = losses + upper * (covariance - config.limit) + lower * (-covariance - config.limit)
     [expected] = torch.autograd.grad(lagrangian, reference)
     torch.testing.assert_close(loss, lagrangian)
@@ -120,7 +116,7 @@ def test_the_mean_over_micro_batches_has_the_gradient_of_the_lagrangian(
 def test_multipliers_follow_the_covariance_of_a_steps_rows_and_never_fall_below_zero(space: Space) -> None:
     config = MALE.model_copy(update={"space": space, "dual_rate": 2.0})
     limit = limit_of({}, config, 0.0, 0.3)
-    upper, lower, average = 0.0, 0.3, 0.0
+    upper, lower = 0.0, 0.3
     for step in range(1, 9):
         batch = Batch(12, step)
         for rows in (slice(0, 5), slice(5, 12)):
@@ -130,8 +126,7 @@ def test_multipliers_follow_the_covariance_of_a_steps_rows_and_never_fall_below_
         covariance = np.mean(deviations[~np.isnan(deviations)] * batch.decisions(space))
         upper = max(0.0, upper + 2 * (covariance - 0.05))
         lower = max(0.0, lower + 2 * (-covariance - 0.05))
-        average = 0.9 * average + 0.1 * covariance
-        assert (limit.upper, limit.lower, limit.average) == pytest.approx((upper, lower, average))
+        assert (limit.upper, limit.lower) == pytest.approx((upper, lower))
     assert [each.step for each in limit.path] == [0, 4, 8]
     assert limit.path[-1] == DualStep(step=8, upper=limit.upper, lower=limit.lower)
 
